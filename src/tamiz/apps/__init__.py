@@ -1,0 +1,1 @@
+"""Entry points for servers: settings in, running application out."""

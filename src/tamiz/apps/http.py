@@ -1,0 +1,262 @@
+"""The HTTP server: from settings to an application, and from an application to a process that serves it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tamiz.config import Project, ServeConfig
+from tamiz.errors import ConfigError
+from tamiz.serving.app import create_app
+from tamiz.serving.auth import Auth, AuthName, KeyAuth, NoAuth, PlatformAuth, check_host
+from tamiz.serving.fixed import FixedModel
+from tamiz.serving.keys import KeyRing
+from tamiz.serving.live import LiveModels
+from tamiz.serving.logs import configure_logs
+from tamiz.serving.metrics import Metrics
+from tamiz.serving.served import Models
+from tamiz.store import ModelStore
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["HttpSettings", "build", "models_of", "serve", "settings_of", "worker"]
+
+GRACE_S = 30
+BACKLOG = 2048
+KEEP_ALIVE_S = 75  # longer than the 60 s of AWS load balancers, which would else meet closed connections
+SETTINGS_VARIABLE = "TAMIZ_HTTP_SETTINGS"
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class HttpSettings(BaseModel):
+    """All that a server needs to know, as plain values that also travel to worker processes.
+
+    Exactly one of `store` and `package` says what is served.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    store: str | None = None
+    """Folder or `s3://` address of the model store."""
+    package: Path | None = None
+    """Folder of one model package."""
+    names: list[str] | None = None
+    """Models of the store to serve, the default one first; by default all that have a champion."""
+    auth: AuthName = "none"
+    """Who may call."""
+    limits: ServeConfig = ServeConfig()
+    """Address and limits."""
+    keys_file: Path = Path("keys.json")
+    """File of hashed API keys, for `auth: keys`."""
+    cache: Path | None = None
+    """Folder for packages fetched from S3."""
+    poll_s: Annotated[float, Field(gt=0)] = 1.0
+    """Seconds between looks at the store."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Worker processes."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged; the access log is `info`."""
+    title: str = "Tamiz"
+    """Title of the documentation."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.store is None) == (self.package is None):
+            raise ValueError("exactly one of store and package says what is served")
+        return self
+
+
+def settings_of(
+    project: Project,
+    *,
+    auth: AuthName = "none",
+    host: str | None = None,
+    port: int | None = None,
+    workers: int = 1,
+    log_level: Literal["debug", "info", "warning", "error"] = "info",
+) -> HttpSettings:
+    """Return the settings to serve a project's champion.
+
+    Args:
+        project: the project.
+        auth: who may call.
+        host: address to listen on, in place of the project's.
+        port: port to listen on, in place of the project's.
+        workers: worker processes.
+        log_level: least severity that is logged.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    try:
+        return HttpSettings(
+            store=project.resolve(project.registry.store),
+            names=[project.name],
+            auth=auth,
+            limits=ServeConfig.model_validate({**project.serve.model_dump(), **given}),
+            keys_file=Path(project.resolve(project.serve.keys_file)),
+            workers=workers,
+            log_level=log_level,
+            title=project.name,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"serve: {place}: got {first['input']!r}; {first['msg']}") from error
+
+
+def models_of(settings: HttpSettings) -> LiveModels | FixedModel:
+    """Return the models of the settings, not loaded yet."""
+    if settings.package is not None:
+        name = settings.names[0] if settings.names else None
+        return FixedModel(settings.package, name)
+    store = ModelStore(settings.store or "", cache=settings.cache)
+    return LiveModels(store, settings.names, poll_s=settings.poll_s)
+
+
+def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: Path | None = None) -> FastAPI:
+    """Build the application; it loads its models when it starts.
+
+    Args:
+        settings: what to serve, and to whom.
+        models: what to serve, in place of what the settings name; for callers that have loaded it already.
+        metrics_dir: folder in which worker processes share their figures.
+
+    Raises:
+        ConfigError: auth is `none` on an address that others reach, or the key file cannot be used.
+    """
+    check_host(settings.auth, settings.limits.host)
+    return create_app(
+        models if models is not None else models_of(settings),
+        limits=settings.limits,
+        auth=_auth(settings),
+        metrics=Metrics(metrics_dir),
+        title=settings.title,
+    )
+
+
+def _auth(settings: HttpSettings) -> Auth:
+    if settings.auth == "keys":
+        return KeyAuth(KeyRing(settings.keys_file))
+    return PlatformAuth() if settings.auth == "platform" else NoAuth()
+
+
+def serve(settings: HttpSettings) -> None:
+    """Serve until the process is told to stop; then answer what is under way, for at most 30 s, and return.
+
+    Raises:
+        ConfigError: see `build`; or the address is in use.
+        ModelNotFoundError: the store has no champion to serve.
+        PackageError: the package to serve is damaged.
+    """
+    configure_logs(settings.log_level)
+    models = models_of(settings)
+    _check_models(settings, models)
+    if settings.workers > 1:
+        build(settings, models=models)  # so that wrong settings fail here, once
+        _serve_workers(settings)
+    else:
+        _serve_here(settings, models)
+
+
+def _check_models(settings: HttpSettings, models: LiveModels | FixedModel) -> None:
+    """Fail at once where there is nothing to serve, rather than answer 503 for ever."""
+    if isinstance(models, FixedModel):
+        models.refresh()
+        return
+    for name in settings.names or models.store.names():
+        models.store.resolve(name)
+
+
+def _serve_here(settings: HttpSettings, models: Models) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """A server that stops being ready as soon as it is told to stop."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            models.drain()
+            super().handle_exit(sig, frame)
+
+    app = build(settings, models=models)
+    with _listen(settings) as listening, _plain_end():
+        Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listening])
+
+
+def _serve_workers(settings: HttpSettings) -> None:
+    """Let uvicorn run several processes, which find settings and the metrics' folder in their environment."""
+    import uvicorn
+
+    folder = tempfile.TemporaryDirectory(prefix="tamiz-metrics-")
+    with _listen(settings) as listening, folder as metrics_dir, _plain_end():
+        os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
+        os.environ[METRICS_VARIABLE] = metrics_dir
+        try:
+            uvicorn.run(
+                "tamiz.apps.http:worker",
+                factory=True,
+                workers=settings.workers,
+                fd=listening.fileno(),
+                **_options(settings),
+            )
+        finally:
+            del os.environ[SETTINGS_VARIABLE], os.environ[METRICS_VARIABLE]
+
+
+def worker() -> FastAPI:
+    """Build the application of one worker process, from what `serve` left in the environment."""
+    settings = HttpSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
+    configure_logs(settings.log_level)
+    return build(settings, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+
+
+def _listen(settings: HttpSettings) -> socket.socket:
+    host, port = settings.limits.host, settings.limits.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"serve: {host}:{port} cannot be listened on: {error.strerror}. Is it in use? Try another --port"
+        ) from error
+    # asyncio sets this only on sockets that it makes itself. Without it an answer's second packet waits 40 ms for the
+    # acknowledgement of its first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
+
+
+def _options(settings: HttpSettings) -> dict[str, Any]:
+    return {
+        "host": settings.limits.host,
+        "port": settings.limits.port,
+        "log_config": None,
+        "log_level": settings.log_level,
+        "access_log": False,  # ours has no query strings
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": GRACE_S,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+    }
+
+
+@contextmanager
+def _plain_end() -> Iterator[None]:
+    """Make being told to stop an end like any other: uvicorn raises the signal once more when it has finished."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

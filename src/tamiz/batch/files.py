@@ -1,0 +1,168 @@
+"""Predict a file into a file, streamed, the result there whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamiz.batch.transform import predict_batch
+from tamiz.data.readers import open_source
+from tamiz.errors import ConfigError, one_of
+from tamiz.model import Model
+from tamiz.types import Progress
+
+__all__ = ["FORMATS", "predict_file", "write_json_lines"]
+
+_ROWS = 1000  # rows predicted at once
+
+
+class _Writer(Protocol):
+    def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _CsvWriter:
+    def __init__(self, path: Path, delimiter: str = ",") -> None:
+        self._file = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, delimiter=delimiter)
+        self._names: list[str] | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._names is None:
+            self._names = batch.schema.names
+            self._writer.writerow(self._names)
+        columns = [[_cell(value) for value in column.to_pylist()] for column in batch.columns]
+        self._writer.writerows(zip(*columns, strict=True))
+
+    def close(self) -> None:
+        _flush(self._file)
+
+
+class _JsonLinesWriter:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        write_json_lines(batch, self._file)
+
+    def close(self) -> None:
+        _flush(self._file)
+
+
+class _ParquetWriter:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, batch.schema, compression="zstd")
+        self._writer.write_batch(batch)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+FORMATS: dict[str, Callable[[Path], _Writer]] = {
+    ".csv": _CsvWriter,
+    ".tsv": lambda path: _CsvWriter(path, "\t"),
+    ".jsonl": _JsonLinesWriter,
+    ".ndjson": _JsonLinesWriter,
+    ".parquet": _ParquetWriter,
+}
+
+
+def write_json_lines(batch: pa.RecordBatch, file: IO[str]) -> None:
+    """Write rows as JSON, one a line."""
+    for row in batch.to_pylist():
+        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+
+
+def predict_file(
+    model: Model,
+    source: str,
+    target: Path | IO[str],
+    *,
+    column: str | None = None,
+    encoding: str | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Predict every row of a file, in constant memory, and return the number of rows.
+
+    Args:
+        model: the model.
+        source: CSV, TSV, JSON lines, Parquet or Excel file, or an `s3://` address.
+        target: file to write (CSV, TSV, JSON lines or Parquet by its ending), or an open text file for JSON lines.
+        column: name of the text column; by default the model's own.
+        encoding: of a text file; by default detected.
+        progress: told how many rows are done.
+
+    Raises:
+        ConfigError: the ending of `target` is not known.
+        SourceError: the source cannot be read.
+        ColumnError: the text column is not there.
+    """
+    rows = 0
+    answered = _answered(model, source, column, encoding)
+    if not isinstance(target, Path):
+        for batch in answered:
+            write_json_lines(batch, target)
+            rows += batch.num_rows
+        return rows
+    with _whole(target) as writer:
+        for batch in answered:
+            writer.write(batch)
+            rows += batch.num_rows
+            if progress:
+                progress("predicting", rows)
+    return rows
+
+
+def _answered(model: Model, source: str, column: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:
+    files = open_source([source], encoding=encoding, text=column or model.text_column)
+    for file in files.files():
+        for batch in files.batches(file):
+            for start in range(0, batch.num_rows, _ROWS):
+                yield predict_batch(model, batch.slice(start, _ROWS), column=column)
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[_Writer]:
+    """Write to a temporary file that takes the target's name only when it is complete."""
+    make = FORMATS.get(target.suffix.lower())
+    if make is None:
+        raise ConfigError(f"--output: unknown ending {target.suffix!r}; {one_of(target.suffix, FORMATS)}")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        writer = make(temporary)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        if temporary.exists():
+            os.replace(temporary, target)  # noqa: PTH105
+        else:  # no rows: Parquet has no schema to write
+            target.touch()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+
+
+def _flush(file: IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

@@ -1,0 +1,65 @@
+"""Classifier families: an explicit table from names to classes, loaded when first asked for.
+
+A new family is one module, one line in `CLASSIFIERS` and, if it needs new libraries, one extra; the contract checks in
+`checks.py` pick it up from the table.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from tamiz.errors import ConfigError, one_of
+
+if TYPE_CHECKING:
+    from tamiz.types import Classifier
+
+__all__ = ["CLASSIFIERS", "check_params", "classifier_class", "params_schema"]
+
+CLASSIFIERS = {
+    "linear": "tamiz.classifiers.linear:LinearClassifier",
+    "prior": "tamiz.classifiers.prior:PriorClassifier",
+}
+
+
+def classifier_class(family: str) -> type[Classifier]:
+    """Return the class of a family.
+
+    Raises:
+        ConfigError: no family has this name.
+    """
+    try:
+        module, _, name = CLASSIFIERS[family].partition(":")
+    except KeyError as error:
+        raise ConfigError(f"candidates.family: unknown {family!r}; {one_of(family, CLASSIFIERS)}") from error
+    found: type[Classifier] = getattr(import_module(module), name)
+    return found
+
+
+def _params_model(family: str) -> type[BaseModel]:
+    model: type[BaseModel] = classifier_class(family).Params  # type: ignore[attr-defined]
+    return model
+
+
+def check_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a family with all defaults filled in.
+
+    Raises:
+        ConfigError: the family or a parameter is unknown, or a value is not allowed.
+    """
+    model = _params_model(family)
+    try:
+        return model.model_validate(params).model_dump()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "?"
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{family}: unknown parameter {name!r}; {one_of(name, model.model_fields)}") from error
+        raise ConfigError(f"{family}: {name}: got {first.get('input')!r}; {first['msg']}") from error
+
+
+def params_schema(family: str) -> dict[str, Any]:
+    """Return the JSON Schema of a family's parameters."""
+    return _params_model(family).model_json_schema()

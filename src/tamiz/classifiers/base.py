@@ -1,0 +1,105 @@
+"""What the families share: checked targets, typed parameters, a small JSON file beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from tamiz.errors import ConfigError, LabelError, PackageError
+from tamiz.types import BoolArray, FloatArray, Task
+
+__all__ = [
+    "Params",
+    "check_labels",
+    "indicators",
+    "read_arrays",
+    "read_settings",
+    "sigmoid",
+    "softmax",
+    "write_settings",
+]
+
+
+class Params(BaseModel):
+    """Parameters of a family; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def check_labels(labels: tuple[str, ...], task: Task) -> None:
+    """Refuse labels that do not fit the task.
+
+    Raises:
+        ConfigError: fewer than two labels, one stands twice, or a binary task has not two.
+    """
+    if len(labels) < 2 or (task is Task.BINARY and len(labels) != 2):
+        raise ConfigError(f"a {task} classifier cannot have {len(labels)} labels")
+    if len(set(labels)) != len(labels):
+        raise ConfigError("a label stands twice in the list of labels")
+
+
+def indicators(targets: NDArray[Any], k: int, task: Task, n: int) -> BoolArray:
+    """Return targets as bool `(n, k)`: which labels each text has.
+
+    Raises:
+        LabelError: targets have the wrong shape, type or values, or there is no example.
+    """
+    expected = (n, k) if task is Task.MULTI_LABEL else (n,)
+    if targets.shape != expected:
+        raise LabelError(f"targets have shape {targets.shape}; {n} texts of a {task} task need {expected}")
+    if n == 0:
+        raise LabelError("there is no example to learn from")
+    if task is Task.MULTI_LABEL:
+        return targets.astype(np.bool_)
+    if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= k:
+        raise LabelError(f"targets must be whole numbers from 0 to {k - 1}")
+    return np.asarray(targets[:, None] == np.arange(k))
+
+
+def sigmoid(scores: FloatArray) -> FloatArray:
+    """Return `1 / (1 + exp(-score))` without overflow."""
+    exponents = np.exp(-np.abs(scores))
+    return np.asarray(np.where(scores >= 0, 1.0, exponents) / (1.0 + exponents))
+
+
+def softmax(scores: FloatArray) -> FloatArray:
+    """Return rows that sum to one."""
+    exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def write_settings(folder: Path, labels: tuple[str, ...], task: Task, params: dict[str, Any]) -> None:
+    """Write labels, task and parameters beside the weights."""
+    settings = {"labels": list(labels), "task": str(task), "params": params}
+    (folder / "classifier.json").write_text(json.dumps(settings, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def read_settings(folder: Path) -> tuple[tuple[str, ...], Task, dict[str, Any]]:
+    """Read what `write_settings` wrote.
+
+    Raises:
+        PackageError: the file is missing or damaged.
+    """
+    try:
+        settings = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+        return tuple(settings["labels"]), Task(settings["task"]), dict(settings["params"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackageError(f"classifier.json in the package is missing or damaged: {error}") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an npz file, refusing pickled objects.
+
+    Raises:
+        PackageError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # numpy raises what zipfile, zlib and its own header parser raise
+        raise PackageError(f"{path.name} in the package is missing or damaged: {error}") from error

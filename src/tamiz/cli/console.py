@@ -1,0 +1,109 @@
+"""What the command line shows: steps, progress on a terminal, tables, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+__all__ = ["Terminal", "errors", "figure", "output", "print_json", "table"]
+
+_WIDTH = 160  # of tables that go to a file or a pipe
+output = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for machines: one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """Render a figure, with its interval if there is one.
+
+    Example:
+        >>> figure(0.91234, (0.9, 0.92))
+        '0.912 (0.900-0.920)'
+    """
+    if value is None:
+        return "-"
+    digits = 3 if abs(value) < 10 else 1 if abs(value) < 1000 else 0
+    text = f"{value:,.{digits}f}"
+    return text if interval is None else f"{text} ({interval[0]:.3f}-{interval[1]:.3f})"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, first_left: int = 1) -> Table:
+    """Make a table whose first columns are text and the others numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE, padding=(0, 1))
+    for place, name in enumerate(columns):
+        made.add_column(name, justify="left" if place < first_left else "right", no_wrap=place >= first_left)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+@dataclass
+class Terminal:
+    """Tell a person at a terminal what a run does; progress bars only where standard error is one."""
+
+    quiet: bool = False
+    _bar: Progress | None = field(default=None, init=False)
+    _tasks: dict[str, Any] = field(default_factory=dict, init=False)
+
+    def started(self, step: str) -> None:
+        """Show a bar while the step runs."""
+        if errors.is_terminal and not self.quiet:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=errors,
+                transient=True,
+            )
+            self._bar.start()
+            self._tasks = {"": self._bar.add_task(step, total=None)}
+
+    def progress(self, message: str, done: int = 0, total: int = 0) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        if message not in self._tasks:
+            self._tasks[message] = self._bar.add_task(message, total=total or None)
+        self._bar.update(self._tasks[message], completed=done, total=total or None)
+
+    def finished(self, step: str, summary: str) -> None:
+        """Write a line for a step that did its work."""
+        self._line("green", "done", step, summary)
+
+    def skipped(self, step: str, why: str) -> None:
+        """Write a line for a step with nothing to do."""
+        self._line("cyan", "skip", step, why)
+
+    def notice(self, text: str) -> None:
+        """Write a notice."""
+        if not self.quiet:
+            errors.print(f"[yellow]note[/]  {_plain(text)}")
+
+    def close(self) -> None:
+        """Take away the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _line(self, style: str, word: str, step: str, text: str) -> None:
+        self.close()
+        if not self.quiet:
+            errors.print(f"[{style}]{word}[/]  {step:<9} {_plain(text)}")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

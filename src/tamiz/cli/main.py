@@ -1,0 +1,68 @@
+"""Entry point of the command line: one app, errors as one sentence, exit codes 0 (ok), 1 (failed) and 2 (wrong use)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tamiz import __version__
+from tamiz.cli import fetching, models, predicting, projects, running, serving
+from tamiz.cli.console import errors
+from tamiz.errors import ConfigError, RequestError, TamizError
+
+__all__ = ["app", "main", "run_command"]
+
+app = typer.Typer(
+    name="tamiz",
+    help="From raw texts to a monitored text classifier in production.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+for module in (projects, running, models, predicting, serving, fetching):
+    module.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tamiz {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Sort texts into labels: train, compare, serve."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: words after `tamiz`; by default those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run_command(arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run the command line and return its exit code: 0 (ok), 1 (failed) or 2 (wrong use)."""
+    try:
+        app(arguments, prog_name="tamiz")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except (TamizError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        errors.print("[red]error[/] ", end="")
+        errors.print(str(error), markup=False)
+        return 2 if isinstance(error, ConfigError | RequestError) else 1
+    return 0

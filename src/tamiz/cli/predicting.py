@@ -1,0 +1,183 @@
+"""`tamiz predict` and `tamiz explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tamiz.api import load
+from tamiz.cli.console import Terminal, errors, output, print_json
+from tamiz.cli.options import AsJson
+from tamiz.errors import ConfigError
+from tamiz.model import Model, Prediction
+from tamiz.settings import read_project
+from tamiz.types import Explanation
+
+__all__ = ["register"]
+
+_LINES = 256  # lines of standard input answered at once
+
+ModelRef = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("predict")(predict)
+    app.command("explain")(explain)
+
+
+def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
+    """Load the model that was named, else the champion of the project."""
+    if ref is not None:
+        return load(ref)
+    if not (project.is_file() or (project / "tamiz.yaml").is_file()):
+        raise ConfigError("say which model with --model, or stand in the folder of a tamiz.yaml")
+    found = read_project(project)
+    return load(found.name, store=found.resolve(found.registry.store))
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads lines from standard input.")] = None,
+    model: ModelRef = None,
+    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
+        "tamiz.yaml"
+    ),
+    input_: Annotated[str | None, typer.Option("--input", "-i", help="CSV, TSV, JSONL, Parquet or Excel file.")] = None,
+    output_: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, by its ending.")] = None,
+    text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the input file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify a text, lines of standard input, or a file.
+
+    Example: tamiz predict "Dull from start to end."
+
+    Example: tamiz predict --input new.csv --output answers.csv
+    """
+    if output_ is not None and input_ is None:
+        raise ConfigError("--output goes with --input")
+    if input_ is not None and texts:
+        raise ConfigError("give texts or --input, not both")
+    found = chosen_model(model, project)
+    if input_ is not None:
+        _predict_file(found, input_, output_, text_column, encoding, as_json=as_json)
+    elif texts:
+        answers = found.predict(texts)
+        if as_json:
+            print_json([record(found, p) for p in answers])
+        else:
+            for text, answer in zip(texts, answers, strict=True):
+                _show(found, text, answer)
+    else:
+        _predict_lines(found, sys.stdin)
+
+
+def _predict_lines(model: Model, lines: Iterable[str]) -> None:
+    """Answer one JSON document a line, in order."""
+    stream = (line.rstrip("\r\n") for line in lines)
+    while batch := list(islice(stream, _LINES)):
+        for answer in model.predict(batch):
+            sys.stdout.write(json.dumps(record(model, answer), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+def _predict_file(
+    model: Model, source: str, target: Path | None, column: str | None, encoding: str | None, *, as_json: bool
+) -> None:
+    from tamiz.batch import predict_file
+
+    terminal = Terminal(quiet=as_json or target is None)
+    terminal.started("predict")
+    try:
+        rows = predict_file(
+            model, source, target or sys.stdout, column=column, encoding=encoding, progress=terminal.progress
+        )
+    finally:
+        terminal.close()
+    if target is not None and as_json:
+        print_json({"rows": rows, "output": str(target), "model": model.name, "version": model.version})
+    elif target is not None:
+        errors.print(f"{rows:,} rows answered in {target}", markup=False)
+
+
+def record(model: Model, answer: Prediction) -> dict[str, Any]:
+    """Return an answer as the HTTP server's native door gives it."""
+    label, probability = answer.label, answer.probability
+    return {
+        "label": list(label) if isinstance(label, tuple) else label,
+        "probability": list(probability) if isinstance(probability, tuple) else probability,
+        "probabilities": dict(zip(model.labels, map(float, answer.probabilities), strict=True)),
+    }
+
+
+def _show(model: Model, text: str, answer: Prediction) -> None:
+    if isinstance(answer.label, tuple):
+        parts = zip(answer.label, answer.probability or (), strict=True)  # type: ignore[arg-type]
+        said = ", ".join(f"{label} {p:.3f}" for label, p in parts) or "no label"
+    elif answer.label is None:
+        said = "no answer: too unsure"
+    else:
+        said = f"{answer.label} {answer.probability:.3f}"
+    short = text if len(text) <= 70 else text[:69] + "…"
+    output.print(f"{said:<24} {short}", markup=False)
+
+
+def explain(
+    text: Annotated[str, typer.Argument(help="One text.")],
+    label: Annotated[str | None, typer.Option("--label", help="Label to explain; by default the answer.")] = None,
+    model: ModelRef = None,
+    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
+        "tamiz.yaml"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Show which words of a text made the score of a label.
+
+    Example: tamiz explain "Dull from start to end."
+    """
+    found = chosen_model(model, project)
+    explanation = found.explain(text, label)
+    parts: list[dict[str, Any]] = [
+        {"start": c.start, "end": c.end, "text": text[c.start : c.end], "value": c.value}
+        for c in explanation.contributions
+    ]
+    if as_json:
+        print_json(
+            {
+                "label": explanation.label,
+                "base": explanation.base,
+                "score": explanation.score,
+                "contributions": parts,
+            }
+        )
+        return
+    output.print(
+        f"{explanation.label}: score {explanation.score:+.3f} = base {explanation.base:+.3f} + words", markup=False
+    )
+    output.print(_coloured(text, explanation))
+    for part in sorted(parts, key=lambda p: -abs(p["value"]))[:15]:
+        output.print(f"  {part['value']:+.3f}  {part['text']}", markup=False)
+
+
+def _coloured(text: str, explanation: Explanation) -> Text:
+    """Return the text with words for the label in green and against it in red."""
+    coloured = Text(text)
+    strongest = max((abs(c.value) for c in explanation.contributions), default=1.0)
+    for c in explanation.contributions:
+        strength = "bold " if abs(c.value) > strongest / 3 else ""
+        coloured.stylize(strength + ("green" if c.value > 0 else "red"), c.start, c.end)
+    return coloured

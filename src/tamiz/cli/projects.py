@@ -1,0 +1,146 @@
+"""`tamiz init`, `tamiz schema`, and the project guessed for `tamiz run FILE`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from tamiz.cli.console import errors, output, print_json, table
+from tamiz.cli.options import AsJson, DryRun
+from tamiz.config import Project, json_schema, parse_project
+from tamiz.data.sniff import Sniffed, sniff
+from tamiz.errors import ConfigError
+
+__all__ = ["guessed_project", "register"]
+
+_SCHEMA_NOTE = "# yaml-language-server: $schema="
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("init")(init)
+    app.command("schema")(schema)
+
+
+def init(
+    source: Annotated[str, typer.Argument(help="CSV, TSV, JSONL, Parquet or Excel file, or a folder per class.")],
+    to: Annotated[Path, typer.Option("--to", help="Project file to write.")] = Path("tamiz.yaml"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the project; by default the file's.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Column with the text.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column with the label.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a file of texts and write a project file for it.
+
+    Example: tamiz init reviews.csv
+    """
+    found = sniff(source, text=text, label=label)
+    content = _project_text(found, name=name or _name_of(source), source=_relative(source, to.parent))
+    if as_json:
+        print_json({"saw": found.to_dict(), "project": yaml.safe_load(content)})
+    else:
+        show_sniffed(found)
+    if dry_run:
+        if not as_json:
+            output.print(content, markup=False)
+        return
+    try:
+        with to.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ConfigError(f"{to} exists and is never overwritten; write another with --to FILE") from error
+    if not as_json:
+        output.print(f"\nwrote {to}. Look it over, then: tamiz run" + ("" if to.name == "tamiz.yaml" else f" -p {to}"))
+
+
+def schema(
+    to: Annotated[Path | None, typer.Option("--to", help="File to write; by default standard output.")] = None,
+) -> None:
+    """Write the JSON Schema of the project file, for editors.
+
+    Example: tamiz schema --to tamiz.schema.json
+    """
+    text = json.dumps(json_schema(), ensure_ascii=False, indent=2) + "\n"
+    if to is None:
+        output.print(text, markup=False, end="")
+        return
+    to.write_text(text, encoding="utf-8")
+    errors.print(f"wrote {to}; as the first line of a project file: {_SCHEMA_NOTE}{to}", markup=False)
+
+
+def guessed_project(source: str, *, save: Path | None) -> Project:
+    """Return a project for a file of texts, shown on standard error and saved on request."""
+    found = sniff(source)
+    name = _name_of(source)
+    show_sniffed(found, to_errors=True)
+    folder = Path.cwd() if save is None else save.absolute().parent
+    content = _project_text(found, name=name, source=_relative(source, folder), home=f"{name}-tamiz")
+    if save is not None:
+        try:
+            with save.open("x", encoding="utf-8") as file:
+                file.write(content)
+        except FileExistsError as error:
+            raise ConfigError(f"{save} exists and is never overwritten") from error
+        errors.print(f"saved {save}")
+    else:
+        errors.print("guessed; keep it as a project file with --save tamiz.yaml\n", style="dim")
+    return parse_project(yaml.safe_load(content), where=source).at(folder)
+
+
+def show_sniffed(found: Sniffed, *, to_errors: bool = False) -> None:
+    """Print what was seen in a file and what was made of it."""
+    console = errors if to_errors else output
+    rows = [
+        [c.name, c.role or "", c.type, f"{c.missing:.1%}", f"{c.distinct:,}", f"{c.mean_length:.0f}"]
+        for c in found.columns
+    ]
+    seen = f"{found.rows:,} rows" + ("" if found.complete else " (the first ones)")
+    columns = ["column", "taken as", "type", "missing", "distinct", "mean length"]
+    console.print(table(f"{found.place}: {seen}", columns, rows, first_left=3))
+    common = sorted(found.labels.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{label} {count:,}" for label, count in common[:12])
+    more = f" and {len(common) - 12} more" if len(common) > 12 else ""
+    console.print(f"task: {found.task}; {len(common)} labels: {shown}{more}", markup=False)
+    for role, reason in found.reasons.items():
+        console.print(f"  {role}: {reason}", markup=False)
+    for warning in found.warnings:
+        errors.print("[yellow]note[/]  ", end="")
+        errors.print(warning, markup=False)
+
+
+def _name_of(source: str) -> str:
+    stem = re.sub(r"\.(csv|tsv|jsonl|ndjson|json|parquet|xlsx?|txt|gz)$", "", source.rstrip("/").rsplit("/", 1)[-1])
+    stem = re.sub(r"\.(csv|tsv|jsonl|ndjson|json)$", "", stem)
+    return (re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "texts")[:64]
+
+
+def _relative(source: str, folder: Path) -> str:
+    if "://" in source:
+        return source
+    path, base = Path(source).absolute(), folder.absolute()
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def _project_text(found: Sniffed, *, name: str, source: str, home: str | None = None) -> str:
+    """Return the text of a project file; `home` puts lake, registry and store into a folder of their own."""
+    data: dict[str, Any] = {"source": source, "text": found.text, "label": found.label}
+    data |= {key: value for key in ("id", "time", "separator") if (value := getattr(found, key)) is not None}
+    project: dict[str, Any] = {"version": 1, "name": name, "task": str(found.task), "data": data}
+    project["split"] = {"by": "hash", "validation": 0.1, "test": 0.1, "seed": 0}
+    project["candidates"] = [{"family": "prior"}, {"family": "linear"}]
+    project["select"] = {"metric": "val_f1_macro", "refit": True}
+    if home is not None:
+        project["lake"] = f"{home}/lake"
+        project["registry"] = {
+            "mlflow": f"sqlite:///{home}/mlflow.db",
+            "artifacts": f"{home}/mlartifacts",
+            "store": f"{home}/models",
+        }
+    notes = "# A Tamiz project. All keys: docs/project-file.md, or your editor after: tamiz schema --to schema.json\n"
+    return notes + yaml.safe_dump(project, sort_keys=False, allow_unicode=True, width=110)

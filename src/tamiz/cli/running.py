@@ -1,0 +1,223 @@
+"""`tamiz run` and its single steps, `tamiz compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
+from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
+from tamiz.cli.projects import guessed_project
+from tamiz.config import Project, parse_project
+from tamiz.errors import ConfigError
+from tamiz.pipeline import STEPS, RunResult
+from tamiz.pipeline import run as run_pipeline
+from tamiz.settings import new_registry, read_project
+
+__all__ = ["register", "show_leaderboard"]
+
+_ABOUT = {
+    "ingest": "Append new source files to the bronze tables.",
+    "clean": "Clean, check and de-duplicate the texts (silver), after ingest.",
+    "split": "Divide the texts into training, validation and test (gold), after clean.",
+    "train": "Train and measure the candidates that have changed, after split.",
+    "evaluate": "Choose a candidate, score it on test, publish and promote it, after train.",
+}
+# What tables show besides the metric of choice, and how they call it.
+_HEADINGS = {
+    "val_accuracy": "accuracy",
+    "val_subset_accuracy": "all right",
+    "val_f1_macro": "F1 macro",
+    "val_roc_auc_macro": "AUC",
+    "val_ece": "ECE",
+    "fit_seconds": "fit s",
+    "latency_p50_ms": "p50 ms",
+    "texts_per_s": "texts/s",
+    "size_mb": "MB",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("run")(run)
+    for step in STEPS:
+        app.command(step, help=f"{_ABOUT[step]}\n\nExample: tamiz {step} -p examples/reviews")(_step(step))
+    app.command("compare")(compare)
+
+
+def run(
+    source: Annotated[
+        str | None, typer.Argument(help="A file of texts, to run without a project file; by default ./tamiz.yaml.")
+    ] = None,
+    project: ProjectPath = Path("tamiz.yaml"),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a key, such as split.seed=1.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="With a file: save the guessed project here.")] = None,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole pipeline: ingest, clean, split, train, evaluate.
+
+    Steps whose inputs have not changed are skipped.
+
+    Example: tamiz run -p examples/reviews
+
+    Example: tamiz run reviews.csv
+    """
+    found = guessed_project(source, save=save) if source else read_project(project, notice=_notice)
+    if source is None and save is not None:
+        raise ConfigError("--save goes with a file of texts")
+    found = _changed(found, set_ or [])
+    if dry_run:
+        _show_plan(found, as_json=as_json)
+        return
+    _show_result(found, _run(found, "evaluate", quiet=quiet or as_json, wait_s=wait), as_json=as_json)
+
+
+def _step(step: str) -> Callable[..., None]:
+    def command(
+        project: ProjectPath = Path("tamiz.yaml"),
+        wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+    ) -> None:
+        found = read_project(project, notice=_notice)
+        result = _run(found, step, quiet=quiet or as_json, wait_s=wait)
+        if as_json:
+            print_json(result.to_dict())
+        elif step in ("train", "evaluate"):
+            _show_result(found, result, as_json=False)
+
+    return command
+
+
+def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResult:
+    terminal = Terminal(quiet=quiet)
+    try:
+        return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
+    finally:
+        terminal.close()
+
+
+def _notice(text: str) -> None:
+    errors.print(f"[yellow]note[/]  {text}")
+
+
+def _changed(project: Project, settings: list[str]) -> Project:
+    """Apply `--set key.path=value`, the value read as YAML."""
+    if not settings:
+        return project
+    raw: dict[str, Any] = project.model_dump(mode="json", exclude_unset=True)
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: write it as key.path=value")
+        place: Any = raw
+        *parents, last = path.split(".")
+        try:
+            for part in parents:
+                place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+            place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
+        except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise ConfigError(f"--set {setting!r}: there is no such key") from error
+    return parse_project(raw, where="--set").at(project.folder)
+
+
+def _show_plan(project: Project, *, as_json: bool) -> None:
+    plan = {
+        "project": project.name,
+        "task": str(project.task),
+        "sources": [project.resolve(place) for place in project.data.source],
+        "lake": project.resolve(project.lake),
+        "store": project.resolve(project.registry.store),
+        "mlflow": project.registry.mlflow,
+        "steps": list(STEPS),
+        "candidates": [candidate.title for candidate in project.candidates],
+        "select": project.select.metric,
+    }
+    if as_json:
+        print_json(plan)
+        return
+    for name, value in plan.items():
+        output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}", markup=False)
+
+
+def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_dict())
+        return
+    show_leaderboard(project, result)
+    if result.version is None:
+        return
+    store = project.registry.store
+    line = f"\nversion {result.version} ({result.chosen})"
+    output.print(line + (" is the champion" if result.champion == result.version else " is not the champion"))
+    output.print(f"  because: {result.verdict}", markup=False)
+    for name in ("test_accuracy", "test_subset_accuracy", "test_f1_macro", "test_roc_auc_macro", "test_ece"):
+        if name in result.metrics:
+            output.print(f"  {name:<22} {figure(result.metrics[name], result.intervals.get(name))}")
+    output.print("\nNext:", markup=False)
+    output.print(f'  tamiz predict "..." --model {store}/{project.name}', markup=False)
+    output.print(f"  tamiz serve -p {_shown(project)}", markup=False)
+
+
+def _shown(project: Project) -> str:
+    try:
+        return str(project.folder.relative_to(Path.cwd())) or "."
+    except ValueError:
+        return str(project.folder)
+
+
+def show_leaderboard(project: Project, result: RunResult) -> None:
+    """Print the candidates, best first, the chosen one marked."""
+    metric = project.select.metric
+    shown = _shown_metrics(metric, [c.metrics for c in result.leaderboard])
+    rows = [
+        [
+            c.candidate + (" *" if c.candidate == result.chosen else ""),
+            *(figure(c.metrics.get(name), c.intervals.get(name) if name == metric else None) for name in shown),
+        ]
+        for c in result.leaderboard
+    ]
+    headings = ["candidate", *(_HEADINGS.get(name, name) for name in shown)]
+    output.print(table("Candidates on validation, best first", headings, rows))
+    for name, why in result.refused.items():
+        output.print(f"  {name} is outside the limits: {why}", markup=False)
+
+
+def _shown_metrics(metric: str, found: Sequence[Mapping[str, float]]) -> list[str]:
+    """Return the metric of choice and the usual ones that anybody has."""
+    return [metric, *(name for name in _HEADINGS if name != metric and any(name in metrics for metrics in found))]
+
+
+def compare(
+    project: ProjectPath = Path("tamiz.yaml"),
+    by: Annotated[str | None, typer.Option("--by", help="Metric to sort by; by default select.metric.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List all recorded runs of the project, best first.
+
+    Example: tamiz compare -p examples/reviews --by val_log_loss
+    """
+    from tamiz.metrics import higher_is_better
+
+    found = read_project(project, notice=_notice)
+    metric = by or found.select.metric
+    sign = -1 if higher_is_better(metric) else 1
+    worst = float("inf")
+    runs = sorted(new_registry(found).runs(), key=lambda r: sign * r.metrics[metric] if metric in r.metrics else worst)
+    if as_json:
+        print_json([asdict(record) for record in runs])
+        return
+    shown = _shown_metrics(metric, [record.metrics for record in runs])
+    headings = ["candidate", "version", "run", *(_HEADINGS.get(name, name) for name in shown)]
+    rows = [
+        [r.candidate, r.version or "-", r.run_id[:8], *(figure(r.metrics.get(name)) for name in shown)] for r in runs
+    ]
+    output.print(table(f"Runs of {found.name}, best first", headings, rows, first_left=3))

@@ -1,0 +1,129 @@
+"""`tamiz serve` and `tamiz keys`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tamiz.cli.console import errors, output, print_json, table
+from tamiz.cli.options import AsJson, ProjectPath
+from tamiz.config import ServeConfig
+from tamiz.settings import Settings, read_project
+
+if TYPE_CHECKING:
+    from tamiz.apps.http import HttpSettings
+
+__all__ = ["register"]
+
+Role = Literal["predict", "admin"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.command("serve")(serve)
+    app.add_typer(keys_app, name="keys")
+
+
+def serve(
+    project: ProjectPath = Path("tamiz.yaml"),
+    package: Annotated[
+        Path | None, typer.Option("--package", help="Serve this model package, without a store.")
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.")] = None,
+    auth: Annotated[
+        Literal["none", "keys", "platform"],
+        typer.Option("--auth", help="none (this machine only), keys (API keys), platform (checked in front of us)."),
+    ] = "none",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="Least severity to log.")
+    ] = "info",
+) -> None:
+    """Serve the champion over HTTP; a newly promoted version is taken over without a restart.
+
+    Example: tamiz serve -p examples/reviews --port 8000
+    """
+    from tamiz.apps import http
+
+    settings = _settings(project, package, host, port).model_copy(
+        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": Settings.from_environment().cache}
+    )
+    address = f"http://{settings.limits.host}:{settings.limits.port}"
+    errors.print(f"serving on {address}; try {address}/docs; end with Ctrl-C", markup=False)
+    http.serve(settings)
+
+
+def _settings(project: Path, package: Path | None, host: str | None, port: int | None) -> HttpSettings:
+    from tamiz.apps import http
+
+    if package is None:
+        return http.settings_of(read_project(project), host=host, port=port)
+    limits = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    return http.HttpSettings(package=package, limits=ServeConfig.model_validate(limits))
+
+
+keys_app = typer.Typer(help="Make, list and revoke API keys of `tamiz serve --auth keys`.", no_args_is_help=True)
+
+
+def _keys_file(project: Path) -> Path:
+    found = read_project(project)
+    return Path(found.resolve(found.serve.keys_file))
+
+
+@keys_app.command("create")
+def create(
+    role: Annotated[Role, typer.Option("--role", help="predict, or admin (also deploys).")] = "predict",
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires; by default never.")] = None,
+    note: Annotated[str, typer.Option("--note", help="What the key is for.")] = "",
+    project: ProjectPath = Path("tamiz.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key and show it, this once.
+
+    Example: tamiz keys create --role admin --days 90
+    """
+    from tamiz.serving.keys import create_key
+
+    secret, key = create_key(_keys_file(project), role, lasts=None if days is None else timedelta(days=days), note=note)
+    if as_json:
+        print_json({"key": secret, **key.model_dump(mode="json", exclude={"sha256"})})
+        return
+    output.print(secret, markup=False)
+    errors.print("Keep it: only its hash is stored. Send it as `Authorization: Bearer KEY`.", markup=False)
+
+
+@keys_app.command("list")
+def list_(project: ProjectPath = Path("tamiz.yaml"), as_json: AsJson = False) -> None:
+    """List the keys, without their secrets.
+
+    Example: tamiz keys list
+    """
+    from tamiz.serving.keys import list_keys
+
+    keys = [key.model_dump(mode="json", exclude={"sha256"}) for key in list_keys(_keys_file(project))]
+    if as_json:
+        print_json(keys)
+        return
+    columns = list(keys[0]) if keys else ["id"]
+    output.print(
+        table("API keys", columns, [[str(value or "-") for value in key.values()] for key in keys], first_left=9)
+    )
+
+
+@keys_app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id, from `tamiz keys list`.")],
+    project: ProjectPath = Path("tamiz.yaml"),
+) -> None:
+    """Revoke a key; running servers notice within a second.
+
+    Example: tamiz keys revoke 3f9a0c1d
+    """
+    from tamiz.serving.keys import revoke_key
+
+    revoke_key(_keys_file(project), key_id)
+    output.print(f"revoked {key_id}", markup=False)

@@ -1,0 +1,474 @@
+"""The project file `tamiz.yaml` as typed models, with errors that name the key and the nearest valid spelling.
+
+Nothing here reads the environment: the entry points pass the variables that `${NAME}` may expand to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from tamiz.cleaning import DEFAULT_STEPS, StepSpec, check_steps
+from tamiz.errors import ConfigError, one_of
+from tamiz.types import Task
+
+__all__ = [
+    "CONFIG_VERSION",
+    "CandidateConfig",
+    "DataConfig",
+    "LabelsConfig",
+    "Project",
+    "RegistryConfig",
+    "SelectConfig",
+    "ServeConfig",
+    "SplitConfig",
+    "expand",
+    "json_schema",
+    "load_project",
+    "parse_project",
+]
+
+CONFIG_VERSION = 1
+
+# Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+StrList = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class DataConfig(_Section):
+    """Where the texts are and what their columns mean."""
+
+    source: Annotated[StrList, Field(min_length=1)]
+    """File, folder, glob pattern or `s3://` address, or a list of them (CSV, TSV, JSONL, Parquet, Excel; a folder of
+    folders of `.txt` files is read as one label per folder)."""
+    text: str = "text"
+    """Column with the text."""
+    label: str = "label"
+    """Column with the label; for multi-label tasks a list column, or text cut at `separator`."""
+    id: str | None = None
+    """Column that identifies a row; by default the row's place in its file."""
+    group: str | None = None
+    """Column whose equal values must stay on one side of the split; by default near-duplicate texts stay together."""
+    time: str | None = None
+    """Column with a date or time, for `split.by: time` and for trends."""
+    separator: str | None = None
+    """What separates several labels in one text cell, such as `|`."""
+    test: StrList | None = None
+    """A test set of your own, same columns; it is left whole and training rows that repeat it are put aside."""
+    unlabeled: StrList | None = None
+    """Texts without labels, kept for later use."""
+    partition_by: StrList = []
+    """Columns that partition the bronze table's files."""
+    encoding: str | None = None
+    """Text encoding of CSV, TSV, JSONL and `.txt` files; by default detected."""
+    max_refused: Share = 0.2
+    """Share of refused rows above which a run fails."""
+
+
+class LabelsConfig(_Section):
+    """The labels in the order that every answer uses."""
+
+    names: list[str] | None = None
+    """Labels in order; rows with any other label are refused. By default all labels found, in code-point order."""
+    positive: str | None = None
+    """Binary tasks: the label that thresholds and curves are about; by default the last in order."""
+    min_examples: Annotated[int, Field(ge=1)] = 1
+    """Labels with fewer examples than this are refused."""
+
+
+class SplitConfig(_Section):
+    """How examples go to training, validation and test."""
+
+    by: Literal["hash", "time"] = "hash"
+    """`hash`: at random but stable as data grows; `time`: the newest part is the test, the next newest validation."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the labelled examples for choosing."""
+    test: Share = 0.1
+    """Share for the final figures; not taken where `data.test` gives a test set."""
+    seed: int = 0
+    """Seed of the assignment."""
+    near_duplicates: bool = True
+    """Keep near-duplicate texts on one side."""
+
+    @model_validator(mode="after")
+    def _room_for_training(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave a share for training (their sum must be below 1)")
+        return self
+
+
+class CandidateConfig(_Section):
+    """One classifier to train and compare."""
+
+    family: str
+    """Classifier family, such as `linear` or `prior`."""
+    name: Name | None = None
+    """Name on the leaderboard; by default the family's."""
+    prepare: list[StepSpec] = []
+    """Steps inside the model, after `clean`: case folding, stop words, stemming."""
+    params: dict[str, Any] = {}
+    """Parameters of the family (see its reference)."""
+    calibrate: Literal["auto", "none", "temperature", "sigmoid", "isotonic"] = "auto"
+    """How scores become probabilities; `auto` takes the best by cross-validated log loss on validation data."""
+    thresholds: Literal["default", "f1"] = "default"
+    """Binary and multi-label: .5, or the thresholds with the best F1 on validation data."""
+    abstain_below: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Answer nothing where the top probability is lower (binary and multi-class)."""
+
+    @field_validator("prepare")
+    @classmethod
+    def _known_steps(cls, steps: list[StepSpec]) -> list[StepSpec]:
+        check_steps(steps)
+        return steps
+
+    @property
+    def title(self) -> str:
+        """Name on the leaderboard."""
+        return self.name or self.family
+
+
+class SelectConfig(_Section):
+    """Which candidate becomes the champion; looks at validation figures only."""
+
+    metric: str = "val_f1_macro"
+    """Metric to choose by."""
+    mode: Literal["max", "min"] | None = None
+    """Whether higher or lower is better; by default known from the metric."""
+    limits: dict[str, float] = {}
+    """Bounds a candidate must keep, by metric: the most of `latency_p99_ms`, `size_mb`, `val_ece`; the least of
+    `texts_per_s`, `val_accuracy` and others of which more is better."""
+    refit: bool = False
+    """Fit the chosen candidate again on training + validation before it is scored on test; its rule is kept."""
+    promote: bool = True
+    """Make the chosen version the champion unless the present champion is better on the test set."""
+
+
+class RegistryConfig(_Section):
+    """Where experiments are recorded and models are kept."""
+
+    mlflow: str = "sqlite:///mlflow.db"
+    """MLflow tracking address; a relative SQLite path is taken from the project's folder."""
+    artifacts: str = "mlartifacts"
+    """Folder for artifacts of a local MLflow."""
+    store: str = "models"
+    """Model store that is served from: a folder or an `s3://` address."""
+
+
+class ServeConfig(_Section):
+    """Limits of the HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    """Port to listen on."""
+    max_body_bytes: Annotated[int, Field(ge=1)] = 8_000_000
+    """Largest request body, in bytes."""
+    max_texts: Annotated[int, Field(ge=1)] = 1000
+    """Most texts in one request."""
+    max_characters: Annotated[int, Field(ge=1)] = 1_000_000
+    """Most characters in one text."""
+    max_concurrent: Annotated[int, Field(ge=1)] = 64
+    """Most requests at work or waiting at once in one worker; more are answered 429."""
+    keys_file: str = "keys.json"
+    """File of hashed API keys for `--auth keys`."""
+
+
+class Project(_Section):
+    """A text-classification project: what `tamiz.yaml` says."""
+
+    version: Literal[1] = 1
+    """Version of this file's format."""
+    name: Name
+    """Name of the project and of its model."""
+    task: Task
+    """`binary`, `multi-class` or `multi-label`."""
+    data: DataConfig
+    labels: LabelsConfig = LabelsConfig()
+    clean: list[StepSpec] = list(DEFAULT_STEPS)
+    """Cleaning steps, in order; they run once on the data and in every model."""
+    split: SplitConfig = SplitConfig()
+    candidates: Annotated[list[CandidateConfig], Field(min_length=1)] = [
+        CandidateConfig(family="prior"),
+        CandidateConfig(family="linear"),
+    ]
+    """Classifiers to train and compare."""
+    select: SelectConfig = SelectConfig()
+    lake: str = "lake"
+    """Folder or `s3://` address of the bronze, silver and gold tables."""
+    registry: RegistryConfig = RegistryConfig()
+    serve: ServeConfig = ServeConfig()
+
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_list(cls, value: object) -> object:
+        return {"names": value} if isinstance(value, list) else value
+
+    @field_validator("clean")
+    @classmethod
+    def _known_steps(cls, steps: list[StepSpec]) -> list[StepSpec]:
+        check_steps(steps)
+        return steps
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        titles = [candidate.title for candidate in self.candidates]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"candidates: two have the name {twice[0]!r}; give each its own `name`")
+        if self.split.by == "time" and self.data.time is None:
+            raise ValueError("split.by is 'time' but data.time names no column")
+        names = self.labels.names
+        if names is not None:
+            _check_label_names(names, self.task, self.labels.positive)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the project file; relative paths are taken from it."""
+        return self._folder
+
+    def at(self, folder: Path) -> Self:
+        """Return a copy whose relative paths are taken from `folder`."""
+        copy = self.model_copy()
+        copy._folder = folder
+        return copy
+
+    def resolve(self, place: str) -> str:
+        """Return `place` as an absolute path, or unchanged where it is a URL."""
+        return place if "://" in place else str((self._folder / place).absolute())
+
+
+def _check_label_names(names: list[str], task: Task, positive: str | None) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError("labels.names: a label stands there twice")
+    if len(names) < 2:
+        raise ValueError("labels.names: at least two labels are needed")
+    if task is Task.BINARY and len(names) != 2:
+        raise ValueError(f"labels.names: a binary task has two labels, not {len(names)}; use task: multi-class")
+    if positive is not None and positive not in names:
+        raise ValueError(f"labels.positive: {positive!r} is not a label; {one_of(positive, names)}")
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def expand(value: Any, variables: Mapping[str, str], *, hints: Mapping[str, str] | None = None, key: str = "") -> Any:
+    """Replace `${NAME}` in every string of a nested value.
+
+    Args:
+        value: what YAML gave.
+        variables: names and values, usually the environment.
+        hints: what to say about a missing name, such as where to get the data.
+        key: dotted place of `value`, for messages.
+
+    Raises:
+        ConfigError: a name is not among `variables`.
+
+    Example:
+        >>> expand({"a": ["${HOME}/x"]}, {"HOME": "/h"})
+        {'a': ['/h/x']}
+    """
+    if isinstance(value, dict):
+        return {k: expand(v, variables, hints=hints, key=f"{key}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [expand(v, variables, hints=hints, key=f"{key}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in variables:
+            return variables[name]
+        hint = (hints or {}).get(name, f"Set it, for example: export {name}=...")
+        raise ConfigError(f"{key}: the environment variable {name} is not set. {hint}")
+
+    return _VARIABLE.sub(replaced, value)
+
+
+def load_project(
+    path: Path | str,
+    *,
+    variables: Mapping[str, str],
+    hints: Mapping[str, str] | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> Project:
+    """Read a project file, or the `tamiz.yaml` of a folder.
+
+    Raises:
+        ConfigError: there is no such file, it is not YAML, or a key or value is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "tamiz.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no project file at {path}. Write one with: tamiz init YOUR_FILE.csv") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the project file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a project file is a mapping of keys to values, not {type(raw).__name__}")
+    hints = {**(hints or {}), **_own_hints(raw)}
+    return parse_project(expand(raw, variables, hints=hints), where=str(path), notice=notice).at(path.absolute().parent)
+
+
+def _own_hints(raw: dict[str, Any]) -> dict[str, str]:
+    """Take the top key `x-variables`, where a project explains the variables it needs, out of `raw`."""
+    hints = raw.pop("x-variables", None) or {}
+    if not isinstance(hints, dict):
+        raise ConfigError("x-variables: a mapping of variable names to how to set them is expected")
+    return {str(name): str(text) for name, text in hints.items()}
+
+
+def parse_project(
+    raw: Mapping[str, Any], *, where: str = "project", notice: Callable[[str], None] | None = None
+) -> Project:
+    """Build a `Project` from what a file said, migrating an older format with a notice.
+
+    Raises:
+        ConfigError: a key is unknown, a value is wrong or the format is newer than this Tamiz.
+    """
+    raw = _migrate(dict(raw), where, notice)
+    try:
+        return Project.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from error
+
+
+def _migrate(raw: dict[str, Any], where: str, notice: Callable[[str], None] | None) -> dict[str, Any]:
+    version = raw.get("version", CONFIG_VERSION)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 0:
+        raise ConfigError(f"{where}: version: got {version!r}; allowed: {CONFIG_VERSION}")
+    if version > CONFIG_VERSION:
+        raise ConfigError(
+            f"{where}: version {version} is newer than this Tamiz understands (up to {CONFIG_VERSION}). "
+            "Install a newer release: pip install --upgrade tamiz"
+        )
+    for old in range(version, CONFIG_VERSION):
+        raw = _MIGRATIONS[old](raw)
+        if notice:
+            notice(f"{where}: read as format {old} and taken as format {old + 1}; set `version: {CONFIG_VERSION}`")
+    return {**raw, "version": CONFIG_VERSION}
+
+
+def _from_draft(raw: dict[str, Any]) -> dict[str, Any]:
+    """Format 0, the draft: `input` and `target` stood at the top for `data.source` and `data.label`."""
+    raw = dict(raw)
+    data = dict(raw.pop("data", None) or {})
+    for old, new in (("input", "source"), ("target", "label")):
+        if old in raw:
+            data.setdefault(new, raw.pop(old))
+    return {**raw, "data": data}
+
+
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {0: _from_draft}
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    """Render pydantic's findings, at most ten, one a line."""
+    lines = [_explain_one(dict(item)) for item in error.errors(include_url=False)[:10]]
+    more = error.error_count() - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    return f"{where}: " + ("\n  ".join(["", *lines]) if len(lines) > 1 else lines[0])
+
+
+def _explain_one(item: dict[str, Any]) -> str:
+    place = _dotted(item["loc"])
+    given = f"got {_short(item.get('input'))}"
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{place}: unknown key; {one_of(str(item['loc'][-1]), _siblings(item['loc']))}"
+        case "missing":
+            return f"{place}: this key is missing"
+        case "enum" | "literal_error":
+            expected = str(item["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{place}: {given}; {one_of(str(item.get('input')), expected)}"
+        case "value_error":
+            text = str(item["ctx"]["error"])
+            return f"{place}: {text}" if place else text
+        case "string_pattern_mismatch":
+            return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
+        case _:
+            return f"{place}: {given}; {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _siblings(loc: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that are valid where `loc` points."""
+    model: type[BaseModel] = Project
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        model = next(
+            (t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)), model
+        )
+    return list(model.model_fields)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    return [annotation, *(found for arg in get_args(annotation) for found in _types_in(arg))]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the project file, for editors."""
+    schema = Project.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Tamiz project file"
+    properties = schema["properties"]
+    properties["labels"] = {"anyOf": [{"type": "array", "items": {"type": "string"}}, properties["labels"]]}
+    for key in ("source", "test", "unlabeled", "partition_by"):
+        _allow_single(schema["$defs"]["DataConfig"]["properties"], key)
+    properties["x-variables"] = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "What to say when an environment variable that this file uses is not set.",
+    }
+    return schema
+
+
+def _allow_single(properties: dict[str, Any], key: str) -> None:
+    about = {k: properties[key][k] for k in ("description", "title", "default") if k in properties[key]}
+    rest = {k: v for k, v in properties[key].items() if k not in about}
+    properties[key] = {**about, "anyOf": [{"type": "string"}, *(rest.get("anyOf") or [rest])]}

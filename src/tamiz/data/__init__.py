@@ -1,0 +1,1 @@
+"""Data: sources, the lake and its three layers, the split."""

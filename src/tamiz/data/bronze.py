@@ -1,0 +1,251 @@
+"""Bronze: source files as they came, appended once each.
+
+A file is known by the hash of its bytes, which the commit that adds its rows records as a Delta transaction. So a file
+is in the table whole or not at all, and neither a second run nor a new name adds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from tamiz.data.columns import fit, storable_schema, widen
+from tamiz.data.lake import Lake
+from tamiz.errors import ColumnError, DataError, SourceError, one_of
+from tamiz.types import Source, SourceFile
+
+__all__ = ["ORIGIN", "Ingested", "ingest"]
+
+ORIGIN = pa.schema(
+    [
+        ("_source", pa.string()),
+        ("_source_sha256", pa.string()),
+        ("_row", pa.int64()),
+        ("_ingested_at", pa.timestamp("us", "UTC")),
+    ]
+)
+"""Columns that every bronze row has besides its own: where it came from, and when."""
+
+# Small files share a commit: a folder of a text per file would otherwise make one Delta version each.
+_COMMIT_BYTES = 64_000_000
+_COMMIT_FILES = 2_000
+_BATCH_ROWS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest did.
+
+    Attributes:
+        version: version of the bronze table afterwards.
+        added_rows: rows added by this call.
+        added_files: paths of the files added by this call.
+        skipped_files: paths of the files whose content was there already.
+    """
+
+    version: int
+    added_rows: int
+    added_files: tuple[str, ...]
+    skipped_files: tuple[str, ...]
+
+
+class _NewColumnsError(Exception):
+    """A batch has columns or types that the schema in use does not hold."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__("the columns changed")
+        self.schema = schema
+
+
+def ingest(
+    lake: Lake,
+    source: Source,
+    *,
+    table: str = "bronze/texts",
+    partition_by: Sequence[str] = (),
+    now: datetime,
+) -> Ingested:
+    """Append the files of `source` that the table does not hold yet, in the order of their paths.
+
+    Rows keep all their columns and gain those of `ORIGIN`. A column whose type differs between files becomes text,
+    for which the table is rewritten once.
+
+    Args:
+        lake: where the table stands.
+        source: the files.
+        table: name of the bronze table.
+        partition_by: columns that partition the table's files.
+        now: time of the ingest; a naive one is taken as UTC.
+
+    Raises:
+        SourceError: a file cannot be read, none has a row, or columns of two files cannot be brought together.
+        ColumnError: a column of `partition_by` is not in a file.
+        DataError: the table is partitioned by other columns.
+    """
+    _check_partitions(lake, table, partition_by)
+    now = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+    fresh, skipped = _fresh(lake, table, source)
+    added_rows = 0
+    for files in _commits(fresh):
+        added_rows += _Commit(lake, source, table, tuple(partition_by), now, files).run()
+    version = lake.version(table)
+    if version is None:
+        names = ", ".join(file.path for file in fresh[:5])
+        raise SourceError(f"no row to ingest into {table!r} from: {names or 'a source without files'}")
+    return Ingested(version, added_rows, tuple(file.path for file in fresh), skipped)
+
+
+def _transaction(file: SourceFile) -> str:
+    return f"sha256:{file.sha256}"
+
+
+def _fresh(lake: Lake, table: str, source: Source) -> tuple[list[SourceFile], tuple[str, ...]]:
+    """Return the files to add, one per content and by path, and the paths of the others.
+
+    The order makes an ingest that was cut off and resumed leave rows in the order of an unbroken one.
+    """
+    files = sorted(source.files(), key=lambda file: file.path)
+    seen = lake.holds(table, map(_transaction, files))
+    fresh, skipped = [], []
+    for file in files:
+        if _transaction(file) in seen:
+            skipped.append(file.path)
+        else:
+            seen.add(_transaction(file))
+            fresh.append(file)
+    return fresh, tuple(skipped)
+
+
+def _commits(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Gather neighbouring small files; a large one stands alone."""
+    group: list[SourceFile] = []
+    size_bytes = 0
+    for file in files:
+        if group and (size_bytes + file.size_bytes > _COMMIT_BYTES or len(group) == _COMMIT_FILES):
+            yield group
+            group, size_bytes = [], 0
+        group.append(file)
+        size_bytes += file.size_bytes
+    if group:
+        yield group
+
+
+@dataclass(slots=True)
+class _Commit:
+    """One append of a few files."""
+
+    lake: Lake
+    source: Source
+    table: str
+    partition_by: tuple[str, ...]
+    now: datetime
+    files: list[SourceFile]
+    rows: int = field(default=0, init=False)
+
+    def run(self) -> int:
+        """Write the files and return the number of rows.
+
+        Columns are known only when the files have been read to their end; a batch that brings new ones stops the
+        write, before anything is committed, and it starts over with the wider schema.
+        """
+        schema = ORIGIN
+        if self.lake.version(self.table) is not None:
+            schema = self.lake.schema(self.table)
+        for _ in range(1_000):  # each round adds a column or widens a type
+            self.rows = 0
+            _widen_table(self.lake, self.table, schema, self.partition_by)
+            ids = [_transaction(file) for file in self.files]
+            try:
+                self._append(schema, ids)
+            except _NewColumnsError as change:
+                schema = change.schema
+            else:
+                return self.rows
+        raise SourceError(f"the columns of {self.files[0].path} keep changing; convert the file to one schema")
+
+    def _append(self, schema: pa.Schema, ids: list[str]) -> None:
+        batches = _joined(self._batches(schema), schema)
+        first = next(batches, None)
+        if first is None:  # no table is made for files without rows
+            return
+        self.lake.append(
+            self.table, schema, _chain(first, batches), partition_by=self.partition_by, transaction_ids=ids
+        )
+
+    def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for file in self.files:
+            row = 0
+            for batch in self.source.batches(file):
+                self._check(batch.schema, file)
+                wider = widen(schema, storable_schema(batch.schema))
+                if wider != schema:
+                    raise _NewColumnsError(wider)
+                yield self._with_origin(fit(batch, schema), file, row)
+                row += batch.num_rows
+                self.rows += batch.num_rows
+
+    def _check(self, schema: pa.Schema, file: SourceFile) -> None:
+        taken = sorted(set(schema.names) & set(ORIGIN.names))
+        if taken:
+            raise SourceError(f"{file.path}: the column name {taken[0]!r} is Tamiz's own; rename the column")
+        for name in self.partition_by:
+            if name not in schema.names:
+                raise ColumnError(
+                    f"data.partition_by: {file.path} has no column {name!r}; {one_of(name, schema.names)}"
+                )
+
+    def _with_origin(self, batch: pa.RecordBatch, file: SourceFile, row: int) -> pa.RecordBatch:
+        n = batch.num_rows
+        origin = {
+            "_source": pa.repeat(file.path, n),
+            "_source_sha256": pa.repeat(file.sha256, n),
+            "_row": pa.array(range(row, row + n), pa.int64()),
+            "_ingested_at": pa.repeat(pa.scalar(self.now, ORIGIN.field("_ingested_at").type), n),
+        }
+        columns = [origin.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Join small neighbouring batches (a file of one text gives one row) and drop empty ones."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= _BATCH_ROWS:
+            yield from pa.Table.from_batches(held, schema).combine_chunks().to_batches(_BATCH_ROWS)
+            held, rows = [], 0
+    if held:
+        yield from pa.Table.from_batches(held, schema).combine_chunks().to_batches(_BATCH_ROWS)
+
+
+def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+def _widen_table(lake: Lake, table: str, schema: pa.Schema, partition_by: Sequence[str]) -> None:
+    """Rewrite the table where a column it has needs a wider type; Delta changes no type in place."""
+    if lake.version(table) is None:
+        return
+    known = lake.schema(table)
+    target = pa.schema([schema.field(name) for name in known.names])
+    if target != known:
+        lake.replace(table, target, (fit(batch, target) for batch in lake.scan(table)), partition_by=partition_by)
+
+
+def _check_partitions(lake: Lake, table: str, partition_by: Sequence[str]) -> None:
+    if lake.version(table) is None:
+        return
+    known = lake.partition_columns(table)
+    if known != tuple(partition_by):
+        raise DataError(
+            f"the table {lake.uri(table)} is partitioned by {list(known)}, and data.partition_by says "
+            f"{list(partition_by)}. Put the old value back, or choose another lake folder and ingest again"
+        )

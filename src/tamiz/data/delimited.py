@@ -1,0 +1,176 @@
+"""Read CSV and TSV as a stream of record batches in which every column is text, exactly as it came.
+
+Python's `csv` module is used because it knows at which line of the file it is; rows with too many or too few fields
+are errors here, never repaired.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TextIO
+
+from tamiz.errors import SourceError
+
+if TYPE_CHECKING:
+    import _csv
+
+    import pyarrow as pa
+
+__all__ = ["check_names", "read_delimited"]
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SAMPLE_CHARACTERS = 1 << 18
+_BATCH_CHARACTERS = 1 << 23
+_BATCH_ROWS = 50_000
+
+# A quote that is never closed would make one field of the rest of the file: reading stops here instead.
+_MAX_FIELD_CHARACTERS = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialect:
+    delimiter: str
+    escape: str | None = None
+    quoted: bool = True
+
+    def reader(self, lines: Iterator[str] | Sequence[str] | TextIO, *, strict: bool = True) -> _csv.Reader:
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, escapechar=self.escape, quoting=quoting, strict=strict)
+
+
+def check_names(names: Sequence[str | None], where: str) -> list[str]:
+    """Return the column names without surrounding blanks or a byte-order mark.
+
+    Raises:
+        SourceError: a name is empty, or two are equal.
+    """
+    stripped = [(name or "").strip("\ufeff \t\r\n") for name in names]
+    for place, name in enumerate(stripped, start=1):
+        if not name:
+            hint = " (an index written by pandas has none)" if place == 1 else ""
+            raise SourceError(f"{where}: column {place} of {len(stripped)} has no name{hint}. Give every column one")
+        if name in stripped[: place - 1]:
+            first = stripped.index(name) + 1
+            raise SourceError(f"{where}: columns {first} and {place} are both named {name!r}. Rename one of them")
+    return stripped
+
+
+def read_delimited(opened: Callable[[], TextIO], where: str, delimiter: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Read a delimited file row by row; blank lines are skipped.
+
+    Args:
+        opened: opens the text from the start, line ends untranslated.
+        where: name of the file, for messages.
+        delimiter: what separates fields; without it, sniffed among comma, semicolon, tab and bar.
+
+    Raises:
+        SourceError: the file is empty, its header is unusable, a row has a wrong number of fields, or a quote is
+            never closed.
+    """
+    with opened() as stream:
+        sample = stream.read(_SAMPLE_CHARACTERS)
+        complete = len(sample) < _SAMPLE_CHARACTERS
+    if not sample.strip():
+        raise SourceError(f"{where} is empty: a header line and rows are expected")
+    # The limit is one for the whole process; it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+    dialect = _sniff(sample, complete, delimiter)
+    with opened() as stream:
+        yield from _read(dialect.reader(stream), where, dialect)
+
+
+def _sniff(sample: str, complete: bool, delimiter: str | None) -> _Dialect:
+    lines = list(io.StringIO(sample, newline=""))
+    best, best_score = ",", (0.0, 1)
+    for candidate in [delimiter] if delimiter else _DELIMITERS:
+        widths = _widths(_Dialect(candidate), lines, complete)
+        if widths and widths[0] > 1:
+            score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
+            if score > best_score:
+                best, best_score = candidate, score
+    plain = _Dialect(delimiter or best)
+    # Quotes doubled inside quotes are the standard; these are read where they alone make the file whole.
+    others = []
+    if '\\"' in sample:
+        others.append(replace(plain, escape="\\"))
+    if plain.delimiter == "\t" and '"' in sample:
+        others.append(replace(plain, quoted=False))
+    return next((dialect for dialect in (plain, *others) if _parses(dialect, lines, complete)), plain)
+
+
+def _widths(dialect: _Dialect, lines: Sequence[str], complete: bool) -> list[int]:
+    """Return the number of fields of each whole row of the sample."""
+    try:
+        widths = [len(row) for row in dialect.reader(lines, strict=False) if row]
+    except csv.Error:
+        return []
+    return widths if complete or len(widths) == 1 else widths[:-1]
+
+
+def _parses(dialect: _Dialect, lines: Sequence[str], complete: bool) -> bool:
+    """Tell whether all rows of the sample are well formed and equally wide; the last one may be cut."""
+    widths = set()
+    reader = dialect.reader(lines)
+    try:
+        for row in reader:
+            if row and (complete or reader.line_num < len(lines)):
+                widths.add(len(row))
+    except csv.Error:
+        return not complete and reader.line_num >= len(lines) and len(widths) <= 1
+    return len(widths) <= 1
+
+
+def _read(reader: _csv.Reader, where: str, dialect: _Dialect) -> Iterator[pa.RecordBatch]:
+    line = 0
+    names: list[str] = []
+    rows: list[list[str]] = []
+    characters = 0
+    try:
+        for row in reader:
+            start, line = line + 1, reader.line_num
+            if not row:
+                continue
+            if not names:
+                names = check_names(row, where)
+                continue
+            if len(row) != len(names):
+                raise _ragged(where, start, len(row), len(names), dialect.delimiter)
+            rows.append(row)
+            characters += sum(map(len, row))
+            if characters >= _BATCH_CHARACTERS or len(rows) >= _BATCH_ROWS:
+                yield _batch(names, rows)
+                rows, characters = [], 0
+    except csv.Error as error:
+        raise _malformed(where, line + 1, error) from error
+    if rows or line:
+        yield _batch(names, rows)
+
+
+def _ragged(where: str, line: int, found: int, expected: int, delimiter: str) -> SourceError:
+    return SourceError(
+        f"{where}: line {line}: {found} fields found, {expected} expected as in the header (delimiter {delimiter!r}). "
+        "Put values that contain the delimiter, a quote or a line break in double quotes"
+    )
+
+
+def _malformed(where: str, line: int, error: csv.Error) -> SourceError:
+    reason = str(error)
+    if "unexpected end" in reason or "field limit" in reason:
+        return SourceError(f"{where}: line {line}: a double quote opens a value in this row and is never closed")
+    if "expected after" in reason:
+        return SourceError(
+            f"{where}: line {line}: a closing double quote in this row is followed by more text. "
+            'Write a quote inside a quoted value twice ("")'
+        )
+    return SourceError(f"{where}: line {line}: this row is malformed ({reason})")
+
+
+def _batch(names: list[str], rows: list[list[str]]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=names)

@@ -1,0 +1,242 @@
+"""Find the files that a place names: a file, a folder, a glob pattern or an `s3://` address."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tamiz import extras
+from tamiz.errors import SourceError, one_of
+
+__all__ = ["FORMATS", "Found", "digest", "find_files", "local_copy"]
+
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".xlsx": "excel",
+    ".xls": "excel",
+}
+"""File name endings and the format each stands for; the text formats may carry `.gz` as well."""
+
+_TEXT_FORMATS = {"csv", "tsv", "jsonl", "json"}
+_S3 = "s3://"
+_WILDCARD = re.compile(r"[*?\[]")
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One file to read, or one folder with a sub-folder of `.txt` files per label.
+
+    Attributes:
+        path: local path or `s3://` address.
+        format: a value of `FORMATS`, or `"folder"`.
+        gzipped: whether the bytes are compressed.
+        members: the `.txt` files of a folder, sorted; empty otherwise.
+    """
+
+    path: str
+    format: str
+    gzipped: bool = False
+    members: tuple[Path, ...] = ()
+
+
+def find_files(places: Sequence[str]) -> list[Found]:
+    """List the files that `places` name, in the order of the places and sorted within each, none twice.
+
+    Raises:
+        SourceError: a place holds no file, or none of a supported format.
+    """
+    if not places:
+        raise SourceError("no file, folder, pattern or s3:// address was given to read from")
+    found: dict[str, Found] = {}
+    for place in places:
+        for file in _in_s3(place) if place.startswith(_S3) else _on_disk(place):
+            key = file.path if file.path.startswith(_S3) else str(Path(file.path).absolute())
+            found.setdefault(key, file)
+    return list(found.values())
+
+
+def _recognise(path: str) -> Found | None:
+    name = path.lower()
+    gzipped = name.endswith(".gz")
+    format_ = FORMATS.get(Path(name.removesuffix(".gz")).suffix)
+    if format_ is None or (gzipped and format_ not in _TEXT_FORMATS):
+        return None
+    return Found(path, format_, gzipped)
+
+
+def _supported() -> str:
+    return (
+        f"supported: {', '.join(FORMATS)} (text formats also with .gz), or a folder with one folder of .txt per label"
+    )
+
+
+def _on_disk(place: str) -> list[Found]:
+    path = Path(place)
+    if path.is_dir():
+        return _in_folder(path)
+    if path.exists():
+        file = _recognise(place)
+        if file is None:
+            raise SourceError(f"{place}: files of this kind are not read; {_supported()}")
+        return [file]
+    if _WILDCARD.search(place):
+        matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+        files = [file for match in matches if Path(match).is_file() and (file := _recognise(match))]
+        if not files:
+            raise SourceError(f"the pattern {place} matches {len(matches)} files and none can be read; {_supported()}")
+        return files
+    raise SourceError(f"{place} does not exist. {_nearest(path)}")
+
+
+def _nearest(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"Neither does its folder {folder}"
+    return f"In its folder {folder}, {one_of(path.name, (entry.name for entry in folder.iterdir()), limit=10)}"
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".")
+
+
+def _in_folder(folder: Path) -> list[Found]:
+    """Return the tables of a folder or, without any, the folder itself as one label per sub-folder."""
+    entries = sorted(entry for entry in folder.iterdir() if _visible(entry.name))
+    tables = [file for entry in entries if entry.is_file() and (file := _recognise(str(entry)))]
+    if tables:
+        return tables
+    members = tuple(
+        text
+        for entry in entries
+        if entry.is_dir()
+        for text in sorted(entry.iterdir())
+        if text.suffix.lower() == ".txt" and _visible(text.name)
+    )
+    if members:
+        return [Found(str(folder), "folder", members=members)]
+    raise SourceError(f"the folder {folder} holds no file that can be read; {_supported()}")
+
+
+def _client() -> Any:
+    return extras.require("boto3", extra="aws").client("s3")
+
+
+@contextmanager
+def _s3_errors(place: str) -> Iterator[None]:
+    """Translate what boto3 raises."""
+    errors = extras.require("botocore.exceptions", extra="aws")
+    try:
+        yield
+    except errors.ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        raise SourceError(
+            f"{place} cannot be read: S3 answered {code}. Check the address and your permissions"
+        ) from error
+    except errors.BotoCoreError as error:
+        raise SourceError(f"{place} cannot be read: {error}") from error
+
+
+def _in_s3(place: str) -> list[Found]:
+    """Return one object, the objects that match a pattern, or all readable objects below a prefix.
+
+    A key with the name of a file may also be a prefix: Spark writes folders such as `reviews.parquet/`.
+    """
+    bucket, _, key = place.removeprefix(_S3).partition("/")
+    wildcard = _WILDCARD.search(key)
+    keys = _keys(place, bucket, key[: wildcard.start()] if wildcard else key)
+    if wildcard:
+        base = key[: wildcard.start()].rpartition("/")[0]
+        keys = [one for one in keys if fnmatch.fnmatchcase(one, key)]
+    elif key in keys:
+        if file := _recognise(place):
+            return [file]
+        base = key
+    else:
+        base = key.rstrip("/")
+        keys = [one for one in keys if not base or one.startswith(f"{base}/")]
+    shown = [one for one in keys if all(map(_shown, one.removeprefix(base).strip("/").split("/")))]
+    files = [file for one in shown if (file := _recognise(f"{_S3}{bucket}/{one}"))]
+    if not files:
+        raise SourceError(f"{place}: no object that can be read is there. {_nearest_key(place, bucket, key, keys)}")
+    return files
+
+
+def _keys(place: str, bucket: str, prefix: str) -> list[str]:
+    with _s3_errors(place):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+
+
+def _shown(name: str) -> bool:
+    """Leave out what writers keep beside the data, such as `_delta_log` and `_temporary`."""
+    return not name.startswith((".", "_"))
+
+
+def _nearest_key(place: str, bucket: str, key: str, found: Sequence[str]) -> str:
+    if found:
+        return f"Objects found: {len(found)}; {_supported()}"
+    parent = key.rstrip("/").rpartition("/")[0]
+    with _s3_errors(place):
+        prefix = f"{parent}/" if parent else ""
+        page = _client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    names = [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
+    return f"Beside it, {one_of(key.rpartition('/')[2], names, limit=10)}"
+
+
+def digest(file: Found) -> tuple[str, int]:
+    """Return the SHA-256 (hexadecimal) and the size in bytes of a file; of a folder, those of names and contents."""
+    if file.members:
+        return _digest_folder(file)
+    if file.path.startswith(_S3):
+        return _digest_s3(file.path)
+    with Path(file.path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+
+
+def _digest_folder(file: Found) -> tuple[str, int]:
+    whole, size = hashlib.sha256(), 0
+    for member in file.members:
+        data = member.read_bytes()
+        name = member.relative_to(file.path).as_posix()
+        whole.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
+        size += len(data)
+    return whole.hexdigest(), size
+
+
+def _digest_s3(place: str) -> tuple[str, int]:
+    bucket, _, key = place.removeprefix(_S3).partition("/")
+    whole, size = hashlib.sha256(), 0
+    with _s3_errors(place):
+        body = _client().get_object(Bucket=bucket, Key=key)["Body"]
+        for block in body.iter_chunks(_BLOCK_BYTES):
+            whole.update(block)
+            size += len(block)
+    return whole.hexdigest(), size
+
+
+@contextmanager
+def local_copy(place: str) -> Iterator[Path]:
+    """Give a local path to read: the file itself, or a temporary download that is removed afterwards."""
+    if not place.startswith(_S3):
+        yield Path(place)
+        return
+    bucket, _, key = place.removeprefix(_S3).partition("/")
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
+        path = Path(folder) / Path(key).name
+        with _s3_errors(place):
+            _client().download_file(bucket, key, str(path))
+        yield path

@@ -1,0 +1,9 @@
+"""From a classifier's probabilities to answers: calibration first, then the decision rule.
+
+Both parts are versioned with the model. Applying them needs numpy alone; only fitting imports scipy and scikit-learn.
+"""
+
+from tamiz.decision.calibration import METHODS, Calibrator, fit_calibrator
+from tamiz.decision.rules import DecisionRule, fit_rule
+
+__all__ = ["METHODS", "Calibrator", "DecisionRule", "fit_calibrator", "fit_rule"]

@@ -1,0 +1,153 @@
+"""Every error Tamiz raises on purpose.
+
+The tree (the second base is the builtin that callers already expect)::
+
+    TamizError
+    ├── ConfigError (ValueError)        the project file or an argument is wrong
+    ├── DataError (ValueError)          the data cannot be used as asked
+    │   ├── SourceError                 a file or folder cannot be read
+    │   ├── EncodingError               bytes that are not text in the stated encoding
+    │   ├── ColumnError (KeyError)      a named column is not there
+    │   ├── LabelError                  too few labels, or examples of one
+    │   └── RefusedShareError           too many rows went to quarantine
+    ├── PackageError (ValueError)       a model package is damaged, foreign or too new
+    ├── StoreError (RuntimeError)       the model store cannot do what was asked
+    │   ├── ModelNotFoundError (KeyError)
+    │   └── ConflictError               somebody else changed the same thing first
+    ├── RegistryError (RuntimeError)    the experiment registry failed
+    ├── BusyError (RuntimeError)        another run holds the project
+    ├── MissingExtraError (ImportError) an optional dependency is not installed
+    └── RequestError (ValueError)       a request to a server is wrong
+        ├── TooLargeError               the body, a text or the batch is over its limit
+        ├── UnauthorizedError           no key, or an unknown one
+        ├── ForbiddenError              a key whose role does not allow the call
+        └── OverloadedError             no room for the request now
+
+Messages name what failed, the value received, the values allowed and the next step. They never hold a user's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "BusyError",
+    "ColumnError",
+    "ConfigError",
+    "ConflictError",
+    "DataError",
+    "EncodingError",
+    "ForbiddenError",
+    "LabelError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "PackageError",
+    "RefusedShareError",
+    "RegistryError",
+    "RequestError",
+    "SourceError",
+    "StoreError",
+    "TamizError",
+    "TooLargeError",
+    "UnauthorizedError",
+    "one_of",
+]
+
+
+class TamizError(Exception):
+    """Root of all errors that Tamiz raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message itself (`KeyError` would quote it)."""
+        return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class ConfigError(TamizError, ValueError):
+    """The project file, or an argument standing for a part of it, is wrong."""
+
+
+class DataError(TamizError, ValueError):
+    """The data cannot be used as asked."""
+
+
+class SourceError(DataError):
+    """A file or folder of texts cannot be read."""
+
+
+class EncodingError(SourceError):
+    """The bytes of a file are not text in the stated or detected encoding."""
+
+
+class ColumnError(DataError, KeyError):
+    """A column named in the project is not in the data."""
+
+
+class LabelError(DataError):
+    """The labels do not allow a classifier: too few of them, or of examples."""
+
+
+class RefusedShareError(DataError):
+    """More rows went to quarantine than the project allows."""
+
+
+class PackageError(TamizError, ValueError):
+    """A model package is damaged, truncated, foreign or of a future format."""
+
+
+class StoreError(TamizError, RuntimeError):
+    """The model store cannot do what was asked."""
+
+
+class ModelNotFoundError(StoreError, KeyError):
+    """No such model, version or alias in the store."""
+
+
+class ConflictError(StoreError):
+    """Somebody else changed the same object first; read again and retry."""
+
+
+class RegistryError(TamizError, RuntimeError):
+    """The experiment registry (MLflow) failed."""
+
+
+class BusyError(TamizError, RuntimeError):
+    """Another run holds the project's lock."""
+
+
+class MissingExtraError(TamizError, ImportError):
+    """An optional dependency is not installed; the message says how to get it."""
+
+
+class RequestError(TamizError, ValueError):
+    """A request to a server is wrong; the caller must change it."""
+
+
+class TooLargeError(RequestError):
+    """The body, a text or the batch is larger than the server allows."""
+
+
+class UnauthorizedError(RequestError):
+    """The request carries no API key, or one that the server does not know."""
+
+
+class ForbiddenError(RequestError):
+    """The API key is known but its role does not allow the call."""
+
+
+class OverloadedError(RequestError):
+    """The server has no room for the request now; try again later."""
+
+
+def one_of(given: str, allowed: Iterable[str], *, limit: int = 20) -> str:
+    """Return the part of a message that lists what is allowed and the nearest spelling.
+
+    Example:
+        >>> one_of("lable", ["text", "label"])
+        "allowed: label, text; did you mean 'label'?"
+    """
+    names = sorted(allowed)
+    shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    near = get_close_matches(given, names, n=1)
+    return f"allowed: {shown or 'none'}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -1,0 +1,30 @@
+"""Load optional dependencies when first needed, with an error that says what to install."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from tamiz.errors import MissingExtraError
+
+__all__ = ["require"]
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import `module` or say which extra of Tamiz brings it.
+
+    Args:
+        module: dotted name of the module, such as `"boto3"`.
+        extra: name of the extra in Tamiz's package metadata.
+
+    Raises:
+        MissingExtraError: the top-level package of `module` is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"{module.split('.')[0]!r} is needed here and not installed. Install it with: pip install 'tamiz[{extra}]'"
+        ) from error

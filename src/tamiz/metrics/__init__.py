@@ -1,0 +1,16 @@
+"""How good a classifier is: figures, their uncertainty, and which way is up."""
+
+from tamiz.metrics.classification import confusion, per_label, score
+from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
+from tamiz.metrics.names import METRICS, higher_is_better
+
+__all__ = [
+    "METRICS",
+    "Difference",
+    "bootstrap",
+    "confusion",
+    "higher_is_better",
+    "paired_difference",
+    "per_label",
+    "score",
+]

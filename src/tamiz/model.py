@@ -1,0 +1,209 @@
+"""`Model`: from raw texts to answers. Cleaning, a fitted classifier, calibration and a decision rule in one object.
+
+Every door, engine and command uses it; nothing else puts these parts together.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from tamiz.classifiers import classifier_class
+from tamiz.cleaning import Cleaner
+from tamiz.decision import Calibrator, DecisionRule
+from tamiz.errors import PackageError, RequestError, one_of
+from tamiz.package import Manifest, read_manifest, verify_package, write_package
+from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Task
+
+__all__ = ["Model", "Prediction", "library_versions", "new_manifest"]
+
+_RECORDED_LIBRARIES = ("numpy", "scipy", "scikit-learn", "snowballstemmer", "stopwordsiso", "ftfy")
+
+
+class Prediction(NamedTuple):
+    """The answer for one text.
+
+    Attributes:
+        label: the label; a tuple of labels, perhaps empty, for multi-label tasks; `None` for an abstention.
+        probability: of that label; a parallel tuple for multi-label tasks; `None` for an abstention.
+        probabilities: of all labels in order, `(k,)`.
+    """
+
+    label: str | tuple[str, ...] | None
+    probability: float | tuple[float, ...] | None
+    probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A text classifier as it is served.
+
+    Attributes:
+        name: name of the project's model.
+        classifier: fitted learner over cleaned and prepared texts.
+        clean: the project's cleaning steps.
+        prepare: the candidate's further steps.
+        calibrator: turns the classifier's probabilities into calibrated ones.
+        rule: turns calibrated probabilities into labels.
+        manifest: what is recorded beside the weights.
+    """
+
+    name: str
+    classifier: Classifier
+    clean: Cleaner
+    prepare: Cleaner
+    calibrator: Calibrator
+    rule: DecisionRule
+    manifest: Manifest
+    _cleaner: Cleaner = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cleaner", self.clean.then(self.prepare))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the probabilities."""
+        return self.classifier.labels
+
+    @property
+    def task(self) -> Task:
+        """What kind of answer the model gives."""
+        return self.classifier.task
+
+    @property
+    def positive(self) -> str | None:
+        """Positive label of a binary task."""
+        return self.manifest.positive
+
+    @property
+    def version(self) -> str | None:
+        """Version in the model store, `None` before it is published."""
+        return self.manifest.version
+
+    @property
+    def text_column(self) -> str:
+        """Name of the text's column in tables and requests."""
+        return self.manifest.text_column
+
+    def predict_proba(self, texts: Sequence[str]) -> FloatArray:
+        """Return calibrated probabilities `(n, k)` of raw texts, in the order of `labels`.
+
+        Raises:
+            RequestError: `texts` is one string, or an item is not a string.
+        """
+        _check_texts(texts)
+        return self.calibrator.apply(self.classifier.predict_proba(self._cleaner.many(texts)))
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Return the answer for each raw text.
+
+        Raises:
+            RequestError: `texts` is one string, or an item is not a string.
+        """
+        probabilities = self.predict_proba(texts)
+        decided = self.rule.decide(probabilities)
+        if self.task is Task.MULTI_LABEL:
+            return [self._labels_of(row, p) for row, p in zip(decided, probabilities, strict=True)]
+        return [
+            Prediction(None, None, p) if label < 0 else Prediction(self.labels[label], float(p[label]), p)
+            for label, p in zip(decided.tolist(), probabilities, strict=True)
+        ]
+
+    def _labels_of(self, chosen: Any, probabilities: FloatArray) -> Prediction:
+        numbers = np.flatnonzero(chosen).tolist()
+        return Prediction(
+            tuple(self.labels[j] for j in numbers), tuple(float(probabilities[j]) for j in numbers), probabilities
+        )
+
+    def explain(self, text: str, label: str | None = None) -> Explanation:
+        """Say which stretches of a raw text made the score of a label.
+
+        Args:
+            text: one raw text; the spans of the answer refer to it.
+            label: the label to explain; by default the most probable one.
+
+        Raises:
+            RequestError: the label is unknown, or the classifier's family cannot explain.
+        """
+        if not isinstance(self.classifier, Explains):
+            raise RequestError(f"a {self.manifest.family!r} model cannot explain its answers")
+        if label is not None and label not in self.labels:
+            raise RequestError(f"label: unknown {label[:80]!r}; {one_of(label[:80], self.labels)}")
+        aligned = self._cleaner.align(text)
+        number = int(self.predict_proba([text])[0].argmax()) if label is None else self.labels.index(label)
+        found = self.classifier.explain(aligned.text, number)
+        return replace(
+            found,
+            contributions=tuple(Contribution(*aligned.span(c.start, c.end), c.value) for c in found.contributions),
+        )
+
+    def with_records(self, **records: Any) -> Self:
+        """Return the model with changed fields of its manifest, such as `metrics`."""
+        return replace(self, manifest=self.manifest.model_copy(update=records))
+
+    def save(self, folder: Path | str) -> Manifest:
+        """Write the model as a package.
+
+        Raises:
+            PackageError: something stands at `folder`, or the disk refused.
+        """
+        manifest = self.manifest.model_copy(
+            update={"calibration": self.calibrator.to_dict(), "rule": self.rule.to_dict(), "files": {}}
+        )
+        return write_package(Path(folder), manifest, self.classifier.save)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, verify: bool = True) -> Self:
+        """Read a model package.
+
+        Args:
+            folder: the package.
+            verify: compare every file with its recorded hash first.
+
+        Raises:
+            PackageError: the package is damaged, foreign or of a future format.
+        """
+        folder = Path(folder)
+        manifest = verify_package(folder) if verify else read_manifest(folder)
+        classifier = classifier_class(manifest.family).load(folder)
+        if classifier.labels != manifest.labels or classifier.task is not manifest.task:
+            raise PackageError(f"{folder}: the weights are for other labels or another task than model.json says")
+        return cls(
+            name=manifest.name,
+            classifier=classifier,
+            clean=Cleaner(manifest.clean),
+            prepare=Cleaner(manifest.prepare),
+            calibrator=Calibrator.from_dict(manifest.calibration),
+            rule=DecisionRule.from_dict(manifest.rule),
+            manifest=manifest,
+        )
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise RequestError("texts: a list of texts is expected, not one text; write [text]")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise RequestError(f"texts[{place}]: a text is expected, not {type(text).__name__}")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape a model."""
+    versions = {"python": platform.python_version()}
+    for name in _RECORDED_LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def new_manifest(**records: Any) -> Manifest:
+    """Return a manifest with the code and library versions of this process filled in."""
+    return Manifest(libraries=library_versions(), code_version=metadata.version("tamiz"), **records)

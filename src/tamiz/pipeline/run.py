@@ -1,0 +1,403 @@
+"""The whole pipeline: ingest, clean, split, train, evaluate; each step skipped when its inputs have not changed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tamiz.blobs import open_blobs
+from tamiz.classifiers import check_params
+from tamiz.config import Project
+from tamiz.data.bronze import ingest as ingest_source
+from tamiz.data.gold import Examples, load_examples
+from tamiz.data.lake import Lake
+from tamiz.data.readers import open_source
+from tamiz.data.silver import clean as clean_tables
+from tamiz.data.split import split as split_tables
+from tamiz.errors import LabelError
+from tamiz.pipeline.publish import Published, champion_verdict, promote, publish
+from tamiz.pipeline.select import Choice, check_select, select
+from tamiz.pipeline.state import StepState, code_version, fingerprint
+from tamiz.pipeline.train import Trained, train_candidate
+from tamiz.store import ModelStore
+from tamiz.types import Progress, Registry
+
+__all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "run"]
+
+STEPS = ("ingest", "clean", "split", "train", "evaluate")
+_LOCK = "run"
+
+
+class Listener(Protocol):
+    """Told what a run does, as it does it."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Where long steps report how far they are."""
+
+    def started(self, step: str) -> None:
+        """A step begins."""
+
+    def finished(self, step: str, summary: str) -> None:
+        """A step has done its work."""
+
+    def skipped(self, step: str, why: str) -> None:
+        """A step has nothing to do."""
+
+    def notice(self, text: str) -> None:
+        """The user should know something."""
+
+
+class SilentListener:
+    """Hear nothing."""
+
+    progress: Progress | None = None
+
+    def started(self, step: str) -> None:
+        """Ignore it."""
+
+    def finished(self, step: str, summary: str) -> None:
+        """Ignore it."""
+
+    def skipped(self, step: str, why: str) -> None:
+        """Ignore it."""
+
+    def notice(self, text: str) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        steps: `done` or `skipped` for each step that was asked for.
+        leaderboard: candidates, best first.
+        refused: which limit each candidate outside the limits breaks.
+        chosen: name of the winner.
+        version: its version in the store.
+        metrics: its figures, test ones included.
+        intervals: 95 % intervals of its test figures.
+        champion: version that is champion after the run.
+        verdict: why it became champion, or why not.
+    """
+
+    steps: dict[str, str]
+    leaderboard: tuple[Trained, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+    chosen: str | None = None
+    version: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    champion: str | None = None
+    verdict: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return asdict(self)
+
+
+class Context:
+    """What the steps of one project share.
+
+    Args:
+        project: the project, variables expanded.
+        registry: where experiments are recorded.
+        listener: told what happens.
+    """
+
+    def __init__(self, project: Project, registry: Registry, listener: Listener | None = None) -> None:
+        self.project = project
+        self.registry = registry
+        self.listener = listener or SilentListener()
+        root = project.resolve(project.lake)
+        self.lake = Lake(root)
+        self.blobs = open_blobs(root)
+        self.state = StepState(self.blobs)
+        self.store = ModelStore(project.resolve(project.registry.store))
+        self.done: dict[str, str] = {}
+        self._sides: dict[str, Examples] = {}
+
+    @cached_property
+    def owner(self) -> str:
+        """Who runs this, for locks and records."""
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):  # no such user in a container
+            user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
+        return f"{user} on {socket.gethostname()}, process {os.getpid()}"
+
+    def finish(self, step: str, summary: str) -> None:
+        """Note and tell that a step has done its work."""
+        self.done[step] = "done"
+        self.listener.finished(step, summary)
+
+    def skip(self, step: str, why: str) -> None:
+        """Note and tell that a step has nothing to do."""
+        self.done[step] = "skipped"
+        self.listener.skipped(step, why)
+
+    def side(self, name: str, gold: dict[str, Any]) -> Examples:
+        """Return the examples of one side, read once."""
+        if name not in self._sides:
+            self._sides[name] = load_examples(
+                self.lake, side=name, labels=gold["labels"], task=self.project.task, version=gold["version"]
+            )
+        return self._sides[name]
+
+
+def run(
+    project: Project,
+    registry: Registry,
+    *,
+    listener: Listener | None = None,
+    until: str = STEPS[-1],
+    wait_s: float = 0.0,
+) -> RunResult:
+    """Run the pipeline up to a step.
+
+    Args:
+        project: the project, variables expanded.
+        registry: where experiments are recorded.
+        listener: told what happens.
+        until: last step to run.
+        wait_s: how long to wait for another run of the project to end.
+
+    Raises:
+        TamizError: whatever goes wrong with project, data, store or registry; what was finished before stays.
+        BusyError: another run still holds the project after `wait_s` seconds.
+    """
+    for candidate in project.candidates:
+        check_params(candidate.family, candidate.params)
+    check_select(project.select)
+    context = Context(project, registry, listener)
+    with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner):
+        wanted = STEPS[: STEPS.index(until) + 1]
+        bronze = _ingest(context)
+        silver = _clean(context, bronze) if "clean" in wanted else {}
+        gold = _split(context, silver) if "split" in wanted else {}
+        trained = _train(context, silver, gold) if "train" in wanted else []
+        if "evaluate" not in wanted:
+            return RunResult(context.done, leaderboard=tuple(trained))
+        return _evaluate(context, gold, trained)
+
+
+def _ingest(context: Context) -> dict[str, Any]:
+    """Append new files to the bronze tables; return the tables' versions."""
+    data = context.project.data
+    context.listener.started("ingest")
+    versions: dict[str, Any] = {"sources": []}
+    added, rows, skipped = 0, 0, 0
+    for table, places in (("texts", data.source), ("test", data.test), ("unlabeled", data.unlabeled)):
+        if places is None:
+            versions[table] = None
+            continue
+        source = open_source(
+            [context.project.resolve(place) for place in places],
+            encoding=data.encoding,
+            text=data.text,
+            label=data.label,
+        )
+        found = ingest_source(
+            context.lake,
+            source,
+            table=f"bronze/{table}",
+            partition_by=data.partition_by if table == "texts" else (),
+            now=datetime.now(UTC),
+        )
+        for notice in source.notices:
+            context.listener.notice(notice)
+        versions[table] = found.version
+        versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
+        added, rows, skipped = (
+            added + len(found.added_files),
+            rows + found.added_rows,
+            skipped + len(found.skipped_files),
+        )
+    if added:
+        context.finish("ingest", f"{rows:,} rows of {added:,} files" + (f", {skipped:,} known" if skipped else ""))
+    else:
+        context.skip("ingest", f"all {skipped:,} files are in the lake already")
+    return versions
+
+
+def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
+    """Bring the silver tables up to date; return what they hold."""
+    project = context.project
+    inputs = fingerprint(
+        bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
+        data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
+        labels=project.labels.model_dump(),
+        task=project.task,
+        steps=project.clean,
+        code=code_version(),
+    )
+    known = context.state.recall("clean", inputs)
+    if known is not None:
+        context.skip("clean", "bronze tables, cleaning and code have not changed")
+        return known
+    context.listener.started("clean")
+    cleaned = clean_tables(
+        context.lake,
+        bronze_version=bronze["texts"],
+        test_version=bronze["test"],
+        unlabeled_version=bronze["unlabeled"],
+        project=project,
+    )
+    for notice in cleaned.notices:
+        context.listener.notice(notice)
+    result = {**asdict(cleaned), "bronze": bronze}
+    context.state.remember("clean", inputs, result)
+    refused = "".join(f"; {count:,} {reason}" for reason, count in sorted(cleaned.reasons.items()))
+    context.finish("clean", f"{cleaned.rows:,} rows, {cleaned.quarantined:,} in quarantine{refused}")
+    return result
+
+
+def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
+    """Bring the gold tables up to date; return version, labels and counts."""
+    project = context.project
+    inputs = fingerprint(
+        silver=silver["version"],
+        split=project.split.model_dump(),
+        labels=project.labels.model_dump(),
+        own_test=project.data.test is not None,
+        code=code_version(),
+    )
+    known = context.state.recall("split", inputs)
+    if known is not None:
+        context.skip("split", "the silver table, the split and the code have not changed")
+        return known
+    context.listener.started("split")
+    divided = split_tables(context.lake, silver_version=silver["version"], project=project)
+    for notice in divided.notices:
+        context.listener.notice(notice)
+    result = {"version": divided.version, "labels": list(divided.labels), "counts": divided.counts}
+    context.state.remember("split", inputs, result)
+    context.finish("split", _sizes(context.lake, divided.version))
+    return result
+
+
+def _sizes(lake: Lake, version: int) -> str:
+    sides = lake.read("gold/examples", version=version, columns=["side"]).column("side").value_counts().to_pylist()
+    return ", ".join(f"{found['counts']:,} {found['values']}" for found in sorted(sides, key=lambda s: -s["counts"]))
+
+
+def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> list[Trained]:
+    """Train the candidates that have changed; return all."""
+    project = context.project
+    data = {
+        "bronze": silver["bronze"]["texts"],
+        "bronze_test": silver["bronze"]["test"],
+        "silver": silver["version"],
+        "gold": gold["version"],
+        "sources": silver["bronze"]["sources"],
+        "lake": project.lake,
+    }
+    trained, fresh = [], 0
+    context.listener.started("train")
+    for config in project.candidates:
+        key = fingerprint(
+            gold=gold["version"],
+            labels=gold["labels"],
+            positive=project.labels.positive,
+            task=project.task,
+            clean=project.clean,
+            text=project.data.text,
+            name=project.name,
+            config=config.model_dump(),
+            seed=project.split.seed,
+            code=code_version(),
+        )
+        known = context.state.recall(f"train-{config.title}", key)
+        if known is None:
+            fresh += 1
+            _check_sides(context, gold)
+            made = train_candidate(
+                project,
+                config,
+                labels=gold["labels"],
+                train=context.side("train", gold),
+                validation=context.side("validation", gold),
+                key=key,
+                data={**data, "code": code_version()},
+                registry=context.registry,
+                blobs=context.blobs,
+                progress=context.listener.progress,
+            )
+            known = asdict(made)
+            context.state.remember(f"train-{config.title}", key, known)
+        trained.append(Trained(**known))
+    if fresh:
+        context.finish("train", f"{fresh} of {len(trained)} candidates")
+    else:
+        context.skip("train", "gold table, candidates and code have not changed")
+    return trained
+
+
+def _check_sides(context: Context, gold: dict[str, Any]) -> None:
+    for side in ("train", "validation"):
+        if not context.side(side, gold).texts:
+            raise LabelError(f"the {side} side of the split is empty; give more labelled texts or change `split`")
+    targets = context.side("train", gold).targets
+    present = targets.any(axis=0).sum() if targets.ndim > 1 else len(np.unique(targets))
+    if present < 1 + (targets.ndim == 1):
+        raise LabelError("the training side has examples of too few labels; give more labelled texts")
+
+
+def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]) -> RunResult:
+    """Choose, publish, promote."""
+    project = context.project
+    choice: Choice = select(trained, project.select)
+    winner = choice.chosen
+    key = fingerprint(candidate=winner.key, refit=project.select.refit)
+    inputs = fingerprint(
+        key=key, store=project.registry.store, gold=gold["version"], select=project.select.model_dump()
+    )
+    known = context.state.recall("evaluate", inputs)
+    if known is not None and _still_there(context, known["published"]["version"]):
+        context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
+        published, verdict = Published.from_dict(known["published"]), known["verdict"]
+    else:
+        context.listener.started("evaluate")
+        sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
+        published = publish(
+            project,
+            winner,
+            key=key,
+            sides=sides,
+            lake=context.lake,
+            blobs=context.blobs,
+            store=context.store,
+            registry=context.registry,
+            progress=context.listener.progress,
+        )
+        better, verdict = champion_verdict(project, context.store, published, sides["test"])
+        if better:
+            promote(context.store, context.registry, project.name, published.version, by=context.owner, reason=verdict)
+        context.state.remember("evaluate", inputs, {"published": published.to_dict(), "verdict": verdict})
+        context.finish("evaluate", f"version {published.version} from {winner.candidate}: {verdict}")
+    return RunResult(
+        steps=context.done,
+        leaderboard=choice.ranking,
+        refused=choice.refused,
+        chosen=winner.candidate,
+        version=published.version,
+        metrics=published.metrics,
+        intervals=published.intervals,
+        champion=context.store.index(project.name).aliases.get("champion"),
+        verdict=verdict,
+    )
+
+
+def _still_there(context: Context, version: str) -> bool:
+    name = context.project.name
+    return name in context.store.names() and version in context.store.index(name).versions

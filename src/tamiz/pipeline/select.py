@@ -1,0 +1,87 @@
+"""Choose a candidate by its validation figures, inside declared limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tamiz.config import SelectConfig
+from tamiz.errors import ConfigError, one_of
+from tamiz.metrics import higher_is_better
+from tamiz.pipeline.train import Trained
+
+__all__ = ["Choice", "check_select", "leaderboard", "prefers_higher", "select"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate and why the others were not.
+
+    Attributes:
+        chosen: the winner.
+        ranking: all candidates, best first; those outside the limits last.
+        refused: which limit each candidate outside them breaks.
+    """
+
+    chosen: Trained
+    ranking: tuple[Trained, ...]
+    refused: dict[str, str]
+
+
+def prefers_higher(config: SelectConfig) -> bool:
+    """Say whether a higher value of the chosen metric is better."""
+    return higher_is_better(config.metric) if config.mode is None else config.mode == "max"
+
+
+def check_select(config: SelectConfig) -> None:
+    """Refuse a choice by test figures or by unknown metrics.
+
+    Raises:
+        ConfigError: the metric starts with `test_`, or is unknown.
+    """
+    if config.metric.startswith("test_"):
+        raise ConfigError("select.metric: choosing by test figures would spoil them; use a val_ metric")
+    for name in (config.metric, *config.limits):
+        higher_is_better(name)
+
+
+def leaderboard(trained: Sequence[Trained], config: SelectConfig) -> tuple[Trained, ...]:
+    """Return candidates from best to worst by the chosen metric; ties keep their order in the project file.
+
+    Raises:
+        ConfigError: no candidate has the metric.
+    """
+    sign = -1.0 if prefers_higher(config) else 1.0
+    known = {name for candidate in trained for name in candidate.metrics}
+    if config.metric not in known:
+        raise ConfigError(f"select.metric: no candidate has {config.metric!r}; {one_of(config.metric, known)}")
+    worst = float("inf")
+    return tuple(
+        sorted(trained, key=lambda c: sign * c.metrics[config.metric] if config.metric in c.metrics else worst)
+    )
+
+
+def select(trained: Sequence[Trained], config: SelectConfig) -> Choice:
+    """Take the best candidate that keeps all limits.
+
+    Raises:
+        ConfigError: no candidate keeps the limits.
+    """
+    ranking = leaderboard(trained, config)
+    refused = {c.candidate: why for c in ranking if (why := _broken_limit(c, config))}
+    inside = [c for c in ranking if c.candidate not in refused]
+    if not inside:
+        raise ConfigError(
+            "select.limits: no candidate keeps them: " + "; ".join(f"{c}: {w}" for c, w in refused.items())
+        )
+    return Choice(inside[0], (*inside, *(c for c in ranking if c.candidate in refused)), refused)
+
+
+def _broken_limit(candidate: Trained, config: SelectConfig) -> str | None:
+    for name, limit in config.limits.items():
+        value = candidate.metrics.get(name)
+        if value is None:
+            return f"{name} was not measured"
+        if (value < limit) if higher_is_better(name) else (value > limit):
+            return f"{name} is {value:.4g}, the limit is {limit:g}"
+    return None

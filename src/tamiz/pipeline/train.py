@@ -1,0 +1,205 @@
+"""Train one candidate: fit, calibrate and set the rule on validation, measure, keep."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tamiz.blobs import Blobs
+from tamiz.classifiers import check_params, classifier_class
+from tamiz.cleaning import Cleaner
+from tamiz.config import CandidateConfig, Project
+from tamiz.data.gold import Examples
+from tamiz.decision import fit_calibrator, fit_rule
+from tamiz.model import Model, new_manifest
+from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
+from tamiz.types import Classifier, Progress, Registry, Task, Validation
+
+__all__ = ["Trained", "candidate_package", "fit_classifier", "record_folder", "train_candidate"]
+
+_FOLDER = "_candidates"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate after training.
+
+    Attributes:
+        candidate: its name.
+        family: its classifier family.
+        key: fingerprint of what it was made from.
+        metrics: validation figures, cost figures.
+        intervals: 95 % intervals of validation figures.
+        run_id: its run in the registry.
+    """
+
+    candidate: str
+    family: str
+    key: str
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    run_id: str
+
+
+def fit_classifier(
+    config: CandidateConfig,
+    labels: Sequence[str],
+    task: Task,
+    train: Examples,
+    validation: Examples | None,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Classifier, float]:
+    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took."""
+    prepare = Cleaner(config.prepare)
+    cls: Any = classifier_class(config.family)
+    classifier: Classifier = cls(tuple(labels), task, seed=seed, **config.params)
+    held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
+    start = time.perf_counter()
+    classifier.fit(prepare.many(train.texts), train.targets, validation=held_out, progress=progress)
+    return classifier, time.perf_counter() - start
+
+
+def train_candidate(
+    project: Project,
+    config: CandidateConfig,
+    *,
+    labels: Sequence[str],
+    train: Examples,
+    validation: Examples,
+    key: str,
+    data: Mapping[str, Any],
+    registry: Registry,
+    blobs: Blobs,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a candidate, measure it on validation, record it and keep its package beside the lake.
+
+    Args:
+        project: the project.
+        config: the candidate.
+        labels: labels in order.
+        train: examples to learn from.
+        validation: examples for calibration, thresholds and figures.
+        key: fingerprint of all inputs.
+        data: table versions and sources, for the record.
+        registry: where the run is recorded.
+        blobs: the lake's storage, which keeps the package.
+        progress: told how far the fit has come.
+    """
+    seed = project.split.seed
+    classifier, fit_seconds = fit_classifier(
+        config, labels, project.task, train, validation, seed=seed, progress=progress
+    )
+    model = _assemble(project, config, classifier, validation, data)
+    evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
+    metrics = {**evaluation.metrics, **speed(model, validation.texts_raw), "fit_seconds": fit_seconds}
+    model = model.with_records(metrics=metrics)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model.save(folder / "package")
+        blobs.upload(folder / "package", f"{_FOLDER}/{key}")
+        record_folder(folder / "records", evaluation, model, side="validation")
+        run_id = registry.record(
+            key=key,
+            candidate=config.title,
+            family=config.family,
+            params=_flat({**check_params(config.family, config.params), **_choices(config, model)}),
+            metrics={**metrics, **_bounds(evaluation.intervals)},
+            tags={"tamiz.code_version": model.manifest.code_version, **{f"data.{k}": str(v) for k, v in data.items()}},
+            artifacts=folder / "records",
+        )
+    return Trained(config.title, config.family, key, metrics, evaluation.intervals, run_id)
+
+
+def _assemble(
+    project: Project, config: CandidateConfig, classifier: Classifier, validation: Examples, data: Mapping[str, Any]
+) -> Model:
+    """Calibrate and set the rule on validation; put the model together."""
+    task, labels = project.task, classifier.labels
+    positive = _positive(project, labels)
+    prepared = Cleaner(config.prepare).many(validation.texts)
+    raw = classifier.predict_proba(prepared)
+    calibrator = fit_calibrator(config.calibrate, raw, validation.targets, task, seed=project.split.seed)
+    rule = fit_rule(
+        config.thresholds,
+        calibrator.apply(raw),
+        validation.targets,
+        task,
+        positive=positive,
+        abstain_below=config.abstain_below,
+    )
+    clean, prepare = Cleaner(project.clean), Cleaner(config.prepare)
+    manifest = new_manifest(
+        name=project.name,
+        task=task,
+        labels=labels,
+        positive=labels[positive] if task is Task.BINARY else None,
+        text_column=project.data.text,
+        clean=list(clean.steps),
+        prepare=list(prepare.steps),
+        family=config.family,
+        candidate=config.title,
+        params=check_params(config.family, config.params),
+        data=dict(data),
+    )
+    return Model(project.name, classifier, clean, prepare, calibrator, rule, manifest)
+
+
+def _positive(project: Project, labels: Sequence[str]) -> int:
+    named = project.labels.positive
+    return list(labels).index(named) if named is not None and named in labels else len(labels) - 1
+
+
+def candidate_package(blobs: Blobs, key: str, folder: Path) -> Model:
+    """Load a kept candidate.
+
+    Args:
+        blobs: the lake's storage.
+        key: fingerprint of the candidate.
+        folder: where to download the package to, if the lake is remote.
+    """
+    local = blobs.local(f"{_FOLDER}/{key}")
+    if local is None:
+        blobs.download(f"{_FOLDER}/{key}", folder)
+        local = folder
+    return Model.load(local)
+
+
+def record_folder(folder: Path, evaluation: Evaluation, model: Model, *, side: str) -> None:
+    """Write what people browse of an evaluation: figures with intervals, confusion matrix, environment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = confusion_table(evaluation, model.labels, model.task)
+    with (folder / f"{side}_confusion.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    figures = {
+        name: {"value": value, "interval": evaluation.intervals.get(name)} for name, value in evaluation.metrics.items()
+    }
+    about = {"figures": figures, "libraries": model.manifest.libraries, "data": model.manifest.data}
+    (folder / f"{side}.json").write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _choices(config: CandidateConfig, model: Model) -> dict[str, Any]:
+    return {
+        "prepare": list(model.prepare.steps),
+        "calibration": model.calibrator.method,
+        "thresholds": config.thresholds,
+        "abstain_below": config.abstain_below,
+    }
+
+
+def _flat(params: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in params.items()}
+
+
+def _bounds(intervals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    return {f"{name}_{end}": bounds[i] for name, bounds in intervals.items() for i, end in enumerate(("low", "high"))}

@@ -1,0 +1,69 @@
+"""A registry in memory, for tests and for runs that want none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tamiz.errors import RegistryError
+from tamiz.types import RunRecord
+
+__all__ = ["MemoryRegistry"]
+
+
+class MemoryRegistry:
+    """Keep runs, versions and aliases in this process.
+
+    Attributes:
+        aliases: version of each alias.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[str, RunRecord] = {}
+        self.aliases: dict[str, str] = {}
+
+    def record(
+        self,
+        *,
+        key: str,
+        candidate: str,
+        family: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record a finished candidate."""
+        for run in self._runs.values():
+            if run.key == key:
+                return run.run_id
+        run_id = f"run-{len(self._runs) + 1}"
+        texts = {name: str(value) for name, value in params.items()}
+        self._runs[run_id] = RunRecord(run_id, key, candidate, family, dict(metrics), texts)
+        return run_id
+
+    def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
+        """Make a recorded run a version."""
+        run = self._run(run_id)
+        self._runs[run_id] = replace(run, version=version, metrics={**run.metrics, **metrics})
+
+    def alias(self, name: str, version: str | None) -> None:
+        """Point an alias at a version or remove it."""
+        if version is None:
+            self.aliases.pop(name, None)
+        elif version in {run.version for run in self._runs.values()}:
+            self.aliases[name] = version
+        else:
+            raise RegistryError(f"version {version} is not registered; register its run first")
+
+    def runs(self) -> Sequence[RunRecord]:
+        """Return the recorded runs, newest first."""
+        return list(reversed(self._runs.values()))
+
+    def _run(self, run_id: str) -> RunRecord:
+        try:
+            return self._runs[run_id]
+        except KeyError as error:
+            raise RegistryError(f"no run {run_id!r} was recorded") from error

@@ -1,0 +1,162 @@
+"""MLflow as the record of experiments and the registry of versions that people browse.
+
+The model store is what is served; here stand the same versions with all that led to them. Every failure of MLflow is
+translated into `RegistryError` at this boundary.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from tamiz.errors import RegistryError
+from tamiz.extras import require
+from tamiz.types import RunRecord
+
+__all__ = ["MlflowRegistry"]
+
+_KEY, _CANDIDATE, _FAMILY, _VERSION = "tamiz.key", "tamiz.candidate", "tamiz.family", "tamiz.version"
+_MAX_PARAM = 500  # characters, the limit of older servers
+_MAX_RUNS = 1000
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _translated(call: Callable[P, R]) -> Callable[P, R]:
+    @functools.wraps(call)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except RegistryError:
+            raise
+        except Exception as error:  # MLflow lets through what SQLAlchemy, requests and boto3 raise
+            first = str(error).strip().split("\n", 1)[0][:300]
+            raise RegistryError(f"MLflow: {call.__name__} failed: {first or type(error).__name__}") from error
+
+    return guarded
+
+
+class MlflowRegistry:
+    """Record runs in an MLflow experiment and versions in its model registry, both named after the project.
+
+    Args:
+        name: name of the project.
+        tracking_uri: `sqlite:///...` or the address of a server.
+        artifacts: folder for artifacts, used for a new experiment of a local database only.
+    """
+
+    def __init__(self, name: str, tracking_uri: str, *, artifacts: str | None = None) -> None:
+        self._name = name
+        self._uri = tracking_uri
+        self._artifacts = artifacts
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        client_class = require("mlflow.tracking", extra="train").MlflowClient
+        return client_class(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @functools.cached_property
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(self._name)
+        if found is None:
+            local = self._uri.startswith("sqlite:") and self._artifacts
+            location = Path(str(self._artifacts)).absolute().as_uri() if local else None
+            return str(self._client.create_experiment(self._name, artifact_location=location))
+        if found.lifecycle_stage == "deleted":
+            raise RegistryError(
+                f"the MLflow experiment {self._name!r} was deleted; restore it with: "
+                f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            )
+        return str(found.experiment_id)
+
+    @_translated
+    def record(
+        self,
+        *,
+        key: str,
+        candidate: str,
+        family: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record a finished candidate as a run."""
+        known = self._search(f"tags.`{_KEY}` = '{key}' and attributes.status = 'FINISHED'")
+        if known:
+            return str(known[0].info.run_id)
+        all_tags = {**tags, _KEY: key, _CANDIDATE: candidate, _FAMILY: family}
+        run_id = str(self._client.create_run(self._experiment, run_name=candidate, tags=all_tags).info.run_id)
+        entities = require("mlflow.entities", extra="train")
+        self._client.log_batch(
+            run_id,
+            params=[entities.Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()],
+            metrics=self._metrics(metrics),
+        )
+        if artifacts is not None:
+            self._client.log_artifacts(run_id, str(artifacts))
+        self._client.set_terminated(run_id)
+        return run_id
+
+    def _metrics(self, metrics: Mapping[str, float]) -> list[Any]:
+        entities = require("mlflow.entities", extra="train")
+        now = require("mlflow.utils.time", extra="train").get_current_time_millis()
+        return [entities.Metric(name, float(v), now, 0) for name, v in metrics.items() if math.isfinite(v)]
+
+    @_translated
+    def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
+        """Make a run a version of the registered model."""
+        self._client.log_batch(run_id, metrics=self._metrics(metrics))
+        self._client.log_artifacts(run_id, str(artifacts))
+        if self._version_number(version) is None:
+            self._ensure_model()
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/package"
+            self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
+        self._client.set_tag(run_id, _VERSION, version)
+
+    def _ensure_model(self) -> None:
+        if not self._client.search_registered_models(f"name = '{self._name}'"):
+            self._client.create_registered_model(self._name)
+
+    def _version_number(self, version: str) -> str | None:
+        """Return MLflow's own number of a version of the model store."""
+        found = self._client.search_model_versions(f"name = '{self._name}' and tags.`{_VERSION}` = '{version}'")
+        return str(found[0].version) if found else None
+
+    @_translated
+    def alias(self, name: str, version: str | None) -> None:
+        """Point an alias at a version or remove it."""
+        if version is None:
+            self._client.delete_registered_model_alias(self._name, name)
+            return
+        number = self._version_number(version)
+        if number is None:
+            raise RegistryError(f"version {version} is not registered in MLflow")
+        self._client.set_registered_model_alias(self._name, name, number)
+
+    @_translated
+    def runs(self) -> Sequence[RunRecord]:
+        """Return the finished runs of the project, newest first."""
+        return [
+            RunRecord(
+                run_id=run.info.run_id,
+                key=run.data.tags.get(_KEY, ""),
+                candidate=run.data.tags.get(_CANDIDATE, run.info.run_name),
+                family=run.data.tags.get(_FAMILY, ""),
+                metrics=dict(run.data.metrics),
+                params=dict(run.data.params),
+                version=run.data.tags.get(_VERSION),
+            )
+            for run in self._search("attributes.status = 'FINISHED'")
+        ]
+
+    def _search(self, query: str) -> list[Any]:
+        return list(
+            self._client.search_runs(
+                [self._experiment], query, max_results=_MAX_RUNS, order_by=["attributes.start_time DESC"]
+            )
+        )

@@ -1,0 +1,146 @@
+"""The web application: doors, middleware and errors put together, in this one place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tamiz import __version__
+from tamiz.config import ServeConfig
+from tamiz.serving.auth import OPEN_PATHS, Auth, Authenticate, NoAuth
+from tamiz.serving.context import Context
+from tamiz.serving.doors import DOORS
+from tamiz.serving.doors.base import Door, Doors, JsonObject
+from tamiz.serving.doors.operations import door as operations_door
+from tamiz.serving.limits import LimitBody, LimitConcurrency
+from tamiz.serving.metrics import Metrics
+from tamiz.serving.observe import REQUEST_ID, Observe
+from tamiz.serving.problems import Problem, failure_of
+from tamiz.serving.served import Models
+
+__all__ = ["create_app"]
+
+TITLE = "Tamiz"
+DESCRIPTION = "Text classification: one model, many doors. Every door gives the same labels and probabilities."
+
+
+def create_app(
+    models: Models,
+    *,
+    limits: ServeConfig | None = None,
+    auth: Auth | None = None,
+    doors: Sequence[Callable[[Context], Door]] = DOORS,
+    metrics: Metrics | None = None,
+    title: str = TITLE,
+) -> FastAPI:
+    """Build the application.
+
+    Args:
+        models: what to serve; started and stopped with the application.
+        limits: what a request may cost; by default `ServeConfig`'s.
+        auth: who may call; by default anybody on this machine.
+        doors: the protocols to answer in.
+        metrics: where to count; by default a registry of its own.
+        title: title of the documentation.
+    """
+    limits, metrics = limits or ServeConfig(), metrics or Metrics()
+    who: Auth = auth or NoAuth()
+    context = Context(models, limits, metrics)
+    operations = operations_door(context, lambda: app.openapi())
+    every = Doors([*(build(context) for build in doors), operations], fallback=operations)
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        description=DESCRIPTION,
+        routes=[route for door in every.all for route in door.routes],
+        middleware=_middleware(every, limits, who, metrics),
+        exception_handlers=_handlers(every),
+        lifespan=_lifespan(models, metrics),
+        openapi_url=None,  # the operations door answers for the documentation, behind the same authentication
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.openapi = _document(app, every, who)  # type: ignore[method-assign]
+    models.subscribe(metrics.set_served)
+    return app
+
+
+def _middleware(doors: Doors, limits: ServeConfig, auth: Auth, metrics: Metrics) -> list[Middleware]:
+    """Return the layers around the routes, the outermost first.
+
+    Errors of all of them, and of the routes, end in `Observe`, which answers them in the door's shape.
+    """
+    return [
+        Middleware(Observe, doors=doors, metrics=metrics),
+        Middleware(Authenticate, auth=auth),
+        Middleware(LimitConcurrency, most=limits.max_concurrent),
+        Middleware(LimitBody, most_bytes=limits.max_body_bytes),
+    ]
+
+
+def _handlers(doors: Doors) -> dict[Any, Callable[[Request, Any], Any]]:
+    """Take from FastAPI the errors that it would answer in a shape of its own."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        return doors.of(request.scope).render(failure_of(error), request.scope[REQUEST_ID])
+
+    return {HTTPException: answer, RequestValidationError: answer}
+
+
+def _lifespan(models: Models, metrics: Metrics) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models.start()
+        try:
+            yield
+        finally:
+            models.stop()
+            metrics.close(os.getpid())
+
+    return lifespan
+
+
+def _document(app: FastAPI, doors: Doors, auth: Auth) -> Callable[[], JsonObject]:
+    """Return what makes the OpenAPI document; it is made anew each time, for it names the model's text column."""
+
+    def document() -> JsonObject:
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_tags(doors)
+        )
+        components = made.setdefault("components", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
+        for door in doors.all:
+            if door.complete is not None:
+                door.complete(made)
+        if auth.name == "keys":
+            _secure(made)
+        return made
+
+    return document
+
+
+def _tags(doors: Doors) -> list[dict[str, Any]]:
+    return [{"name": door.name} for door in doors.all]
+
+
+def _secure(document: JsonObject) -> None:
+    """Say which calls need a key."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    document["security"] = [{"bearer": []}, {"header": []}]
+    for path in OPEN_PATHS & set(document["paths"]):
+        document["paths"][path]["get"]["security"] = []

@@ -1,0 +1,193 @@
+"""What a door is: routes of one protocol, and the shape of its errors.
+
+A new door is one module with a function `door(context) -> Door`, and one line in `doors/__init__.py`. Its handlers take
+the request and return a response; they raise errors of `tamiz.errors`, which the door's `render` puts into its shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from tamiz.serving.problems import (
+    KINDS,
+    FieldError,
+    InvalidFieldsError,
+    Kind,
+    Render,
+    explain_validation,
+    problem_response,
+)
+
+__all__ = ["Door", "Doors", "PlainRoute", "json_answer", "query_value", "read_json", "route"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+Body = TypeVar("Body", bound=BaseModel)
+JsonObject = dict[str, Any]
+
+# What any call may be answered, whatever it asks.
+ALWAYS = (401, 403, 429, 500, 503)
+REASONS = {
+    400: "The body is not valid JSON",
+    401: "No API key, or an unknown one (with `--auth keys`)",
+    403: "The caller may not do this",
+    404: "No such model",
+    408: "The body did not arrive in time",
+    409: "It clashes with the present state",
+    413: "The body, a text or the batch is over its limit",
+    422: "A field is missing or wrong",
+    429: "Too many requests at once; see `Retry-After`",
+    500: "Something failed on the server",
+    503: "The model is being loaded, or the server is stopping; see `Retry-After`",
+}
+
+
+class PlainRoute(APIRoute):
+    """A route that FastAPI documents and whose endpoint reads the request itself.
+
+    FastAPI's own reading of arguments takes longer than a small model's answer.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint itself."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return endpoint
+
+
+@dataclass(frozen=True)
+class Door:
+    """One protocol in which models answer.
+
+    Attributes:
+        name: name in metrics, logs and the documentation.
+        routes: its routes; no two doors share a path.
+        render: the shape of its errors.
+        complete: gives the OpenAPI document what only the served models know.
+    """
+
+    name: str
+    routes: Sequence[PlainRoute]
+    render: Render = problem_response
+    complete: Callable[[JsonObject], None] | None = None
+
+
+class Doors:
+    """All doors of an application, to find the one that a request is for."""
+
+    def __init__(self, doors: Sequence[Door], fallback: Door) -> None:
+        self.all = tuple(doors)
+        self._fallback = fallback
+        self._of_route = {id(route): door for door in doors for route in door.routes}
+
+    def of(self, scope: Scope) -> Door:
+        """Return the door of a request, also of one that was refused before it was routed."""
+        door = self._of_route.get(id(scope.get("route")))
+        if door is not None:
+            return door
+        for door in self.all:
+            if any(route.matches(scope)[0] is not Match.NONE for route in door.routes):
+                return door
+        return self._fallback
+
+
+def route(
+    method: str,
+    path: str,
+    handler: Handler,
+    *,
+    door: str,
+    summary: str,
+    answer: type[BaseModel] | None = None,
+    body: type[BaseModel] | None = None,
+    parameters: Sequence[JsonObject] = (),
+    problems: Sequence[int] = (),
+    responses: Mapping[int | str, JsonObject] | None = None,
+    always: Sequence[int] = ALWAYS,
+) -> PlainRoute:
+    """Make a documented route.
+
+    Args:
+        method: HTTP method.
+        path: path with `{parameters}`.
+        handler: takes the request, returns the response.
+        door: name of the door.
+        summary: one line for the documentation.
+        answer: schema of a successful answer.
+        body: schema of the request's body, if it has one.
+        parameters: OpenAPI parameters.
+        problems: statuses it may answer besides `ALWAYS`.
+        responses: further documented responses.
+        always: statuses that any call may be answered with problem details; a door with another shape of errors
+            gives none here and documents its own in `responses`.
+    """
+    extra: JsonObject = {"parameters": list(parameters)} if parameters else {}
+    if body is not None:
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    statuses = sorted({*problems, *always, *((408, 413) if always and method == "POST" else ())})
+    return PlainRoute(
+        path,
+        handler,
+        methods=[method],
+        response_model=answer,
+        responses={**{status: _problem_doc(status) for status in statuses}, **(responses or {})},
+        openapi_extra=extra or None,
+        operation_id=f"{door}_{handler.__name__}",
+        summary=summary,
+        description=(handler.__doc__ or summary).strip(),
+        tags=[door],
+    )
+
+
+def _problem_doc(status: int) -> JsonObject:
+    doc: JsonObject = {
+        "description": REASONS[status],
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    kinds: list[Kind] = [kind for kind in KINDS.values() if kind.status == status]
+    names = {name for kind in kinds for name in kind.headers if name != "Connection"}
+    if names:
+        doc["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(names)}
+    return doc
+
+
+async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Sequence[str]) -> Body:
+    """Read the body as `adapter` says.
+
+    Raises:
+        MalformedBodyError: it is not JSON.
+        InvalidFieldsError: a field is missing, unknown or wrong.
+    """
+    body = await request.body()
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as error:
+        # Cut off from its cause, which holds what was sent.
+        raise explain_validation(error, allowed=allowed) from None
+
+
+def query_value(request: Request, name: str) -> str:
+    """Return a query parameter that must be there.
+
+    Raises:
+        InvalidFieldsError: it is not; the message names it.
+    """
+    value = request.query_params.get(name)
+    if value is None:
+        error = FieldError(f"query.{name}", "This query parameter is missing", "missing")
+        raise InvalidFieldsError(f"The query parameter {name!r} is missing.", [error])
+    return value
+
+
+def json_answer(data: object, status: int = 200) -> Response:
+    """Answer with JSON."""
+    return Response(to_json(data), status, media_type="application/json")

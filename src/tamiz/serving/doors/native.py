@@ -1,0 +1,231 @@
+"""The native door: `/v1/models`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tamiz.errors import one_of
+from tamiz.serving.auth import require_admin
+from tamiz.serving.context import Context
+from tamiz.serving.doors.base import Door, json_answer, query_value, read_json, route
+from tamiz.serving.problems import FieldError, InvalidFieldsError
+from tamiz.serving.schemas import (
+    EXAMPLE_TEXT,
+    DeployAnswer,
+    DeployBody,
+    ExplainAnswer,
+    ExplainBody,
+    ModelAnswer,
+    ModelsAnswer,
+    PredictAnswer,
+    PredictBody,
+)
+from tamiz.serving.served import ModelCard, Served
+
+if TYPE_CHECKING:
+    from tamiz.model import Prediction
+
+__all__ = ["door", "native_answer", "read_predict_body"]
+
+NAME = "native"
+
+PREDICT = TypeAdapter(PredictBody)
+EXPLAIN = TypeAdapter(ExplainBody)
+DEPLOY = TypeAdapter(DeployBody)
+
+MODEL_PARAMETER = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+TEXT_PARAMETER = {
+    "name": "text",
+    "in": "query",
+    "required": True,
+    "description": "The text to classify",
+    "schema": {"type": "string"},
+    "example": EXAMPLE_TEXT,
+}
+
+
+async def read_predict_body(request: Request) -> list[str]:
+    """Return the texts of a body `{"text": [...]}`.
+
+    Raises:
+        RequestError: the body is something else.
+    """
+    return (await read_json(request, PREDICT, tuple(PredictBody.model_fields))).text
+
+
+def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
+    """Answer predictions in the native form."""
+    labels = served.model.labels
+    return json_answer(
+        {
+            "model": served.name,
+            "version": served.version,
+            "labels": labels,
+            "predictions": [
+                {
+                    "label": one.label,
+                    "probability": one.probability,
+                    "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True)),
+                }
+                for one in predictions
+            ],
+        }
+    )
+
+
+def door(context: Context) -> Door:
+    """Build the native door."""
+    models = context.models
+    named = [MODEL_PARAMETER]
+
+    async def predict(request: Request) -> Response:
+        """Classify texts: one prediction per text, in order."""
+        texts = await read_predict_body(request)
+        served = models.get(request.path_params["name"])
+        return native_answer(served, await context.predict(served, texts))
+
+    async def predict_one(request: Request) -> Response:
+        """Classify the text of the query parameter `text`; for trying out, since addresses have a limited length."""
+        served = models.get(request.path_params["name"])
+        return native_answer(served, await context.predict(served, [query_value(request, "text")]))
+
+    async def explain(request: Request) -> Response:
+        """Say which words of a text made the score of a label (by default of the predicted one)."""
+        body = await read_json(request, EXPLAIN, tuple(ExplainBody.model_fields))
+        served = models.get(request.path_params["name"])
+        _check_label(body.label, served.model.labels)
+        found = await context.explain(served, body.text, body.label)
+        about = {"model": served.name, "version": served.version, "label": found.label}
+        pieces = [
+            {"start": one.start, "end": one.end, "text": body.text[one.start : one.end], "value": one.value}
+            for one in found.contributions
+        ]
+        return json_answer({**about, "base": found.base, "score": found.score, "contributions": pieces})
+
+    async def list_models(request: Request) -> Response:
+        """List the served models, the default one first."""
+        cards = [await anyio.to_thread.run_sync(models.card, name) for name in models.names]
+        return json_answer({"models": [_card(card) for card in cards]})
+
+    async def show_model(request: Request) -> Response:
+        """Show a model: the version served now, and the versions and aliases in the store."""
+        return json_answer(_card(await anyio.to_thread.run_sync(models.card, request.path_params["name"])))
+
+    async def deploy(request: Request) -> Response:
+        """Make a version the champion; answers once this process serves it. Needs the role `admin`."""
+        caller = require_admin(request)
+        body = await read_json(request, DEPLOY, tuple(DeployBody.model_fields))
+        name = request.path_params["name"]
+
+        def change() -> Served:
+            return models.deploy(name, version=body.version, alias=body.alias, by=caller.id)
+
+        return await _changed(context, name, change)
+
+    async def rollback(request: Request) -> Response:
+        """Go back to the previous champion; answers once this process serves it. Needs the role `admin`."""
+        caller = require_admin(request)
+        name = request.path_params["name"]
+        return await _changed(context, name, lambda: models.rollback(name, by=caller.id))
+
+    one = "/v1/models/{name}"
+    return Door(
+        NAME,
+        [
+            route(
+                "POST",
+                f"{one}/predict",
+                predict,
+                door=NAME,
+                summary="Classify texts",
+                answer=PredictAnswer,
+                body=PredictBody,
+                parameters=named,
+                problems=(400, 404, 422),
+            ),
+            route(
+                "GET",
+                f"{one}/predict",
+                predict_one,
+                door=NAME,
+                summary="Classify one text",
+                answer=PredictAnswer,
+                parameters=[*named, TEXT_PARAMETER],
+                problems=(404, 413, 422),
+            ),
+            route(
+                "POST",
+                f"{one}/explain",
+                explain,
+                door=NAME,
+                summary="Explain an answer",
+                answer=ExplainAnswer,
+                body=ExplainBody,
+                parameters=named,
+                problems=(400, 404, 422),
+            ),
+            route("GET", "/v1/models", list_models, door=NAME, summary="List the models", answer=ModelsAnswer),
+            route(
+                "GET",
+                one,
+                show_model,
+                door=NAME,
+                summary="Show a model",
+                answer=ModelAnswer,
+                parameters=named,
+                problems=(404,),
+            ),
+            route(
+                "POST",
+                f"{one}/deploy",
+                deploy,
+                door=NAME,
+                summary="Serve another version",
+                answer=DeployAnswer,
+                body=DeployBody,
+                parameters=named,
+                problems=(400, 404, 409, 422),
+            ),
+            route(
+                "POST",
+                f"{one}/rollback",
+                rollback,
+                door=NAME,
+                summary="Serve the previous version",
+                answer=DeployAnswer,
+                parameters=named,
+                problems=(404, 409),
+            ),
+        ],
+    )
+
+
+async def _changed(context: Context, name: str, change: Callable[[], Served]) -> Response:
+    """Change what is served, in a thread since it loads a model, and answer what is served then."""
+    before = next((one.version for one in context.models.served() if one.name == name), None)
+    now = await anyio.to_thread.run_sync(change)
+    return json_answer({"model": now.name, "version": now.version, "previous": before})
+
+
+def _check_label(label: str | None, labels: Sequence[str]) -> None:
+    if label is not None and label not in labels:
+        error = FieldError("body.label", f"No such label; {one_of(label, labels)}", "unknown_label")
+        raise InvalidFieldsError(f"One field is wrong: body.label: {error.message}", [error])
+
+
+def _card(card: ModelCard) -> dict[str, Any]:
+    served = card.served
+    return {
+        "name": card.name,
+        "version": served.version if served else None,
+        "task": served.model.task if served else None,
+        "labels": served.model.labels if served else (),
+        "aliases": card.aliases,
+        "versions": card.versions,
+    }

@@ -1,0 +1,50 @@
+"""Logs as one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import TextIO
+
+from pydantic_core import to_json
+
+from tamiz.errors import TamizError
+
+__all__ = ["JsonLines", "configure_logs"]
+
+
+class JsonLines(logging.Formatter):
+    """Format a record and its `fields` as one line of JSON.
+
+    Exceptions keep their type and stack; the message of one that is not ours is withheld, for it may quote a text.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            line["error"] = type(error).__name__
+            if isinstance(error, TamizError):
+                line["error_message"] = str(error)
+            line["traceback"] = "".join(traceback.format_tb(error.__traceback__))
+        return to_json(line, fallback=str).decode("utf-8")
+
+
+def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
+    """Send the logs of Tamiz and of the web server to standard error, or to `stream`."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines())
+    for name in ("tamiz", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False

@@ -1,0 +1,224 @@
+"""The contracts between floors: what a classifier, an engine, a registry and a source must do.
+
+Protocols only; implementations never import each other, the entry points put them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "BoolArray",
+    "Classifier",
+    "Contribution",
+    "Explanation",
+    "Explains",
+    "FloatArray",
+    "IntArray",
+    "Progress",
+    "Registry",
+    "RunRecord",
+    "Source",
+    "SourceFile",
+    "Task",
+    "Validation",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Task(StrEnum):
+    """What kind of answer a classifier gives."""
+
+    BINARY = "binary"
+    MULTI_CLASS = "multi-class"
+    MULTI_LABEL = "multi-label"
+
+
+class Validation(NamedTuple):
+    """Held-out examples for early stopping and for choices made inside `fit`."""
+
+    texts: Sequence[str]
+    targets: NDArray[Any]
+
+
+class Progress(Protocol):
+    """Told how far a long step has come."""
+
+    def __call__(self, message: str, done: int = 0, total: int = 0) -> None:
+        """Report `done` of `total` units of the step called `message` (0 of 0: unknown)."""
+
+
+class Classifier(Protocol):
+    """A learner from texts to label probabilities.
+
+    `labels` and `task` are given at construction. Binary has two labels; rows of probabilities sum to one unless the
+    task is multi-label. Texts are always a sequence, never one string, and are not mutated.
+    """
+
+    labels: tuple[str, ...]
+    task: Task
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        targets: NDArray[Any],
+        *,
+        validation: Validation | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from `n` texts.
+
+        Args:
+            texts: the examples, already cleaned.
+            targets: int64 `(n,)` indices into `labels`; for multi-label tasks bool `(n, k)`.
+            validation: held-out examples in the same form; may steer the fit, never enters it.
+            progress: told how far the fit has come.
+        """
+
+    def predict_proba(self, texts: Sequence[str]) -> FloatArray:
+        """Return probabilities `(n, k)` in the order of `labels`; each text's row is independent of the others."""
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted state into the existing empty `folder`, without pickle."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one stretch of the text adds to the score of a label.
+
+    Attributes:
+        start: first character, in the text given to `explain`.
+        end: one past the last character.
+        value: signed addition to the score (log-odds).
+    """
+
+    start: int
+    end: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a label got its score: `score = base + sum of contributions`, exactly.
+
+    Attributes:
+        label: the explained label.
+        base: the score of a text without known words.
+        score: log-odds (binary, multi-label) or unnormalised log-probability (multi-class), before calibration.
+        contributions: one per stretch of text with any effect, in text order.
+    """
+
+    label: str
+    base: float
+    score: float
+    contributions: tuple[Contribution, ...]
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A classifier that can say which words made its score."""
+
+    def explain(self, text: str, label: int) -> Explanation:
+        """Explain the score of `labels[label]`; spans refer to `text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source.
+
+    Attributes:
+        path: local path or `s3://` address.
+        sha256: hash of its bytes, hexadecimal.
+        size_bytes: its length.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class Source(Protocol):
+    """Where texts come from: files of one format."""
+
+    def files(self) -> Sequence[SourceFile]:
+        """List the files in a stable order."""
+
+    def batches(self, file: SourceFile) -> Iterator[pa.RecordBatch]:
+        """Read one file as record batches, rows in file order.
+
+        Raises:
+            SourceError: the file is damaged or not of the stated format.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One finished training of a candidate, as the registry keeps it.
+
+    Attributes:
+        run_id: the registry's own identifier.
+        key: what the run was made from; two runs with one key are the same run.
+        candidate: name of the candidate.
+        family: name of its classifier family.
+        metrics: `val_*`, cost figures and, for a registered version, `test_*`.
+        params: flattened parameters.
+        version: version in the model store, if registered.
+    """
+
+    run_id: str
+    key: str
+    candidate: str
+    family: str
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    version: str | None = None
+
+
+class Registry(Protocol):
+    """The record of experiments and versions that people browse."""
+
+    def record(
+        self,
+        *,
+        key: str,
+        candidate: str,
+        family: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record one finished candidate and return its run id.
+
+        A second call with the same `key` records nothing and returns the first one's id. The files of the folder
+        `artifacts` are stored with the run.
+        """
+
+    def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
+        """Make a recorded run a version of the project's model.
+
+        Its `metrics` (test figures) and the files in `artifacts` join the run's own. Repeating it changes nothing.
+        """
+
+    def alias(self, name: str, version: str | None) -> None:
+        """Point an alias such as `champion` at a version; `None` removes it."""
+
+    def runs(self) -> Sequence[RunRecord]:
+        """Return the recorded runs, newest first."""

@@ -1,0 +1,242 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import tamiz
+from tamiz.apps.http import HttpSettings, _listen, build, models_of, serve, settings_of
+from tamiz.config import ServeConfig, parse_project
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
+from tamiz.serving.keys import create_key
+from tamiz.store import ModelStore
+from tests.serving.helpers import ask, make_model, predict, publish
+
+URL = "/v1/models/demo"
+PATIENCE_S = 30.0
+PROGRAM = """
+import sys
+from tamiz.apps.http import HttpSettings, serve
+serve(HttpSettings.model_validate_json(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = ModelStore(str(tmp_path / "store"))
+    publish(store, make_model(), tmp_path)
+    return store
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
+def until(ask_once, about: str):
+    """Repeat until the answer is true, or fail."""
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends:
+        found = ask_once()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {about}")
+
+
+@contextmanager
+def running(settings: HttpSettings, log: Path):
+    """Run a server process and give it with a client; what it logs is in `log`."""
+    source = str(Path(tamiz.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    address = f"http://127.0.0.1:{settings.limits.port}"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], env=environment, stderr=stderr
+        )
+
+    def is_ready():
+        assert process.poll() is None, log.read_text()
+        try:
+            return client.get("/ping").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        with httpx.Client(base_url=address) as client:
+            until(is_ready, "the server")
+            yield process, client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_a_server_swaps_its_model_and_drains_when_told_to_stop(store, tmp_path):
+    port = free_port()
+    settings = HttpSettings(store=store.place, names=["demo"], limits=ServeConfig(port=port), poll_s=0.05)
+    log = tmp_path / "log"
+    with running(settings, log) as (process, client):
+        assert client.post(f"{URL}/predict", json={"text": ["card"]}).json()["version"] == "1"
+        publish(store, make_model("prior"), tmp_path)
+        until(lambda: client.get("/version").json()["models"] == {"demo": "2"}, "version 2")
+        client.get("/inference", params={"text": "Zitronenfalter"})
+
+        body = json.dumps({"text": ["card"]}).encode()
+        head = f"POST {URL}/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as slow:
+            slow.sendall(head + body[:5])
+            assert client.get("/ping").status_code == 200  # by now the request above is under way
+            process.send_signal(signal.SIGTERM)
+            until(lambda: refuses(port), "the end of listening")
+            slow.sendall(body[5:])
+            answer = slow.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"version":"2"' in answer
+        assert process.wait(PATIENCE_S) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {"tamiz.access", "tamiz.serving", "uvicorn.error"} <= {line["logger"] for line in lines}
+    assert "Zitronenfalter" not in log.read_text()
+
+
+def test_worker_processes_share_figures_and_follow_the_champion(store, tmp_path):
+    settings = HttpSettings(
+        store=store.place, names=["demo"], limits=ServeConfig(port=free_port()), poll_s=0.05, workers=2
+    )
+    with running(settings, tmp_path / "log") as (process, _):
+        address = f"http://127.0.0.1:{settings.limits.port}"
+
+        def figures() -> str:  # on a new connection each time, so that either worker may answer
+            return httpx.get(f"{address}/metrics").text
+
+        for _ in range(20):
+            assert httpx.post(f"{address}/predict", json={"text": ["card"]}).status_code == 200
+        assert 'tamiz_predictions_total{label="card",model="demo"} 20.0' in figures()
+        until(lambda: 'model="demo",version="1"} 2.0' in figures(), "both workers to serve version 1")
+        publish(store, make_model("prior"), tmp_path)
+        until(lambda: 'family="prior",model="demo",version="2"} 2.0' in figures(), "both workers to serve version 2")
+        assert 'family="linear",model="demo",version="1"} 0.0' in figures()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_taken_address_is_an_error_that_names_it(store):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for workers in (1, 2):
+            settings = HttpSettings(store=store.place, limits=ServeConfig(port=port), workers=workers)
+            with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
+                serve(settings)
+
+
+def test_answers_are_sent_without_delay():
+    """Answers leave in two packets; without this option the second waits for the first's acknowledgement."""
+    with _listen(HttpSettings(store="x", limits=ServeConfig(port=free_port()))) as listening:
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_nothing_to_serve_is_an_error_at_once(tmp_path, store):
+    with pytest.raises(ModelNotFoundError):
+        serve(HttpSettings(store=str(tmp_path / "empty"), names=["demo"]))
+    publish(store, make_model(name="other"), tmp_path, champion=False)
+    with pytest.raises(ModelNotFoundError):
+        serve(HttpSettings(store=store.place, names=["other"]))
+    with pytest.raises(PackageError):
+        serve(HttpSettings(package=tmp_path / "nothing"))
+
+
+def test_a_network_address_without_authentication_is_refused(store):
+    settings = HttpSettings(store=store.place, limits=ServeConfig(host="0.0.0.0"))
+    with pytest.raises(ConfigError, match="--auth keys"):
+        build(settings)
+    with pytest.raises(ConfigError, match="--auth keys"):
+        serve(settings)
+
+
+def test_keys_need_a_key_file(store, tmp_path):
+    settings = HttpSettings(store=store.place, auth="keys", keys_file=tmp_path / "keys.json")
+    with pytest.raises(ConfigError, match="tamiz keys create"):
+        build(settings)
+    key, _ = create_key(tmp_path / "keys.json", "predict")
+    models = models_of(settings)
+    models.refresh()
+    app = build(settings, models=models)
+    assert predict(app, ["x"]).status_code == 401
+    assert predict(app, ["x"], headers={"x-api-key": key}, base_url="http://any.example").status_code == 200
+
+
+def test_a_platform_may_listen_anywhere(store):
+    settings = HttpSettings(store=store.place, auth="platform", limits=ServeConfig(host="0.0.0.0"))
+    assert ask(build(settings), "GET", "/health", base_url="http://any.example").status_code == 200
+
+
+def test_a_package_folder_is_served_under_a_given_name(tmp_path):
+    make_model().save(tmp_path / "package")
+    models = models_of(HttpSettings(package=tmp_path / "package", names=["given"]))
+    models.refresh()
+    assert models.get("given").name == "given"
+
+
+def test_settings_name_one_place():
+    for about in ({}, {"store": "x", "package": "y"}):
+        with pytest.raises(ValueError, match="exactly one"):
+            HttpSettings(**about)
+
+
+def test_settings_survive_the_way_to_a_worker(store):
+    settings = HttpSettings(store=store.place, names=["demo"], auth="platform", limits=ServeConfig(max_texts=7))
+    assert HttpSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_settings_come_from_the_project(tmp_path):
+    raw = {
+        "name": "reviews",
+        "task": "binary",
+        "data": {"source": "a.csv"},
+        "serve": {"port": 9000, "max_texts": 5, "keys_file": "secret/keys.json"},
+    }
+    settings = settings_of(parse_project(raw).at(tmp_path), auth="platform", host="0.0.0.0")
+    assert settings.store == str(tmp_path / "models")
+    assert settings.names == ["reviews"]
+    assert (settings.limits.host, settings.limits.port, settings.limits.max_texts) == ("0.0.0.0", 9000, 5)
+    assert settings.keys_file == tmp_path / "secret" / "keys.json"
+    with pytest.raises(ConfigError, match="port"):
+        settings_of(parse_project(raw), port=70000)
+
+
+def test_serving_a_linear_model_loads_no_training_library(store):
+    program = """
+import sys
+from tamiz.apps.http import HttpSettings, build, models_of
+settings = HttpSettings(store=sys.argv[1])
+models = models_of(settings)
+models.refresh()
+build(settings, models=models)
+models.get().model.predict(["card"])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    source = str(Path(tamiz.__file__).parents[1])
+    loaded = subprocess.run(
+        [sys.executable, "-c", program, store.place],
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    heavy = {"scipy", "sklearn", "pandas", "polars", "pyarrow", "deltalake", "mlflow", "boto3", "matplotlib"}
+    assert "fastapi" in loaded
+    assert not heavy & set(loaded)

@@ -1,0 +1,88 @@
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tamiz.data.gold import load_examples
+from tamiz.errors import ColumnError, DataError, LabelError
+from tamiz.types import Task
+
+from .lakes import divided, project, rows_of
+
+ROWS = [
+    {
+        "text": f"  {word} {i} seen <br>",
+        "label": label,
+        "who": f"g{i}{word}",
+        "day": f"2020-01-{i + 1:02}",
+        "state": "TX",
+    }
+    for label, word in (("good", "one"), ("bad", "two"), ("bad", "three"))
+    for i in range(10)
+]
+DATA = {"group": "who", "time": "day", "partition_by": ["state"]}
+
+
+def test_examples_come_as_a_classifier_takes_them(lake):
+    of = project("binary", data=DATA)
+    done = divided(lake, ROWS, of)
+    assert done.labels == ("bad", "good")
+    examples = {
+        side: load_examples(lake, side=side, labels=done.labels, task=of.task, columns=["group", "time", "state"])
+        for side in ("train", "validation", "test")
+    }
+    assert [len(e.texts) for e in examples.values()] == [24, 3, 3]
+    label_of = {row["text"]: row["label"] for row in ROWS}
+    for e in examples.values():
+        assert e.targets.dtype == np.int64
+        assert [done.labels[t] for t in e.targets] == [label_of[text] for text in e.texts_raw]
+        assert [text.strip().replace(" <br>", "") for text in e.texts_raw] == e.texts
+        assert e.row_ids == sorted(e.row_ids)
+        assert all(isinstance(t, datetime) and t.utcoffset() == timedelta(0) for t in e.columns["time"])
+        assert e.columns["state"] == ["TX"] * len(e.texts)
+        assert e.columns["group"] == [f"g{t.split()[1]}{t.split()[0]}" for t in e.texts]
+
+
+def test_several_labels_are_a_table_of_truth_values(lake):
+    rows = [{"text": f"text {i} {'x' * (i + 1)}", "label": [["a"], ["b", "a"], [], ["c"]][i % 4]} for i in range(40)]
+    of = project("multi-label")
+    done = divided(lake, rows, of)
+    examples = load_examples(lake, side="train", labels=done.labels, task=of.task)
+    assert examples.targets.dtype == np.bool_
+    assert examples.targets.shape == (len(examples.texts), 3)
+    label_of = {row["text"]: set(row["label"]) for row in rows}
+    for text, targets in zip(examples.texts, examples.targets, strict=True):
+        assert {label for label, on in zip(done.labels, targets, strict=True) if on} == label_of[text]
+
+
+def test_the_counts_are_a_table(lake):
+    done = divided(lake, ROWS, project("binary", data=DATA))
+    counts = {(row["label"], row["side"]): row["count"] for row in rows_of(lake, "gold/label_counts")}
+    assert counts == {(label, side): n for side, by in done.counts.items() for label, n in by.items()}
+    assert done.counts["test"] == {"bad": 2, "good": 1}
+
+
+def test_an_old_version_stays_readable(local_lake):
+    of = project("binary", data=DATA)
+    first = divided(local_lake, ROWS[:20], of)
+    divided(local_lake, ROWS, of)
+    sizes = [
+        sum(
+            len(load_examples(local_lake, side=s, labels=("bad", "good"), task=of.task, version=v).texts)
+            for s in ("train", "validation", "test")
+        )
+        for v in (first.version, None)
+    ]
+    assert sizes == [20, 30]
+
+
+def test_wrong_arguments(local_lake):
+    with pytest.raises(DataError, match="no table 'gold/examples'"):
+        load_examples(local_lake, side="train", labels=("a", "b"), task=Task.BINARY)
+    divided(local_lake, ROWS, project("binary", data=DATA))
+    with pytest.raises(DataError, match="side: got 'tran'; allowed: test, train, validation; did you mean 'train'"):
+        load_examples(local_lake, side="tran", labels=("bad", "good"), task=Task.BINARY)
+    with pytest.raises(LabelError, match="label of an example: got 'good'; allowed: bad, goood"):
+        load_examples(local_lake, side="train", labels=("bad", "goood"), task=Task.BINARY)
+    with pytest.raises(ColumnError, match=r"no column 'stat'; .*did you mean 'state'"):
+        load_examples(local_lake, side="train", labels=("bad", "good"), task=Task.BINARY, columns=["stat"])

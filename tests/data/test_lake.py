@@ -1,0 +1,163 @@
+import threading
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from tamiz.data.lake import Lake
+from tamiz.errors import ConfigError, ConflictError, DataError, StoreError
+
+SCHEMA = pa.schema([("the text", pa.string()), ("n", pa.int64()), ("tags", pa.list_(pa.string()))])
+
+
+def batch(*numbers: int) -> pa.RecordBatch:
+    rows = [{"the text": f"ñ{n}", "n": n, "tags": ["a"] * n} for n in numbers]
+    return pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
+
+
+def test_a_table_grows_and_keeps_its_versions(lake):
+    assert lake.version("bronze/x") is None
+    first = lake.append("bronze/x", SCHEMA, [batch(0), batch(1, 2)])
+    second = lake.append("bronze/x", SCHEMA, [batch(3)])
+    assert (first, second, lake.version("bronze/x")) == (0, 1, 1)
+    assert sorted(lake.read("bronze/x", columns=["n"])["n"].to_pylist()) == [0, 1, 2, 3]
+    assert sorted(lake.read("bronze/x", version=0)["n"].to_pylist()) == [0, 1, 2]
+    assert lake.count("bronze/x") == 4
+    assert lake.count("bronze/x", version=0) == 3
+    assert lake.schema("bronze/x") == SCHEMA
+    assert Lake(lake.root + "/").version("bronze/x") == 1
+
+
+def test_a_replaced_table_has_the_new_columns_and_the_old_version_the_old(lake):
+    lake.append("t", SCHEMA, [batch(1)], partition_by=["the text"])
+    other = pa.schema([("only", pa.string())])
+    lake.replace("t", other, [pa.RecordBatch.from_pylist([{"only": "x"}], schema=other)])
+    assert lake.read("t").to_pylist() == [{"only": "x"}]
+    assert lake.partition_columns("t") == ()
+    assert lake.read("t", version=0, columns=["the text"]).to_pylist() == [{"the text": "ñ1"}]
+
+
+def test_partitions_and_filters(lake):
+    rows = pa.table({"n": [1, 2, 3], "place": ["N/A", "a b", None]})
+    lake.append("t", rows.schema, rows.to_batches(), partition_by=["place"])
+    assert lake.partition_columns("t") == ("place",)
+    found = lake.read("t", columns=["n"], filters=ds.field("place") == "N/A")
+    assert found.to_pylist() == [{"n": 1}]
+    assert {(r["n"], r["place"]) for r in lake.read("t").to_pylist()} == {(1, "N/A"), (2, "a b"), (3, None)}
+
+
+def test_two_scans_meet_the_rows_in_one_order(lake):
+    for start in range(0, 12, 3):
+        lake.append("t", SCHEMA, [batch(start, start + 1, start + 2)])
+    names = [b["the text"].to_pylist() for b in lake.scan("t", columns=["the text"], batch_rows=2)]
+    numbers = [b["n"].to_pylist() for b in lake.scan("t", columns=["n"], batch_rows=5)]
+    assert [f"ñ{n}" for b in numbers for n in b] == [t for b in names for t in b]
+    assert max(map(len, names)) <= 2
+
+
+def test_new_columns_join_an_appended_table(lake):
+    lake.append("t", pa.schema([("a", pa.int64())]), [pa.record_batch({"a": [1]})])
+    lake.append("t", pa.schema([("b", pa.string())]), [pa.record_batch({"b": ["x"]})])
+    assert sorted(lake.read("t").to_pylist(), key=str) == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
+
+
+def test_a_transaction_is_committed_once(lake):
+    assert lake.holds("t", ["one"]) == set()
+    lake.append("t", SCHEMA, [batch(1)], transaction_ids=["one", "two"])
+    assert lake.holds("t", ["one", "two", "three"]) == {"one", "two"}
+    with pytest.raises(ConflictError, match="holds some of these rows already"):
+        lake.append("t", SCHEMA, [batch(1)], transaction_ids=["two"])
+    lake.replace("t", SCHEMA, [batch(5)])
+    assert lake.holds("t", ["one", "two", "three"]) == {"one", "two"}
+
+
+def test_two_writers_of_one_transaction_do_not_both_succeed(lake):
+    lake.append("t", SCHEMA, [batch(0)])
+
+    def rows():
+        lake.append("t", SCHEMA, [batch(1)], transaction_ids=["one"])  # the other writer, while this one is at work
+        yield batch(1)
+
+    with pytest.raises(ConflictError):
+        lake.append("t", SCHEMA, rows(), transaction_ids=["one"])
+    assert sorted(lake.read("t")["n"].to_pylist()) == [0, 1]
+
+
+def test_a_checkpointed_table_remembers_its_transactions(local_lake):
+    from deltalake import DeltaTable
+
+    local_lake.append("t", SCHEMA, [batch(1)], transaction_ids=["one"])
+    DeltaTable(local_lake.uri("t")).create_checkpoint()
+    local_lake.append("t", SCHEMA, [batch(2)])
+    assert Lake(local_lake.root).holds("t", ["one"]) == {"one"}
+
+
+def test_an_error_among_the_rows_comes_through_and_nothing_is_written(lake):
+    def rows():
+        yield batch(1)
+        raise KeyError("the reader failed")
+
+    with pytest.raises(KeyError, match="the reader failed"):
+        lake.append("t", SCHEMA, rows())
+    assert lake.version("t") is None
+
+
+def test_missing_tables_and_versions_are_named(lake):
+    with pytest.raises(DataError, match="no table 'silver/texts' in the lake"):
+        lake.read("silver/texts")
+    lake.append("t", SCHEMA, [batch(1)])
+    for version in (-1, 7):
+        with pytest.raises(DataError, match=rf"no version {version}; allowed: 0 to 0"):
+            lake.read("t", version=version)
+
+
+def test_a_damaged_table_is_a_data_error_that_quotes_nothing(local_lake, tmp_path):
+    local_lake.append("t", SCHEMA, [batch(1)])
+    file = next((tmp_path / "lake" / "t").glob("*.parquet"))
+    file.write_bytes(b"secret words " * 20)
+    with pytest.raises(DataError) as caught:
+        local_lake.read("t")
+    assert "secret" not in str(caught.value)
+    log = next((tmp_path / "lake" / "t" / "_delta_log").glob("*.json"))
+    log.write_text("secret words")
+    with pytest.raises(DataError, match="cannot be opened") as caught:
+        local_lake.version("t")
+    assert "secret" not in str(caught.value)
+
+
+def test_rows_that_do_not_fit_are_a_data_error_that_quotes_nothing(local_lake):
+    local_lake.append("t", pa.schema([("n", pa.int64())]), [pa.record_batch({"n": [1]})])
+    with pytest.raises(DataError) as caught:
+        local_lake.append("t", pa.schema([("n", pa.string())]), [pa.record_batch({"n": ["secret words"]})])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_place_out_of_reach_is_a_store_error(s3_place, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Lake(s3_place).version("t")
+
+
+@pytest.mark.parametrize(("root", "words"), [("gs://bucket/x", "allowed"), ("a%20b", "path with '%'")])
+def test_places_that_cannot_hold_a_lake(root, words):
+    with pytest.raises(ConfigError, match=words):
+        Lake(root)
+
+
+def test_a_table_may_be_rewritten_from_itself(lake):
+    lake.append("t", SCHEMA, [batch(1, 2), batch(3)])
+    lake.replace("t", SCHEMA, (b for b in lake.scan("t", batch_rows=1)))
+    assert sorted(lake.read("t")["n"].to_pylist()) == [1, 2, 3]
+
+
+def test_a_writer_that_gives_up_leaves_no_thread_behind(local_lake):
+    names = {thread.name for thread in threading.enumerate()}
+    local_lake.append("t", pa.schema([("n", pa.int64())]), [pa.record_batch({"n": [1]})])
+    with pytest.raises(DataError):
+        local_lake.append("t", pa.schema([("n", pa.string())]), (pa.record_batch({"n": ["x"]}) for _ in range(10_000)))
+    assert {thread.name for thread in threading.enumerate()} == names
+
+
+def test_batches_unlike_the_schema_are_refused_before_the_writer_sees_them(local_lake):
+    with pytest.raises(DataError, match=r"columns \['other'\], not \['the text', 'n', 'tags'\]"):
+        local_lake.append("t", SCHEMA, [pa.record_batch({"other": [1]})])

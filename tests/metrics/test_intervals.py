@@ -1,0 +1,247 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tamiz.errors import ConfigError, DataError
+from tamiz.metrics import bootstrap, paired_difference, score
+from tamiz.metrics import intervals as module
+from tamiz.types import Task
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def _labels(k):
+    return tuple(f"label {j}" for j in range(k))
+
+
+def _example(task, seed, n, k, *, digits=2):
+    """Predictions that are fairly right, with tied scores."""
+    rng = np.random.default_rng(seed)
+    if task is Task.MULTI_LABEL:
+        probabilities = rng.random((n, k)).round(digits)
+        return rng.random((n, k)) < probabilities, probabilities, probabilities >= 0.5
+    probabilities = rng.dirichlet(np.ones(k), n).round(digits)
+    targets = (probabilities.cumsum(axis=1) > rng.random((n, 1)) * probabilities.sum(axis=1, keepdims=True)).argmax(1)
+    return targets, probabilities, probabilities.argmax(axis=1)
+
+
+def _resampled_scores(targets, probabilities, decided, task, k, resamples, seed):
+    """What `score` says of the same resamples, written out."""
+    values = {}
+    for weights in module._weights(len(targets), resamples, seed):
+        for column in weights.T.astype(int):
+            rows = np.repeat(np.arange(len(targets)), column)
+            got = score(targets[rows], probabilities[rows], decided[rows], task=task, labels=_labels(k))
+            for name, value in got.items():
+                values.setdefault(name, []).append(value)
+    return values
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_equals_scoring_every_resample(task):
+    k = 2 if task is Task.BINARY else 4
+    targets, probabilities, decided = _example(task, 1, 30, k)
+    got = bootstrap(targets, probabilities, decided, task=task, labels=_labels(k), resamples=25, seed=4)
+    wanted = _resampled_scores(targets, probabilities, decided, task, k, 25, 4)
+    observed = score(targets, probabilities, decided, task=task, labels=_labels(k))
+    assert set(got) == set(wanted) - {"ece"}
+    for name, (low, high) in got.items():
+        shift = np.mean(wanted[name]) - observed[name]
+        ends = np.quantile(wanted[name], [0.025, 0.975]) - shift
+        ends = np.clip(ends, 0, None if name in ("log_loss", "brier") else 1)
+        assert (low, high) == pytest.approx(tuple(ends), abs=1e-9), name
+
+
+@pytest.mark.parametrize("task", [Task.BINARY, Task.MULTI_CLASS])
+def test_abstentions(task):
+    k = 2 if task is Task.BINARY else 3
+    targets, probabilities, decided = _example(task, 2, 40, k)
+    decided = np.where(probabilities.max(axis=1) < 0.6, -1, decided)
+    got = bootstrap(targets, probabilities, decided, task=task, labels=_labels(k), resamples=20, seed=4)
+    wanted = _resampled_scores(targets, probabilities, decided, task, k, 20, 4)
+    observed = score(targets, probabilities, decided, task=task, labels=_labels(k))
+    for name in ("coverage", "selective_accuracy", "f1_macro"):
+        shift = np.mean(wanted[name]) - observed[name]
+        assert got[name] == pytest.approx(tuple(np.quantile(wanted[name], [0.025, 0.975]) - shift)), name
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 30), digits=st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_weighted_ranking_equals_sklearn(seed, n, digits):
+    rng = np.random.default_rng(seed)
+    scores, outcomes = rng.random(n).round(digits), rng.random(n) < 0.4
+    outcomes[:2] = True, False
+    weights = rng.integers(0, 3, (n, 4)).astype(float)
+    weights[:2] += 1
+    ranking = module._ranking(outcomes, scores)
+    auc, precision, defined = module._weighted_ranking(ranking, weights, np.zeros((n + 1, 4)))
+    assert defined.all()
+    for j in range(4):
+        kept = weights[:, j] > 0
+        arguments = {"y_true": outcomes[kept], "y_score": scores[kept], "sample_weight": weights[kept, j]}
+        assert auc[j] == pytest.approx(roc_auc_score(**arguments))
+        assert precision[j] == pytest.approx(average_precision_score(**arguments))
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    targets, probabilities, decided = _example(Task.MULTI_CLASS, 0, 50, 3)
+    arguments = {"task": Task.MULTI_CLASS, "labels": _labels(3), "resamples": 40, "seed": 1}
+    whole = bootstrap(targets, probabilities, decided, **arguments)
+    monkeypatch.setattr(module, "_CHUNK_CELLS", 350)
+    chunked = bootstrap(targets, probabilities, decided, **arguments)
+    assert whole.keys() == chunked.keys()
+    for name, ends in whole.items():
+        assert ends == pytest.approx(chunked[name], abs=1e-12)
+
+
+def test_ranking_metrics_take_fewer_resamples_where_work_is_large(monkeypatch):
+    targets, probabilities, decided = _example(Task.MULTI_CLASS, 0, 50, 3)
+    arguments = {"task": Task.MULTI_CLASS, "labels": _labels(3), "seed": 1}
+    few = bootstrap(targets, probabilities, decided, resamples=7, **arguments)
+    monkeypatch.setattr(module, "_RANKING_CELLS", 0)
+    monkeypatch.setattr(module, "_FEWEST_RANKING_RESAMPLES", 7)
+    monkeypatch.setattr(module, "_CHUNK_CELLS", 250)
+    many = bootstrap(targets, probabilities, decided, resamples=60, **arguments)
+    assert many["roc_auc_macro"] == pytest.approx(few["roc_auc_macro"])
+    assert many["accuracy"] != pytest.approx(few["accuracy"])
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_intervals_hold_the_estimate_and_shrink(task):
+    k = 2 if task is Task.BINARY else 5
+    widths = []
+    for n in (150, 2400):
+        targets, probabilities, decided = _example(task, n, n, k, digits=6)
+        observed = score(targets, probabilities, decided, task=task, labels=_labels(k))
+        got = bootstrap(targets, probabilities, decided, task=task, labels=_labels(k), resamples=200, seed=0)
+        assert all(low <= observed[name] <= high for name, (low, high) in got.items())
+        widths.append({name: high - low for name, (low, high) in got.items()})
+    small, large = widths
+    assert all(2 * large[name] < small[name] for name in small)
+
+
+def test_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for seed in range(200):
+        decided = np.zeros(120, dtype=int)
+        targets = (rng.random(120) >= 0.7).astype(int)
+        got = bootstrap(
+            targets, np.full((120, 2), 0.5), decided, task=Task.BINARY, labels=_labels(2), resamples=200, seed=seed
+        )
+        low, high = got["accuracy"]
+        inside += low <= 0.7 <= high
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_bias_of_average_precision_with_rare_labels_is_removed():
+    targets, probabilities, decided = _example(Task.MULTI_CLASS, 0, 300, 60, digits=6)
+    arguments = {"task": Task.MULTI_CLASS, "labels": _labels(60)}
+    observed = score(targets, probabilities, decided, **arguments)["average_precision_macro"]
+    low, high = bootstrap(targets, probabilities, decided, resamples=200, seed=0, **arguments)[
+        "average_precision_macro"
+    ]
+    assert low < observed < high
+
+
+def test_same_seed_same_intervals():
+    targets, probabilities, decided = _example(Task.BINARY, 0, 80, 2)
+    arguments = {"task": Task.BINARY, "labels": _labels(2), "resamples": 50}
+    one, same, other = (bootstrap(targets, probabilities, decided, seed=seed, **arguments) for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_undefined_metrics_are_left_out():
+    targets = np.ones(12, dtype=int)
+    got = bootstrap(targets, np.full((12, 2), 0.5), targets, task=Task.BINARY, labels=_labels(2), resamples=10)
+    assert "roc_auc_macro" not in got
+    assert got["accuracy"] == (1, 1)
+    nothing = np.zeros((5, 3), dtype=bool)
+    got = bootstrap(nothing, np.zeros((5, 3)), nothing, task=Task.MULTI_LABEL, labels=_labels(3), resamples=10)
+    assert set(got) == {"subset_accuracy", "hamming_loss", "log_loss", "brier"}
+
+
+def test_one_example():
+    got = bootstrap(np.array([1]), np.array([[0.2, 0.8]]), np.array([1]), task=Task.BINARY, labels=_labels(2))
+    assert got["accuracy"] == (1, 1)
+
+
+@pytest.mark.parametrize(("resamples", "level"), [(0, 0.95), (10, 0.0), (10, 1.0)])
+def test_wrong_plans_are_refused(resamples, level):
+    targets, probabilities, decided = _example(Task.BINARY, 0, 10, 2)
+    with pytest.raises(ConfigError, match="allowed"):
+        bootstrap(
+            targets, probabilities, decided, task=Task.BINARY, labels=_labels(2), resamples=resamples, level=level
+        )
+
+
+def test_paired_difference_sees_what_is_better():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 3, 600)
+    good = np.where(rng.random(600) < 0.9, targets, (targets + 1) % 3)
+    poor = np.where(rng.random(600) < 0.7, targets, (targets + 1) % 3)
+    for metric in ("accuracy", "val_f1_macro", "recall_weighted"):
+        found = paired_difference(metric, targets, good, poor, resamples=300, seed=1)
+        assert 0.1 < found.difference < 0.3
+        assert 0 < found.low < found.difference < found.high
+        assert found.p < 0.01
+        back = paired_difference(metric, targets, poor, good, resamples=300, seed=1)
+        assert back.difference == -found.difference
+        assert back.p == found.p
+
+
+def test_paired_difference_of_the_same_answers_is_nothing():
+    targets = np.arange(30) % 3
+    decided = (np.arange(30) // 2) % 3
+    assert paired_difference("f1_macro", targets, decided, decided, resamples=50) == (0, 0, 0, 1)
+
+
+def test_paired_p_is_about_uniform_without_a_difference():
+    rng = np.random.default_rng(3)
+    found = []
+    for seed in range(150):
+        targets = rng.integers(0, 2, 200)
+        first, second = (np.where(rng.random(200) < 0.8, targets, 1 - targets) for _ in range(2))
+        found.append(paired_difference("accuracy", targets, first, second, resamples=200, seed=seed).p)
+    assert np.mean(np.array(found) < 0.1) < 0.2
+    assert 0.35 < np.mean(found) < 0.65
+
+
+def test_paired_difference_of_multi_label_and_of_abstentions():
+    rng = np.random.default_rng(0)
+    targets = rng.random((300, 4)) < 0.3
+    worse = targets ^ (rng.random((300, 4)) < 0.2)
+    found = paired_difference("hamming_loss", targets, targets, worse, resamples=100)
+    assert found.difference == pytest.approx(-(targets != worse).mean())
+    assert found.high < 0
+    assert paired_difference("test_f1_micro", targets, targets, worse, resamples=100).low > 0
+    single = np.arange(50) % 2
+    abstaining = np.where(np.arange(50) < 10, -1, single)
+    assert paired_difference("accuracy", single, single, abstaining).difference == pytest.approx(0.2)
+
+
+def test_paired_difference_where_nothing_is_true_or_decided():
+    nothing = np.zeros((5, 3), dtype=bool)
+    assert paired_difference("f1_macro", nothing, nothing, nothing, resamples=5) == (0, 0, 0, 1)
+
+
+def test_paired_difference_refuses_other_metrics_and_shapes():
+    targets = np.array([0, 1, 1])
+    with pytest.raises(ConfigError, match="did you mean 'f1_macro'"):
+        paired_difference("val_f1_marco", targets, targets, targets)
+    with pytest.raises(ConfigError, match="log_loss"):
+        paired_difference("log_loss", targets, targets, targets)
+    with pytest.raises(DataError, match="second"):
+        paired_difference("accuracy", targets, targets, targets[:2])
+    with pytest.raises(DataError, match="no example"):
+        paired_difference("accuracy", targets[:0], targets[:0], targets[:0])

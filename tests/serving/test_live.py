@@ -1,0 +1,247 @@
+import asyncio
+import logging
+import threading
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from tamiz.errors import ConflictError, ModelNotFoundError, PackageError
+from tamiz.serving.app import create_app
+from tamiz.serving.fixed import FixedModel
+from tamiz.serving.live import LiveModels
+from tamiz.serving.problems import NotReadyError
+from tamiz.serving.served import INLINE_MOST, warm_up
+from tamiz.store import CHAMPION, ModelStore
+from tests.serving.helpers import LABELS, LOCAL, ask, make_model, predict, publish
+
+URL = "/v1/models/demo"
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ModelStore(str(tmp_path / "store"))
+
+
+def damage(store, name, version):
+    """Cut a file of a published package short."""
+    folder = store._blobs.local(f"{name}/{version}")
+    weights = next(folder.glob("*.npz"))
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-10])
+
+
+def test_the_champion_is_served_and_followed(store, tmp_path):
+    publish(store, make_model("prior"), tmp_path)
+    live = LiveModels(store, ["demo"])
+    with pytest.raises(NotReadyError):
+        live.get("demo")
+    assert not live.ready
+    live.refresh()
+    assert live.ready
+    held = live.get("demo")
+    assert (held.version, held.model.manifest.family) == ("1", "prior")
+    publish(store, make_model("linear"), tmp_path)
+    live.refresh()
+    assert (live.get().version, live.get().model.manifest.family) == ("2", "linear")
+    assert held.version == held.model.version == "1"
+
+
+def test_a_new_version_is_not_served_until_it_is_the_champion(store, tmp_path):
+    publish(store, make_model(), tmp_path)
+    publish(store, make_model(), tmp_path, champion=False)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    assert live.get().version == "1"
+
+
+def test_a_version_that_will_not_load_is_logged_and_the_old_one_kept(store, tmp_path, log_lines):
+    clock = Clock()
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"], clock=clock)
+    live.refresh()
+    version = publish(store, make_model("prior"), tmp_path, champion=False)
+    damage(store, "demo", version)
+    store.set_alias("demo", CHAMPION, version, by="test", reason="test")
+    for _ in range(3):  # put off: tried once
+        live.refresh()
+    errors = [line for line in log_lines if line.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].fields["still_served"] == "1"
+    assert live.get().version == "1"
+    assert live.ready
+    clock.now_s = 1.5
+    live.refresh()
+    assert len([line for line in log_lines if line.levelno == logging.ERROR]) == 2
+    publish(store, make_model("prior"), tmp_path)  # a change is looked at without waiting
+    live.refresh()
+    assert live.get().version == "3"
+
+
+def test_a_model_that_answers_wrongly_is_not_served():
+    model = make_model()
+
+    class Broken:
+        labels, task = model.labels, model.task
+
+        def predict_proba(self, texts):
+            return model.classifier.predict_proba(texts) * float("nan")
+
+    with pytest.raises(PackageError, match="not numbers"):
+        warm_up(replace(model, classifier=Broken()))
+    assert 0 < warm_up(model) <= INLINE_MOST
+
+
+def test_a_store_without_a_champion_is_waited_for(store, tmp_path):
+    live = LiveModels(store, ["demo"], clock=(clock := Clock()))
+    live.refresh()
+    assert not live.ready
+    with pytest.raises(NotReadyError):
+        live.get("demo")
+    with pytest.raises(ModelNotFoundError):
+        live.get("other")
+    publish(store, make_model(), tmp_path)
+    clock.now_s = 10
+    live.refresh()
+    assert live.ready
+
+
+def test_without_names_all_champions_are_served_and_new_ones_join(store, tmp_path):
+    publish(store, make_model(name="beta"), tmp_path)
+    publish(store, make_model(name="unready"), tmp_path, champion=False)
+    live = LiveModels(store)
+    with pytest.raises(NotReadyError):
+        _ = live.default
+    live.refresh()
+    assert live.names == ("beta",)
+    assert live.ready
+    publish(store, make_model(name="alpha"), tmp_path)
+    live.refresh()
+    assert live.names == ("alpha", "beta")
+    assert [one.name for one in live.served()] == ["alpha", "beta"]
+
+
+def test_the_watcher_swaps_by_itself_and_stops(store, tmp_path):
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"], poll_s=0.01)
+    told = threading.Event()
+    live.subscribe(lambda served: told.set() if served and served[0].version == "2" else None)
+    live.start()
+    live.start()
+    try:
+        publish(store, make_model("prior"), tmp_path)
+        assert told.wait(5)
+        assert live.get().version == "2"
+    finally:
+        live.stop()
+    assert not live.ready
+    assert "tamiz-watcher" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_no_answer_mixes_two_versions(store, tmp_path):
+    """Champions with other labels take turns while texts are classified."""
+    publish(store, make_model(), tmp_path)
+    publish(store, make_model(labels=LABELS[::-1]), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    app = create_app(live)
+    of_version = {"1": list(LABELS), "2": list(LABELS[::-1])}
+
+    async def main():
+        seen = set()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=LOCAL) as client:
+            for turn in range(6):
+                version = str(turn % 2 + 1)
+                answers = [client.post(f"{URL}/predict", json={"text": ["card"] * 30}) for _ in range(8)]
+                deploy = client.post(f"{URL}/deploy", json={"version": version})
+                *got, deployed = await asyncio.gather(*answers, deploy)
+                assert deployed.status_code == 200
+                for answer in (one.json() for one in got):
+                    seen.add(answer["version"])
+                    assert answer["labels"] == of_version[answer["version"]]
+                    assert all(list(p["probabilities"]) == answer["labels"] for p in answer["predictions"])
+        return seen
+
+    assert asyncio.run(main()) == {"1", "2"}
+
+
+def test_deploy_and_rollback_change_the_store_and_this_process(store, tmp_path):
+    publish(store, make_model(), tmp_path)
+    second = publish(store, make_model("prior"), tmp_path, champion=False)
+    store.set_alias("demo", "challenger", second, by="test", reason="test")
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    app = create_app(live)
+    got = ask(app, "POST", f"{URL}/deploy", json={"alias": "challenger"})
+    assert got.json() == {"model": "demo", "version": "2", "previous": "1"}
+    assert predict(app, ["x"]).json()["version"] == "2"
+    change = store.index("demo").history[-1]
+    assert (change.alias, change.version, change.by) == (CHAMPION, "2", "local")
+    got = ask(app, "POST", f"{URL}/rollback")
+    assert got.json() == {"model": "demo", "version": "1", "previous": "2"}
+    assert store.index("demo").aliases[CHAMPION] == "1"
+    got = ask(app, "POST", f"{URL}/rollback")
+    assert got.status_code == 409
+
+
+def test_a_broken_version_is_not_deployed(store, tmp_path):
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    version = publish(store, make_model(), tmp_path, champion=False)
+    damage(store, "demo", version)
+    got = ask(create_app(live), "POST", f"{URL}/deploy", json={"version": version})
+    assert got.status_code == 409
+    assert store.index("demo").aliases[CHAMPION] == "1"
+    assert live.get().version == "1"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"version": "7"}, 404), ({"alias": "nobody"}, 404), ({}, 422), ({"version": "1", "alias": "champion"}, 422)]
+    + [({key: value}, 422) for key in ("version", "alias") for value in ("../1", "", "0", "1@2", 1)],
+)
+def test_wrong_deployments_are_refused(shared_app, body, status):
+    assert ask(shared_app, "POST", f"{URL}/deploy", json=body).status_code == status
+
+
+@pytest.mark.parametrize("name", ["other", "..", "demo@1"])
+@pytest.mark.parametrize("action", ["deploy", "rollback"])
+def test_only_served_models_are_changed(shared_app, name, action):
+    got = ask(shared_app, "POST", f"/v1/models/{name}/{action}", json={"version": "1"})
+    assert got.status_code == 404
+
+
+def test_a_package_folder_is_served_as_it_is(tmp_path):
+    make_model().save(tmp_path / "package")
+    fixed = FixedModel(tmp_path / "package")
+    told = []
+    fixed.subscribe(told.append)
+    assert not fixed.ready
+    with pytest.raises(NotReadyError):
+        fixed.get()
+    fixed.start()
+    app = create_app(fixed)
+    assert predict(app, ["card"]).json()["version"] is None
+    assert ask(app, "GET", URL).json()["versions"] == []
+    assert ask(app, "GET", "/v1/models/other").status_code == 404
+    for action, about in (("deploy", {"json": {"version": "1"}}), ("rollback", {})):
+        assert ask(app, "POST", f"{URL}/{action}", **about).status_code == 409
+    with pytest.raises(ConflictError):
+        fixed.rollback("demo", by="test")
+    assert len(told[-1]) == 1
+    fixed.stop()
+    assert not fixed.ready
+
+
+def test_a_damaged_package_folder_is_refused(tmp_path):
+    with pytest.raises(PackageError):
+        FixedModel(tmp_path / "nothing").start()
