@@ -417,6 +417,8 @@ def _explain_one(item: dict[str, Any]) -> str:
         case "value_error":
             text = str(item["ctx"]["error"])
             return f"{place}: {text}" if place else text
+        case "model_type":
+            return f"{place}: {given}; a mapping of keys to values is expected"
         case "string_pattern_mismatch":
             return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
         case _:

@@ -68,7 +68,9 @@ def test_balanced_weights_help_the_rare_label():
     targets = (rng.random(400) < 0.05).astype(np.int64)
     texts = [f"{'rare' if (t and rng.random() < 0.7) else 'common'} word {rng.integers(9)}" for t in targets]
     plain, balanced = (
-        LinearClassifier(("no", "yes"), Task.BINARY, C=0.1, class_weight=w).fit(texts, targets).predict_proba(texts)[:, 1]
+        LinearClassifier(("no", "yes"), Task.BINARY, C=0.1, class_weight=w)
+        .fit(texts, targets)
+        .predict_proba(texts)[:, 1]
         for w in (None, "balanced")
     )
     assert balanced[targets == 1].mean() > plain[targets == 1].mean()
@@ -141,5 +143,5 @@ def test_serving_loads_numpy_only_of_the_numeric_libraries(tmp_path):
         "heavy = {'scipy', 'sklearn', 'pandas', 'polars', 'pyarrow', 'deltalake', 'mlflow', 'torch', 'boto3', 'ftfy'}\n"
         "print(sorted(heavy & set(sys.modules)), 'numpy' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[] True"

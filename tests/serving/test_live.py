@@ -86,6 +86,35 @@ def test_a_version_that_will_not_load_is_logged_and_the_old_one_kept(store, tmp_
     assert live.get().version == "3"
 
 
+class CountingStore(ModelStore):
+    """A store that counts how often it is asked for more than a fingerprint."""
+
+    asked = 0
+
+    def resolve(self, ref):
+        self.asked += 1
+        return super().resolve(ref)
+
+
+def test_an_unchanged_store_is_asked_for_its_fingerprint_only(tmp_path):
+    store, clock = CountingStore(str(tmp_path / "store")), Clock()
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"], clock=clock)
+    for _ in range(3):
+        live.refresh()
+    assert store.asked == 1
+    other = LiveModels(CountingStore(store.place), ["demo"], clock=clock)
+    publish(store, make_model("prior"), tmp_path)
+    damage(store, "demo", "2")
+    for _ in range(3):  # it cannot be loaded, and is not tried again before its time
+        other.refresh()
+    assert other.store.asked == 1
+    assert not other.ready
+    clock.now_s = 1.5
+    other.refresh()
+    assert other.store.asked == 2
+
+
 def test_a_model_that_answers_wrongly_is_not_served():
     model = make_model()
 
@@ -108,6 +137,8 @@ def test_a_store_without_a_champion_is_waited_for(store, tmp_path):
         live.get("demo")
     with pytest.raises(ModelNotFoundError):
         live.get("other")
+    (listed,) = ask(create_app(live), "GET", "/v1/models").json()["models"]
+    assert (listed["version"], listed["versions"]) == (None, [])
     publish(store, make_model(), tmp_path)
     clock.now_s = 10
     live.refresh()

@@ -61,6 +61,11 @@ def test_the_text_column_names_the_parameter(tmp_path):
     assert parameter["name"] == "plot"
 
 
+def test_the_served_model_is_the_example(shared_app):
+    (name,) = document(shared_app)["paths"]["/v1/models/{name}"]["get"]["parameters"]
+    assert name["example"] == "demo"
+
+
 def test_keys_are_documented_where_they_are_needed(tmp_path):
     key, _ = create_key(tmp_path / "keys.json", "predict")
     app = serve_model(tmp_path, auth=KeyAuth(KeyRing(tmp_path / "keys.json")))
@@ -73,7 +78,7 @@ def test_keys_are_documented_where_they_are_needed(tmp_path):
 def test_the_page_fetches_nothing_from_elsewhere_and_runs_only_its_own_script(shared_app):
     got = ask(shared_app, "GET", "/docs")
     assert got.headers["content-type"].startswith("text/html")
-    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", got.text)
+    assert not re.findall(r"[\"'=(`](?:\w+:)?//\w", got.text)
     for element, directive in (("script", "script-src"), ("style", "style-src")):
         (text,) = re.findall(rf"<{element}>(.*?)</{element}>", got.text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -72,6 +72,7 @@ def test_each_error_has_its_status(error, status, header):
         ("GET", f"/inference?{SECRET}={SECRET}", {}, 422),
         ("GET", f"/v1/models/{SECRET}", {}, 404),
         ("GET", f"/{SECRET}", {}, 404),
+        ("GET", f"/version/?text={SECRET}", {}, 404),
         ("PATCH", f"{URL}?text={SECRET}", {}, 405),
     ],
 )

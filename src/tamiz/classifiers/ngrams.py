@@ -24,7 +24,7 @@ __all__ = ["TOKEN_PATTERNS", "CharSequences", "Counts", "KeyTable", "NgramIndex"
 TOKEN_PATTERNS = {
     "words": r"\w+",
     "long_words": r"\w\w+",
-    "words_and_marks": r"\w+|[^\w\s]",
+    "words_and_marks": r"\w+(?:['’]\w+)*|[^\w\s]",
 }
 
 _KEY_BITS = 48
@@ -46,13 +46,13 @@ class Counts(NamedTuple):
 
     Attributes:
         indptr: int64 `(n + 1,)`, where each text's part starts.
-        indices: int64, feature numbers, ascending within a text.
-        values: float64, how often each occurs.
+        indices: feature numbers, ascending within a text; int64 as counted.
+        values: how often each occurs; float64 as counted.
     """
 
     indptr: Ints
-    indices: Ints
-    values: NDArray[np.float64]
+    indices: NDArray[np.signedinteger]
+    values: NDArray[np.floating]
 
 
 class Occurrences(NamedTuple):

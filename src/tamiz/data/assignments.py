@@ -8,7 +8,6 @@ finds the old sides again.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -70,14 +69,13 @@ class Stored:
             self.frame = pl.DataFrame(pl.from_arrow(table)).unique("text_key", keep="first", maintain_order=True)
             self.renewed = self.frame.is_empty() and lake.count(_ASSIGNMENTS) > 0
 
-    def add(self, text_keys: Sequence[str], group_keys: Sequence[str], sides: NDArray[np.int8]) -> None:
-        """Store new assignments in one commit."""
-        if not len(text_keys):
+    def add(self, keys: pl.DataFrame, sides: NDArray[np.int8]) -> None:
+        """Store new assignments in one commit: columns text_key and group_key, and a side for each row."""
+        if keys.is_empty():
             return
-        named = [SIDES[side] for side in sides.tolist()]
-        columns = [text_keys, group_keys, named, [self._rule] * len(named)]
-        batch = pa.RecordBatch.from_arrays([pa.array(cells, pa.string()) for cells in columns], schema=_ASSIGNMENT)
-        self._lake.append(_ASSIGNMENTS, _ASSIGNMENT, [batch])
+        rows = keys.with_columns(pl.Series("side", sides).replace_strict(range(3), SIDES), rule=pl.lit(self._rule))
+        table = rows.select(_ASSIGNMENT.names).to_arrow().cast(_ASSIGNMENT)
+        self._lake.append(_ASSIGNMENTS, _ASSIGNMENT, table.to_batches(max_chunksize=50_000))
 
     def cuts(self, times: IntArray, missing: int, *, validation: float, test: float) -> Cuts:
         """Return the stored cut points; the first time, find them and store them.

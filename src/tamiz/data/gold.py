@@ -79,25 +79,32 @@ def load_examples(
         table = lake.read(_EXAMPLES, version=version, columns=[name], filters=ds.field("side") == side)
         return pl.DataFrame(pl.from_arrow(table))[name]
 
-    row_ids, text_keys = column("row_id"), column("text_key")
-    order = pl.DataFrame([row_ids, text_keys]).select(pl.arg_sort_by("row_id", "text_key")).to_series()
-    label = column("labels" if task is Task.MULTI_LABEL else "label").gather(order)
+    row_ids = column("row_id")
+    order = (
+        pl.DataFrame([row_ids, column("text_key")]).select(pl.arg_sort_by("row_id", "text_key")).to_series().to_list()
+    )
+
+    def ordered(name: str) -> list[Any]:
+        # Lists are put in order, not columns: a sorted copy of a column of texts would be one copy too many.
+        cells = column(name).to_list()
+        return [cells[at] for at in order]
+
     return Examples(
-        texts_raw=column("text_raw").gather(order).to_list(),
-        texts=column("text").gather(order).to_list(),
-        targets=_targets(label, labels, task),
-        row_ids=row_ids.gather(order).to_list(),
-        columns={name: column(name).gather(order).to_list() for name in columns},
+        texts_raw=ordered("text_raw"),
+        texts=ordered("text"),
+        targets=_targets(ordered("labels" if task is Task.MULTI_LABEL else "label"), labels, task),
+        row_ids=ordered("row_id"),
+        columns={name: ordered(name) for name in columns},
     )
 
 
-def _targets(column: pl.Series, labels: Sequence[str], task: Task) -> NDArray[Any]:
+def _targets(cells: list[Any], labels: Sequence[str], task: Task) -> NDArray[Any]:
     codes = {label: code for code, label in enumerate(labels)}
     try:
         if task is not Task.MULTI_LABEL:
-            return np.fromiter((codes[label] for label in column), np.int64, len(column))
-        targets = np.zeros((len(column), len(labels)), np.bool_)
-        for row, own in enumerate(column.to_list()):
+            return np.fromiter((codes[label] for label in cells), np.int64, len(cells))
+        targets = np.zeros((len(cells), len(labels)), np.bool_)
+        for row, own in enumerate(cells):
             targets[row, [codes[label] for label in own]] = True
         return targets
     except KeyError as error:
@@ -112,6 +119,7 @@ def write_gold(
     label_column: str,
     partitions: Sequence[str],
     sides: NDArray[np.int8],
+    refused: NDArray[np.int8],
     reasons: Sequence[str],
     counts: Mapping[str, Mapping[str, int]],
 ) -> int:
@@ -124,12 +132,13 @@ def write_gold(
         label_column: `label` or `labels`.
         partitions: further columns to carry.
         sides: side of each of these rows in the order of the scan, -1 for none.
-        reasons: why a row has none, else empty.
+        refused: why a row has none, as an index into `reasons`; 0 for the others.
+        reasons: reasons in words.
         counts: examples by side and label.
     """
     silver = lake.schema("silver/texts", version=silver_version)
     scan = _Scan(lake, silver_version, filters)
-    lake.replace("gold/quarantine", QUARANTINE, scan.refused(np.array(reasons, dtype=np.str_), label_column))
+    lake.replace("gold/quarantine", QUARANTINE, scan.refused(refused, reasons, label_column))
     flat = [(label, side, n) for side, by_label in counts.items() for label, n in by_label.items()]
     arrays = [pa.array([row[i] for row in flat], field.type) for i, field in enumerate(_COUNTS)]
     lake.replace("gold/label_counts", _COUNTS, [pa.RecordBatch.from_arrays(arrays, schema=_COUNTS)])
@@ -162,16 +171,16 @@ class _Scan:
                 full = schema.append(pa.field("side", pa.string()))
                 yield pa.RecordBatch.from_arrays([*kept.columns, side], schema=full)
 
-    def refused(self, reasons: NDArray[np.str_], label_column: str) -> Iterator[pa.RecordBatch]:
+    def refused(self, codes: NDArray[np.int8], reasons: Sequence[str], label_column: str) -> Iterator[pa.RecordBatch]:
         shown = ["row_id", "text_raw", label_column]
+        if not codes.any():
+            return
         for at, batch in self.batches([*shown, "_source", "_row"]):
-            own = reasons[at : at + batch.num_rows]
-            if not (own != "").any():
-                continue
-            rows = batch.filter(pa.array(own != "")).to_pylist()
+            own = codes[at : at + batch.num_rows]
+            rows = batch.filter(pa.array(own > 0)).to_pylist()
             columns = [
                 [json.dumps({name: row[name] for name in shown}, ensure_ascii=False) for row in rows],
-                own[own != ""].tolist(),
+                [reasons[code] for code in own[own > 0].tolist()],
                 [row["_source"] for row in rows],
                 [row["_row"] for row in rows],
             ]

@@ -36,7 +36,7 @@ _UNSPACED = (
 )
 _BASE = 0x5851F42D4C957F2D
 _BASE_INVERSE = pow(_BASE, -1, 1 << 64)
-_PAIRS = 200_000
+_PAIRS = 50_000
 # Members of one bucket are compared with its first and with these many followers: all pairs would be quadratic.
 _FOLLOWERS = 4
 _LEAST_RECALL = 0.9
@@ -70,7 +70,7 @@ def clusters(texts: Iterable[str], *, threshold: float = 0.8) -> IntArray:
         return np.zeros(0, np.int64)
     # Equal texts, and all those too short for shingles, meet here; one of each goes on.
     unique, first, inverse = np.unique(identities, return_index=True, return_inverse=True)
-    pairs = list(_similar_pairs(signatures[first], unique, threshold))
+    pairs = list(_similar_pairs(signatures, first, unique, threshold))
     rows = np.concatenate([pair[0] for pair in pairs]) if pairs else np.zeros(0, np.int64)
     columns = np.concatenate([pair[1] for pair in pairs]) if pairs else np.zeros(0, np.int64)
     graph = sparse.coo_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(unique), len(unique)))
@@ -88,16 +88,20 @@ def _by_appearance(ids: NDArray[np.integer]) -> IntArray:
 
 def _sketch(texts: Iterable[str]) -> tuple[_Signatures, _Hashes]:
     """Return signatures `(n, bins)`, all zero without shingles, and a hash of each text's shingles `(n,)`."""
-    signatures, identities = [], []
+    signatures, identities = np.zeros((0, _BINS), np.uint16), []
+    filled = 0
     for batch in _batches(texts):
         lengths, words = _words(batch)
         signed, identity = _sign(lengths, words)
         _identify_short(identity, lengths, words, batch)
-        signatures.append(signed)
         identities.append(identity)
-    if not signatures:
-        return np.zeros((0, _BINS), np.uint16), np.zeros(0, np.uint64)
-    return np.concatenate(signatures), np.concatenate(identities)
+        end = filled + len(signed)
+        if end > len(signatures):
+            # In place where the system can: two copies of the signatures would be the most memory ever held.
+            signatures.resize((max(end, len(signatures) * 5 // 4), _BINS), refcheck=False)
+        signatures[filled:end] = signed
+        filled = end
+    return signatures[:filled], np.concatenate(identities or [np.zeros(0, np.uint64)])
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -232,24 +236,33 @@ def _rows_per_band(threshold: float) -> int:
 
 
 def _similar_pairs(
-    signatures: _Signatures, identities: _Hashes, threshold: float
+    signatures: _Signatures, at: IntArray, identities: _Hashes, threshold: float
 ) -> Iterator[tuple[IntArray, IntArray]]:
-    """Yield arrays of pairs `(left, right)` whose estimated similarity reaches the threshold."""
+    """Yield arrays of pairs `(left, right)` whose estimated similarity reaches the threshold.
+
+    Args:
+        signatures: of all texts.
+        at: which of these to compare; pairs are places in this array.
+        identities: of the texts to compare.
+        threshold: least estimated similarity.
+    """
     rows = _rows_per_band(threshold)
-    long = np.flatnonzero(signatures.any(axis=1))
+    long = np.flatnonzero(np.asarray(signatures.any(axis=1))[at])
     for start in range(0, _BINS, rows):
-        band = _band_hash(signatures[long, start : start + rows])
+        band = _band_hash(signatures[at[long], start : start + rows])
         # Ties in the order of identities, not of positions: neighbours must not depend on the order of the texts.
         order = np.lexsort((identities[long], band))
         band, members = band[order], long[order]
         opens = np.r_[True, band[1:] != band[:-1]]
         heads = np.flatnonzero(opens)[np.cumsum(opens) - 1]
         followers = np.flatnonzero(~opens)
-        yield from _verified(signatures, members[heads[followers]], members[followers], threshold)
+        pairs = [(members[heads[followers]], members[followers])]
         for distance in range(1, _FOLLOWERS + 1):
             near = np.flatnonzero(band[distance:] == band[:-distance])
             near = near[heads[near] != near]  # the head has been compared with all
-            yield from _verified(signatures, members[near], members[near + distance], threshold)
+            pairs.append((members[near], members[near + distance]))
+        for left, right in pairs:
+            yield from _verified(signatures, at, left, right, threshold)
 
 
 def _band_hash(values: _Signatures) -> _Hashes:
@@ -260,9 +273,9 @@ def _band_hash(values: _Signatures) -> _Hashes:
 
 
 def _verified(
-    signatures: _Signatures, left: IntArray, right: IntArray, threshold: float
+    signatures: _Signatures, at: IntArray, left: IntArray, right: IntArray, threshold: float
 ) -> Iterator[tuple[IntArray, IntArray]]:
     for start in range(0, len(left), _PAIRS):
         a, b = left[start : start + _PAIRS], right[start : start + _PAIRS]
-        similar = (signatures[a] == signatures[b]).mean(axis=1) >= threshold
+        similar = (signatures[at[a]] == signatures[at[b]]).mean(axis=1) >= threshold
         yield a[similar], b[similar]

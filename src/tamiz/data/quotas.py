@@ -138,7 +138,9 @@ class _Pairs:
 
 
 def _ranks(keys: Sequence[str], seed: int) -> IntArray:
-    hashes = [sha256(f"{seed}\0{key}".encode("utf-8", "surrogatepass")).digest() for key in keys]
+    """Return the place of each key in the order of a hash."""
+    digests = (sha256(f"{seed}\0{key}".encode("utf-8", "surrogatepass")).digest() for key in keys)
+    hashes = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, len(keys))
     ranks = np.empty(len(keys), np.int64)
-    ranks[sorted(range(len(keys)), key=hashes.__getitem__)] = np.arange(len(keys))
+    ranks[np.argsort(hashes, kind="stable")] = np.arange(len(keys))
     return ranks

@@ -69,7 +69,6 @@ def split(lake: Lake, *, silver_version: int, project: Project) -> Divided:
     sides, notices = _assign(rows, stored, project)
     counts = rows.counts(sides)
     notices += _count_notices(counts, rows, project)
-    reasons = np.array(["", _NEAR_TEST, _GROUP_IN_TEST])[aside]
     version = write_gold(
         lake,
         silver_version=silver_version,
@@ -77,7 +76,8 @@ def split(lake: Lake, *, silver_version: int, project: Project) -> Divided:
         label_column=rows.label_column,
         partitions=partition_columns(project.data),
         sides=sides,
-        reasons=reasons.tolist(),
+        refused=aside,
+        reasons=("", _NEAR_TEST, _GROUP_IN_TEST),
         counts=counts,
     )
     if aside.any():
@@ -203,7 +203,7 @@ def _assign(rows: _Rows, stored: Stored, project: Project) -> tuple[NDArray[np.i
     fresh = rows.train & (sides < 0)
     _divide(rows, stored, project, frame, sides, fresh)
     new = frame.filter(pl.col("side").is_null())
-    stored.add(new["text_key"].to_list(), new["group_key"].to_list(), sides[new["at"].to_numpy()])
+    stored.add(new.select("text_key", "group_key"), sides[new["at"].to_numpy()])
     return sides, notices
 
 
@@ -246,10 +246,10 @@ def _divide(
         times = first["time"].gather(np.searchsorted(first["unit"].to_numpy(), units))
         unit_sides = sides_by_time(times.fill_null(0).to_numpy(), times.is_not_null().to_numpy(), cuts)
     else:
-        keys = dict(zip(frame["unit"].to_list(), frame["group_key"].to_list(), strict=True))
+        keys = frame.select("unit", "group_key").filter(pl.col("unit").is_in(units)).unique("unit").sort("unit")
         held = Held(rows.side_counts(np.where(rows.train, sides, -1)), _held_groups(rows, sides))
         unit_sides = fill(
-            Groups([keys[unit] for unit in units.tolist()], group, label, counts),
+            Groups(keys["group_key"].to_list(), group, label, counts),
             held,
             seed=project.split.seed,
             **shares,

@@ -121,7 +121,10 @@ class LiveModels:
             ModelNotFoundError: no such name.
         """
         self._check_name(name)
-        index = self.store.index(name)
+        try:
+            index = self.store.index(name)
+        except ModelNotFoundError:  # wanted, and nothing is published yet
+            return ModelCard(name, self._served.get(name), {}, [])
         versions = sorted(index.versions, key=lambda version: (len(version), version))
         return ModelCard(name, self._served.get(name), dict(index.aliases), versions)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from tamiz.errors import one_of
 from tamiz.serving.auth import require_admin
 from tamiz.serving.context import Context
-from tamiz.serving.doors.base import Door, json_answer, query_value, read_json, route
+from tamiz.serving.doors.base import Door, JsonObject, PlainRoute, json_answer, query_value, read_json, route
 from tamiz.serving.problems import FieldError, InvalidFieldsError
 from tamiz.serving.schemas import (
     EXAMPLE_TEXT,
@@ -39,7 +39,8 @@ PREDICT = TypeAdapter(PredictBody)
 EXPLAIN = TypeAdapter(ExplainBody)
 DEPLOY = TypeAdapter(DeployBody)
 
-MODEL_PARAMETER = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+ONE = "/v1/models/{name}"
+NAMED: list[JsonObject] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
 TEXT_PARAMETER = {
     "name": "text",
     "in": "query",
@@ -79,28 +80,30 @@ def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response
     )
 
 
-def door(context: Context) -> Door:
-    """Build the native door."""
-    models = context.models
-    named = [MODEL_PARAMETER]
+class NativeDoor:
+    """The handlers of the native door."""
 
-    async def predict(request: Request) -> Response:
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.models = context.models
+
+    async def predict(self, request: Request) -> Response:
         """Classify texts: one prediction per text, in order."""
         texts = await read_predict_body(request)
-        served = models.get(request.path_params["name"])
-        return native_answer(served, await context.predict(served, texts))
+        served = self.models.get(request.path_params["name"])
+        return native_answer(served, await self.context.predict(served, texts))
 
-    async def predict_one(request: Request) -> Response:
+    async def predict_one(self, request: Request) -> Response:
         """Classify the text of the query parameter `text`; for trying out, since addresses have a limited length."""
-        served = models.get(request.path_params["name"])
-        return native_answer(served, await context.predict(served, [query_value(request, "text")]))
+        served = self.models.get(request.path_params["name"])
+        return native_answer(served, await self.context.predict(served, [query_value(request, "text")]))
 
-    async def explain(request: Request) -> Response:
+    async def explain(self, request: Request) -> Response:
         """Say which words of a text made the score of a label (by default of the predicted one)."""
         body = await read_json(request, EXPLAIN, tuple(ExplainBody.model_fields))
-        served = models.get(request.path_params["name"])
+        served = self.models.get(request.path_params["name"])
         _check_label(body.label, served.model.labels)
-        found = await context.explain(served, body.text, body.label)
+        found = await self.context.explain(served, body.text, body.label)
         about = {"model": served.name, "version": served.version, "label": found.label}
         pieces = [
             {"start": one.start, "end": one.end, "text": body.text[one.start : one.end], "value": one.value}
@@ -108,114 +111,125 @@ def door(context: Context) -> Door:
         ]
         return json_answer({**about, "base": found.base, "score": found.score, "contributions": pieces})
 
-    async def list_models(request: Request) -> Response:
+    async def list_models(self, request: Request) -> Response:
         """List the served models, the default one first."""
-        cards = [await anyio.to_thread.run_sync(models.card, name) for name in models.names]
+        cards = [await anyio.to_thread.run_sync(self.models.card, name) for name in self.models.names]
         return json_answer({"models": [_card(card) for card in cards]})
 
-    async def show_model(request: Request) -> Response:
+    async def show_model(self, request: Request) -> Response:
         """Show a model: the version served now, and the versions and aliases in the store."""
-        return json_answer(_card(await anyio.to_thread.run_sync(models.card, request.path_params["name"])))
+        return json_answer(_card(await anyio.to_thread.run_sync(self.models.card, request.path_params["name"])))
 
-    async def deploy(request: Request) -> Response:
+    async def deploy(self, request: Request) -> Response:
         """Make a version the champion; answers once this process serves it. Needs the role `admin`."""
         caller = require_admin(request)
         body = await read_json(request, DEPLOY, tuple(DeployBody.model_fields))
         name = request.path_params["name"]
 
         def change() -> Served:
-            return models.deploy(name, version=body.version, alias=body.alias, by=caller.id)
+            return self.models.deploy(name, version=body.version, alias=body.alias, by=caller.id)
 
-        return await _changed(context, name, change)
+        return await self._changed(name, change)
 
-    async def rollback(request: Request) -> Response:
+    async def rollback(self, request: Request) -> Response:
         """Go back to the previous champion; answers once this process serves it. Needs the role `admin`."""
         caller = require_admin(request)
         name = request.path_params["name"]
-        return await _changed(context, name, lambda: models.rollback(name, by=caller.id))
+        return await self._changed(name, lambda: self.models.rollback(name, by=caller.id))
 
-    one = "/v1/models/{name}"
-    return Door(
-        NAME,
-        [
-            route(
-                "POST",
-                f"{one}/predict",
-                predict,
-                door=NAME,
-                summary="Classify texts",
-                answer=PredictAnswer,
-                body=PredictBody,
-                parameters=named,
-                problems=(400, 404, 422),
-            ),
-            route(
-                "GET",
-                f"{one}/predict",
-                predict_one,
-                door=NAME,
-                summary="Classify one text",
-                answer=PredictAnswer,
-                parameters=[*named, TEXT_PARAMETER],
-                problems=(404, 413, 422),
-            ),
-            route(
-                "POST",
-                f"{one}/explain",
-                explain,
-                door=NAME,
-                summary="Explain an answer",
-                answer=ExplainAnswer,
-                body=ExplainBody,
-                parameters=named,
-                problems=(400, 404, 422),
-            ),
-            route("GET", "/v1/models", list_models, door=NAME, summary="List the models", answer=ModelsAnswer),
-            route(
-                "GET",
-                one,
-                show_model,
-                door=NAME,
-                summary="Show a model",
-                answer=ModelAnswer,
-                parameters=named,
-                problems=(404,),
-            ),
-            route(
-                "POST",
-                f"{one}/deploy",
-                deploy,
-                door=NAME,
-                summary="Serve another version",
-                answer=DeployAnswer,
-                body=DeployBody,
-                parameters=named,
-                problems=(400, 404, 409, 422),
-            ),
-            route(
-                "POST",
-                f"{one}/rollback",
-                rollback,
-                door=NAME,
-                summary="Serve the previous version",
-                answer=DeployAnswer,
-                parameters=named,
-                problems=(404, 409),
-            ),
-        ],
-    )
+    async def _changed(self, name: str, change: Callable[[], Served]) -> Response:
+        """Change what is served, in a thread since it loads a model, and answer what is served then."""
+        before = next((one.version for one in self.models.served() if one.name == name), None)
+        now = await anyio.to_thread.run_sync(change)
+        return json_answer({"model": now.name, "version": now.version, "previous": before})
+
+    def name_the_model(self, document: JsonObject) -> None:
+        """Give the default model's name as the example of the path's parameter."""
+        served = self.models.served()
+        for path, methods in document["paths"].items():
+            if served and path.startswith(ONE):
+                for about in methods.values():
+                    about["parameters"] = [{**NAMED[0], "example": served[0].name}, *about["parameters"][1:]]
 
 
-async def _changed(context: Context, name: str, change: Callable[[], Served]) -> Response:
-    """Change what is served, in a thread since it loads a model, and answer what is served then."""
-    before = next((one.version for one in context.models.served() if one.name == name), None)
-    now = await anyio.to_thread.run_sync(change)
-    return json_answer({"model": now.name, "version": now.version, "previous": before})
+def door(context: Context) -> Door:
+    """Build the native door."""
+    native = NativeDoor(context)
+    return Door(NAME, _routes(native), complete=native.name_the_model)
+
+
+def _routes(native: NativeDoor) -> list[PlainRoute]:
+    return [
+        route(
+            "POST",
+            f"{ONE}/predict",
+            native.predict,
+            door=NAME,
+            summary="Classify texts",
+            answer=PredictAnswer,
+            body=PredictBody,
+            parameters=NAMED,
+            problems=(400, 404, 422),
+        ),
+        route(
+            "GET",
+            f"{ONE}/predict",
+            native.predict_one,
+            door=NAME,
+            summary="Classify one text",
+            answer=PredictAnswer,
+            parameters=[*NAMED, TEXT_PARAMETER],
+            problems=(404, 413, 422),
+        ),
+        route(
+            "POST",
+            f"{ONE}/explain",
+            native.explain,
+            door=NAME,
+            summary="Explain an answer",
+            answer=ExplainAnswer,
+            body=ExplainBody,
+            parameters=NAMED,
+            problems=(400, 404, 422),
+        ),
+        route("GET", "/v1/models", native.list_models, door=NAME, summary="List the models", answer=ModelsAnswer),
+        route(
+            "GET",
+            ONE,
+            native.show_model,
+            door=NAME,
+            summary="Show a model",
+            answer=ModelAnswer,
+            parameters=NAMED,
+            problems=(404,),
+        ),
+        route(
+            "POST",
+            f"{ONE}/deploy",
+            native.deploy,
+            door=NAME,
+            summary="Serve another version",
+            answer=DeployAnswer,
+            body=DeployBody,
+            parameters=NAMED,
+            problems=(400, 404, 409, 422),
+        ),
+        route(
+            "POST",
+            f"{ONE}/rollback",
+            native.rollback,
+            door=NAME,
+            summary="Serve the previous version",
+            answer=DeployAnswer,
+            parameters=NAMED,
+            problems=(404, 409),
+        ),
+    ]
 
 
 def _check_label(label: str | None, labels: Sequence[str]) -> None:
     if label is not None and label not in labels:
-        error = FieldError("body.label", f"No such label; {one_of(label, labels)}", "unknown_label")
+        error = FieldError("body.label", f"No such label; {one_of(label[:80], labels)}", "unknown_label")
         raise InvalidFieldsError(f"One field is wrong: body.label: {error.message}", [error])
 
 

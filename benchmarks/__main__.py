@@ -1,0 +1,54 @@
+"""`python -m benchmarks [NAMES]`: run all benchmarks or those named; `report` rewrites the table of the README."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy is loaded: timings of one core can be compared
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import record, report
+from benchmarks.datasets import NoDataError, root
+
+BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "serving")
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")] = None,
+    sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = "10000 100000 1000000",
+    parts: Annotated[str, typer.Option(help="Parts of `accuracy` or `scaling` to run, by default all.")] = "",
+    results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
+) -> None:
+    """Measure Tamiz beside its peers. Slow figures fail nothing."""
+    wanted = list(names or BENCHMARKS)
+    unknown = set(wanted) - {*BENCHMARKS, "report"}
+    if unknown:
+        _give_up(f"no benchmark is called {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}, report")
+    try:
+        if wanted != ["report"]:
+            root()
+    except NoDataError as error:
+        _give_up(str(error))
+    for name in wanted:
+        if name == "report":
+            report.rewrite(results)
+            continue
+        options = {"sizes": [int(size) for size in sizes.replace(",", " ").split()], "parts": parts.split()}
+        outcome = import_module(f"benchmarks.{name}").measure(options)
+        record.show(name, outcome)
+        record.say(f"kept in {record.save(name, outcome, results)}")
+
+
+def _give_up(why: str) -> None:
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(main)

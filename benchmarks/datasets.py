@@ -1,0 +1,86 @@
+"""The data sets that `TAMIZ_DATA` names, and the example projects that use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+from numpy.typing import NDArray
+
+from tamiz.config import CandidateConfig, Project, load_project
+from tamiz.types import Task
+
+__all__ = ["EXAMPLES", "Labelled", "NoDataError", "linear_candidates", "project_copy", "project_of", "read", "root"]
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+class NoDataError(RuntimeError):
+    """The data sets are not there."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Texts as they come, with targets as a classifier takes them."""
+
+    texts: list[str]
+    targets: NDArray[Any]
+    labels: tuple[str, ...]
+
+
+def root() -> Path:
+    """Return the folder of the data sets.
+
+    Raises:
+        NoDataError: `TAMIZ_DATA` is not set, or names no folder.
+    """
+    named = os.environ.get("TAMIZ_DATA")
+    if not named:
+        raise NoDataError(
+            "The benchmarks need real data: set TAMIZ_DATA to the folder with the data sets (see benchmarks/README.md)."
+        )
+    if not Path(named).is_dir():
+        raise NoDataError(f"TAMIZ_DATA names {named}, which is no folder (see benchmarks/README.md).")
+    return Path(named)
+
+
+def project_of(example: str) -> Project:
+    """Read the project of an example, as it is now."""
+    return load_project(EXAMPLES / example, variables={"TAMIZ_DATA": str(root())})
+
+
+def project_copy(example: str, folder: Path, **data: Any) -> Path:
+    """Copy an example's project file to a folder, so that lake and store stand there; change keys of its `data`."""
+    raw = yaml.safe_load((EXAMPLES / example / "tamiz.yaml").read_text(encoding="utf-8"))
+    raw["data"].update(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tamiz.yaml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def linear_candidates(project: Project) -> Iterator[CandidateConfig]:
+    """Return the candidates of the `linear` family."""
+    return (candidate for candidate in project.candidates if candidate.family == "linear")
+
+
+def read(project: Project, places: list[str] | None = None) -> Labelled:
+    """Read a project's labelled texts, or those of other places with the same columns."""
+    data = project.data
+    frame = pl.concat([pl.read_parquet(place) for place in places or data.source])
+    frame = frame.drop_nulls([data.text, data.label])
+    column = frame[data.label]
+    labels = tuple(project.labels.names or sorted(set(column.explode().to_list())))
+    number = {label: place for place, label in enumerate(labels)}
+    if project.task is not Task.MULTI_LABEL:
+        return Labelled(frame[data.text].to_list(), np.array([number[label] for label in column]), labels)
+    targets = np.zeros((len(frame), len(labels)), np.bool_)
+    for row, found in enumerate(column.to_list()):
+        targets[row, [number[label] for label in found]] = True
+    return Labelled(frame[data.text].to_list(), targets, labels)

@@ -1,0 +1,124 @@
+"""Write the pages that follow from the code: the project file's schema and its reference."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tamiz.classifiers import CLASSIFIERS, params_schema
+from tamiz.config import json_schema
+from tamiz.metrics import METRICS
+
+HERE = Path(__file__).parent
+HEAD = """# The project file
+
+`tamiz.yaml` says all there is to say about a project. `tamiz init FILE` writes one; `tamiz schema --to schema.json` gives
+editors its JSON Schema (also at [docs/tamiz.schema.json](tamiz.schema.json)). Unknown keys are errors. `${NAME}` stands for
+an environment variable; `x-variables` may say how to set one. Relative paths are taken from the file's folder. A key may be
+changed for one run: `tamiz run --set split.seed=1`.
+
+This page is generated from the code by `make docs`.
+"""
+
+
+def main() -> None:
+    """Write both pages, or with `--check` say whether they are up to date."""
+    schema = json.dumps(json_schema(), ensure_ascii=False, indent=2) + "\n"
+    pages = {"tamiz.schema.json": schema, "project-file.md": reference(json_schema())}
+    stale = [name for name, text in pages.items() if not _equals(HERE / name, text)]
+    if "--check" in sys.argv:
+        sys.exit(f"out of date, run `make docs`: {', '.join(stale)}" if stale else 0)
+    for name in stale:
+        (HERE / name).write_text(pages[name], encoding="utf-8")
+        print(f"wrote docs/{name}")
+
+
+def _equals(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+def reference(schema: dict[str, Any]) -> str:
+    """Return the reference page."""
+    parts = [HEAD, "\n## Top keys\n\n", table(schema, schema)]
+    for name, title in {
+        "DataConfig": "data",
+        "LabelsConfig": "labels",
+        "SplitConfig": "split",
+        "CandidateConfig": "candidates",
+        "SelectConfig": "select",
+        "RegistryConfig": "registry",
+        "ServeConfig": "serve",
+    }.items():
+        about = schema["$defs"][name]
+        parts += [f"\n## `{title}`\n\n{about.get('description', '')}\n\n", table(about, schema)]
+    parts.append("\n## Parameters of the families\n\nThey go into a candidate's `params`.\n")
+    for family in CLASSIFIERS:
+        about = params_schema(family)
+        rows = table(about, about) if about.get("properties") else "None.\n"
+        parts += [f"\n### `{family}`\n\n", rows]
+    parts.append("\n## Cleaning steps\n\n" + cleaning())
+    parts.append("\n## Metrics\n\nWith the prefix `val_` or `test_`.\n\n| metric | meaning |\n| --- | --- |\n")
+    parts += [f"| `{name}` | {text} |\n" for name, text in METRICS.items()]
+    return "".join(parts)
+
+
+def table(about: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Return a table of the properties of one object."""
+    lines = ["| key | values | default | meaning |", "| --- | --- | --- | --- |"]
+    required = about.get("required", [])
+    for key, value in about["properties"].items():
+        default = "required" if key in required else _code(value.get("default"))
+        text = " ".join(str(value.get("description", "")).split())
+        lines.append(f"| `{key}` | {' or '.join(dict.fromkeys(kinds(value, schema)))} | {default} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def kinds(value: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    """Yield what a property may be, in words."""
+    if "$ref" in value:
+        name = value["$ref"].rsplit("/", 1)[1]
+        found = schema.get("$defs", {}).get(name, {})
+        if "enum" in found:
+            yield ", ".join(f"`{v}`" for v in found["enum"])
+        else:
+            yield "see below" if found.get("properties") else "value"
+    elif "anyOf" in value:
+        for option in value["anyOf"]:
+            yield from kinds(option, schema)
+    elif "enum" in value:
+        yield ", ".join(f"`{v}`" for v in value["enum"])
+    elif "const" in value:
+        yield f"`{json.dumps(value['const'])}`"
+    elif value.get("type") == "array":
+        inner = value.get("prefixItems") or [value.get("items", {})]
+        yield "list of " + ", ".join(dict.fromkeys(kind for item in inner for kind in kinds(item, schema)))
+    else:
+        names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no", "null": "`null`"}
+        yield names.get(value.get("type", ""), "mapping") + _bounds(value)
+
+
+def _bounds(value: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {value[name]}" for name, sign in signs.items() if name in value]
+    return f" ({', '.join(bounds)})" if bounds else ""
+
+
+def _code(default: Any) -> str:
+    if default is None:
+        return ""
+    text = json.dumps(default, ensure_ascii=False)
+    return "see below" if len(text) > 90 else f"`{text}`"
+
+
+def cleaning() -> str:
+    """Return what the module says of its steps."""
+    import tamiz.cleaning
+
+    return str(tamiz.cleaning.__doc__).split("\n\n", 1)[1].strip() + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""TF-IDF features of word and character n-grams: fitted with scipy's sparse matrices, read with numpy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from tamiz.classifiers import base
+from tamiz.classifiers.ngrams import CharSequences, Counts, NgramIndex, WordSequences
+from tamiz.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+__all__ = ["NgramFeatures", "FeatureParams", "Row"]
+
+Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
+
+_TINY = np.finfo(np.float64).tiny
+_MANY_VALUES = 100_000_000  # above so many feature values, training keeps 4 bytes of each rather than 8
+
+
+class FeatureParams(base.Params):
+    """What decides the features."""
+
+    words: Lengths | None = (1, 2)
+    """Shortest and longest word n-gram; `null` for none."""
+    characters: Lengths | None = None
+    """Shortest (at least 2) and longest character n-gram inside words; `null` for none."""
+    tokens: Literal["words", "long_words", "words_and_marks"] = "words_and_marks"
+    """What a word is: letters and digits; the same, at least two; or letters and digits with apostrophes inside, and
+    each other mark by itself."""
+    min_df: Annotated[int, Field(ge=1)] = 2
+    """Word n-grams in fewer texts are left out."""
+    characters_min_df: Annotated[int, Field(ge=1)] = 3
+    """Character n-grams in fewer texts are left out."""
+    characters_weight: Annotated[float, Field(gt=0)] = 0.5
+    """Weight of the character features beside the word features."""
+    max_features: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many n-grams of each kind, the most widespread."""
+    tf: Literal["log", "binary", "count"] = "log"
+    """How counts enter: 1 + log(count), 0 or 1, or as they are."""
+    idf: bool = True
+    """Weight n-grams by smoothed inverse document frequency."""
+    norm: bool = True
+    """Scale each text's features to length one: words and characters each for themselves, then, weighted, together."""
+
+    @model_validator(mode="after")
+    def _some_features(self) -> Self:
+        if self.words is None and self.characters is None:
+            raise ValueError("words and characters are both null; one of them must be given")
+        for lengths in (self.words, self.characters):
+            if lengths is not None and lengths[0] > lengths[1]:
+                raise ValueError("n-gram lengths go from shortest to longest")
+        if self.characters is not None and self.characters[0] < 2:
+            raise ValueError("character n-grams have at least 2 characters")
+        return self
+
+
+class Row(NamedTuple):
+    """The features of one text: int64 numbers and float64 values."""
+
+    indices: IntArray
+    values: FloatArray
+
+
+class _Block:
+    """The features of one kind of n-gram."""
+
+    def __init__(self, index: NgramIndex, options: FeatureParams, weight: float, idf: FloatArray | None = None) -> None:
+        self.index = index
+        self.weight = weight
+        self.idf = np.empty(0) if idf is None else idf
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def kind(self) -> str:
+        return "words" if isinstance(self.index.sequences, WordSequences) else "characters"
+
+    def weigh(self, counts: Counts) -> FloatArray:
+        """Turn counts into values: term frequency, inverse document frequency, length one, weight of the block."""
+        if self._options.tf == "log":
+            values = np.log(counts.values)
+            values += 1.0
+        else:
+            values = np.ones(len(counts.values)) if self._options.tf == "binary" else counts.values
+        if self._options.idf:
+            values = values * self.idf[counts.indices]
+        if self._options.norm:
+            # Row by row: a text's values must not depend on the texts beside it, not even in the last digit.
+            squares = [np.dot(values[a:b], values[a:b]) for a, b in pairwise(counts.indptr.tolist())]
+            lengths = np.sqrt(np.maximum(squares, _TINY))
+            values = values / (lengths[0] if len(squares) == 1 else np.repeat(lengths, np.diff(counts.indptr)))
+        return values if self.weight == 1.0 else values * self.weight
+
+    def fit_values(self, texts: Sequence[str], min_df: int, told: Callable[[int], None]) -> csr_matrix:
+        """Choose features and return their values in `texts`, `(n, features)`."""
+        parts: list[Counts | None] = []
+        frequencies = np.zeros(0)
+        for counts in self.index.fit_count(texts, min_df=min_df, max_features=self._options.max_features, told=told):
+            frequencies = frequencies if len(frequencies) else np.zeros(len(self.index))
+            frequencies += np.bincount(counts.indices, minlength=len(self.index))
+            small = counts.indices.astype(np.int32), counts.values.astype(np.float32)
+            parts.append(Counts(counts.indptr, *small))
+        self.idf = np.log((1.0 + len(texts)) / (1.0 + frequencies)) + 1.0
+        return self._assembled(parts, len(texts))
+
+    def _assembled(self, parts: list[Counts | None], n: int) -> csr_matrix:
+        """Weigh the parts into one matrix, giving each part's memory back."""
+        from scipy.sparse import csr_matrix
+
+        total = sum(len(part.indices) for part in parts if part is not None)
+        values = np.empty(total, np.float32 if total > _MANY_VALUES else np.float64)
+        indices = np.empty(total, np.int32)
+        sizes, done = [np.zeros(1, np.int64)], 0
+        for place, part in enumerate(parts):
+            if part is None:
+                continue
+            end = done + len(part.indices)
+            indices[done:end] = part.indices
+            values[done:end] = self.weigh(part._replace(values=part.values.astype(np.float64)))
+            sizes.append(np.diff(part.indptr))
+            parts[place], done = None, end
+        indptr = np.cumsum(np.concatenate(sizes))
+        return csr_matrix((values, indices, indptr), shape=(n, len(self.index)))
+
+
+class NgramFeatures:
+    """Word features, then character features, each block scaled to length one and weighted.
+
+    The IDF is `log((1 + n) / (1 + df)) + 1`, the term frequency `1 + log(count)` by default.
+
+    Args:
+        options: what decides the features.
+    """
+
+    def __init__(self, options: FeatureParams) -> None:
+        self._options = options
+        self._blocks: list[_Block] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._blocks))
+
+    def fit_values(self, texts: Sequence[str], told: Callable[[int], None]) -> csr_matrix:
+        """Choose features and return their values in `texts`, `(n, features)`.
+
+        `told` is called with numbers of texts, twice in all a block.
+        """
+        from scipy.sparse import hstack
+
+        options = self._options
+        self._blocks, parts = [], []
+        if options.words is not None:
+            words = WordSequences(options.tokens, options.words[1] - 1)
+            self._blocks.append(_Block(NgramIndex(words, options.words), options, 1.0))
+            parts.append(self._blocks[-1].fit_values(texts, options.min_df, told))
+        if options.characters is not None:
+            weight = 1.0 if options.words is None else options.characters_weight
+            self._blocks.append(_Block(NgramIndex(CharSequences(), options.characters), options, weight))
+            parts.append(self._blocks[-1].fit_values(texts, options.characters_min_df, told))
+        self._forget_unused_words()
+        return parts[0] if len(parts) == 1 else hstack(parts, format="csr")
+
+    def _forget_unused_words(self) -> None:
+        block = self._blocks[0]
+        if isinstance(block.index.sequences, WordSequences) and self._options.words is not None:
+            sequences, ngrams = block.index.sequences.used_by(block.index.ngrams)
+            block.index = NgramIndex(sequences, self._options.words, ngrams)
+
+    def rows(self, texts: Sequence[str]) -> Iterator[Row]:
+        """Yield the features of each text."""
+        counts = [block.index.count(texts) for block in self._blocks]
+        values = [block.weigh(count) for block, count in zip(self._blocks, counts, strict=True)]
+        if len(counts) == 1:
+            for start, end in pairwise(counts[0].indptr.tolist()):
+                yield Row(counts[0].indices[start:end], values[0][start:end])
+            return
+        first = np.cumsum([0, *map(len, self._blocks)])
+        for row in range(len(texts)):
+            cuts = [slice(*count.indptr[row : row + 2]) for count in counts]
+            yield Row(
+                np.concatenate([c.indices[cut] + f for c, cut, f in zip(counts, cuts, first, strict=False)]),
+                np.concatenate([value[cut] for value, cut in zip(values, cuts, strict=True)]),
+            )
+
+    def spread(self, text: str, parts: dict[int, float]) -> FloatArray:
+        """Share what each feature gives out among the characters of its occurrences in a text.
+
+        Args:
+            text: the text.
+            parts: what each feature gives, by number.
+
+        Returns:
+            One value a character of `text`; they sum to the sum of `parts`, for features that occur.
+        """
+        per_character = np.zeros(len(text) + 1)
+        first = 0
+        for block in self._blocks:
+            _spread(per_character, text, block.index, parts, first)
+            first += len(block)
+        return per_character[:-1]
+
+    def save(self, folder: Path) -> dict[str, NDArray[Any]]:
+        """Write the words into `folder` and return the arrays that `load` needs."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for block in self._blocks:
+            arrays[f"{block.kind}_ngrams"] = block.index.ngrams.astype(np.int32)
+            arrays[f"{block.kind}_idf"] = block.idf
+            if isinstance(block.index.sequences, WordSequences):
+                # No word holds a line break; lone surrogates may come in with odd input.
+                text = "\n".join(block.index.sequences.words)
+                (folder / "words.txt").write_bytes(text.encode("utf-8", "surrogatepass"))
+        return arrays
+
+    @classmethod
+    def load(cls, options: FeatureParams, folder: Path, arrays: dict[str, NDArray[Any]]) -> NgramFeatures:
+        """Read what `save` gave.
+
+        Raises:
+            KeyError: an array is missing.
+            OSError: the file of words is missing.
+        """
+        made = cls(options)
+        for kind, lengths in (("words", options.words), ("characters", options.characters)):
+            if lengths is None:
+                continue
+            sequences: WordSequences | CharSequences = CharSequences()
+            if kind == "words":
+                text = (folder / "words.txt").read_bytes().decode("utf-8", "surrogatepass")
+                sequences = WordSequences(options.tokens, lengths[1] - 1, text.split("\n") if text else ())
+            index = NgramIndex(sequences, lengths, arrays[f"{kind}_ngrams"].astype(np.int64))
+            weight = options.characters_weight if kind == "characters" and options.words is not None else 1.0
+            made._blocks.append(_Block(index, options, weight, arrays[f"{kind}_idf"]))
+        return made
+
+
+def _spread(per_character: FloatArray, text: str, index: NgramIndex, parts: dict[int, float], first: int) -> None:
+    found = index.occurrences(text)
+    if not len(found.features):
+        return
+    features, place, count = np.unique(found.features, return_inverse=True, return_counts=True)
+    share = np.array([parts.get(int(feature) + first, 0.0) for feature in features])[place] / count[place]
+    spans = np.array(index.spans(text), np.int64).reshape(-1, 2)
+    sizes = np.concatenate([[0], np.cumsum(spans[:, 1] - spans[:, 0])])
+    # Each occurrence adds its share per character from its first element to its last: a sum of differences.
+    density = share / np.maximum(sizes[found.last + 1] - sizes[found.first], 1)
+    steps = np.zeros(len(spans) + 1)
+    np.add.at(steps, found.first, density)
+    np.subtract.at(steps, found.last + 1, density)
+    owner = np.repeat(np.arange(len(spans)), np.diff(sizes))
+    np.add.at(per_character, spans[owner, 0] + np.arange(len(owner)) - sizes[owner], np.cumsum(steps)[owner])

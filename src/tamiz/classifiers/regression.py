@@ -1,0 +1,134 @@
+"""Logistic regressions over sparse features, one a label or one for all, with optional NB weighting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tamiz.types import BoolArray, FloatArray, Progress
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+__all__ = ["NEVER", "Regression", "Weights"]
+
+NEVER = -30.0  # log-odds of a label without any example
+_MANY_VALUES = 100_000_000
+_TINY = np.finfo(np.float32).tiny
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a fit gives.
+
+    The score of a text with values `x` is `(x @ coef) / length + intercept`, where `length` is 1 without normalisation,
+    `|x|` without NB weighting, and else `sqrt(x**2 @ squares)`, for each column its own.
+
+    Attributes:
+        coef: float32 `(features, columns)`, NB ratios multiplied in.
+        intercept: float64 `(columns,)`.
+        squares: float32 `(features, columns)`, squared NB ratios; `None` without NB weighting.
+    """
+
+    coef: np.ndarray[Any, np.dtype[np.float32]]
+    intercept: FloatArray
+    squares: np.ndarray[Any, np.dtype[np.float32]] | None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How to fit.
+
+    Attributes:
+        C: inverse strength of the L2 penalty.
+        class_weight: `balanced` or none.
+        nb_alpha: smoothing of the log-count ratios; `None` for no NB weighting.
+        norm: scale each text's values to length one, after NB weighting.
+        solver: `liblinear`, `lbfgs` or `auto`, by size.
+        tol: when the solver stops; `None` for its usual value.
+        max_iter: most iterations.
+        seed: of the order in which liblinear takes the examples.
+    """
+
+    C: float
+    class_weight: str | None
+    nb_alpha: float | None
+    norm: bool
+    solver: Literal["auto", "liblinear", "lbfgs"]
+    tol: float | None
+    max_iter: int
+    seed: int
+
+    def one_vs_rest(self, x: csr_matrix, has: BoolArray, progress: Progress | None = None) -> Weights:
+        """Fit one regression a column of `has`, bool `(n, columns)`, on `x`, `(n, features)`."""
+        coef = np.zeros((x.shape[1], has.shape[1]), np.float32)
+        alpha = self.nb_alpha
+        squares = None if alpha is None else np.ones_like(coef)
+        intercept = np.zeros(has.shape[1])
+        plain = self._scaled(x, None) if squares is None else None
+        for column in range(has.shape[1]):
+            positive = has[:, column]
+            share = positive.mean()
+            if share in (0.0, 1.0):
+                intercept[column] = NEVER if share == 0 else -NEVER
+                continue
+            ratio = None if alpha is None else _log_count_ratio(x, positive, alpha)
+            fitted = self._solver(x).fit(self._scaled(x, ratio) if plain is None else plain, positive)
+            coef[:, column] = fitted.coef_[0] if ratio is None else fitted.coef_[0] * ratio
+            intercept[column] = fitted.intercept_[0]
+            if squares is not None and ratio is not None:
+                squares[:, column] = ratio**2
+            if progress:
+                progress("fitting labels", column + 1, has.shape[1])
+        return Weights(coef, intercept, squares)
+
+    def softmax(self, x: csr_matrix, has: BoolArray) -> Weights:
+        """Fit one multinomial regression; `has` is bool `(n, columns)` with one label a row."""
+        present = np.flatnonzero(has.any(axis=0))
+        coef, intercept = np.zeros((x.shape[1], has.shape[1]), np.float32), np.full(has.shape[1], NEVER)
+        if len(present) == 1:
+            intercept[present] = 0.0
+            return Weights(coef, intercept, None)
+        fitted = self._solver(x, softmax=True).fit(self._scaled(x, None), has.argmax(axis=1))
+        if len(present) == 2:  # one column, for the second class
+            coef[:, present[1]], intercept[present] = fitted.coef_[0], [0.0, fitted.intercept_[0]]
+        else:
+            coef[:, present], intercept[present] = fitted.coef_.T, fitted.intercept_
+        return Weights(coef, intercept, None)
+
+    def _solver(self, x: csr_matrix, *, softmax: bool = False) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        solver = self.solver
+        if solver == "auto":
+            solver = "lbfgs" if x.nnz > _MANY_VALUES else "liblinear"
+        about: dict[str, Any] = {"C": self.C, "class_weight": self.class_weight, "max_iter": self.max_iter}
+        if softmax or solver == "lbfgs":
+            return LogisticRegression(solver="lbfgs", tol=self.tol or 1e-4, **about)
+        return LogisticRegression(solver="liblinear", dual=True, tol=self.tol or 0.1, random_state=self.seed, **about)
+
+    def _scaled(self, x: csr_matrix, ratio: FloatArray | None) -> csr_matrix:
+        """Return `x` times `ratio`, rows scaled to length one; indices are shared with `x`."""
+        from scipy.sparse import csr_matrix
+
+        if ratio is None and not self.norm:
+            return x
+        values = x.data.copy() if ratio is None else x.data * ratio.astype(x.dtype)[x.indices]
+        if self.norm:
+            rows = np.repeat(np.arange(x.shape[0], dtype=np.int32), np.diff(x.indptr))
+            lengths = np.sqrt(np.bincount(rows, weights=values * values, minlength=x.shape[0]))
+            values /= np.maximum(lengths, _TINY).astype(x.dtype)[rows]
+        return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+
+def _log_count_ratio(x: csr_matrix, positive: BoolArray, alpha: float) -> FloatArray:
+    """Return `log((p / |p|) / (q / |q|))`, p and q the smoothed numbers of texts with each feature.
+
+    Source: Wang & Manning (2012), equation 3, https://aclanthology.org/P12-2018
+    """
+    everywhere = np.bincount(x.indices, minlength=x.shape[1])
+    inside = np.bincount(x[np.flatnonzero(positive)].indices, minlength=x.shape[1])
+    p, q = inside + alpha, everywhere - inside + alpha
+    return np.asarray(np.log(p / p.sum()) - np.log(q / q.sum()))
