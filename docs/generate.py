@@ -15,10 +15,10 @@ from tamiz.metrics import METRICS
 HERE = Path(__file__).parent
 HEAD = """# The project file
 
-`tamiz.yaml` says all there is to say about a project. `tamiz init FILE` writes one; `tamiz schema --to schema.json` gives
-editors its JSON Schema (also at [docs/tamiz.schema.json](tamiz.schema.json)). Unknown keys are errors. `${NAME}` stands for
-an environment variable; `x-variables` may say how to set one. Relative paths are taken from the file's folder. A key may be
-changed for one run: `tamiz run --set split.seed=1`.
+`tamiz.yaml` says all there is to say about a project. `tamiz init FILE` writes one; `tamiz schema --to schema.json`
+gives editors its JSON Schema (also at [docs/tamiz.schema.json](tamiz.schema.json)). Unknown keys are errors. `${NAME}`
+stands for an environment variable; `x-variables` may say how to set one. Relative paths are taken from the file's
+folder. A key may be changed for one run: `tamiz run --set split.seed=1`.
 
 This page is generated from the code by `make docs`.
 """
@@ -76,6 +76,9 @@ def table(about: dict[str, Any], schema: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_WORDS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no", "null": "`null`"}
+
+
 def kinds(value: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
     """Yield what a property may be, in words."""
     if "$ref" in value:
@@ -96,8 +99,7 @@ def kinds(value: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
         inner = value.get("prefixItems") or [value.get("items", {})]
         yield "list of " + ", ".join(dict.fromkeys(kind for item in inner for kind in kinds(item, schema)))
     else:
-        names = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no", "null": "`null`"}
-        yield names.get(value.get("type", ""), "mapping") + _bounds(value)
+        yield _WORDS.get(value.get("type", ""), "mapping") + _bounds(value)
 
 
 def _bounds(value: dict[str, Any]) -> str:

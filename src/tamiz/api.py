@@ -45,9 +45,10 @@ def load(ref: str | Path, *, store: str | None = None) -> Model:
                 unpack(path, Path(folder) / "package")
                 return Model.load(Path(folder) / "package", verify=False)
     head, _, name = text.rpartition("/")
-    place = store or head or Settings.from_environment().store
+    settings = Settings.from_environment()
+    found = ModelStore(store or head or settings.store, cache=settings.cache / "models")
     # The store has compared every file with its recorded hash.
-    return Model.load(ModelStore(place).fetch(text if store else name), verify=False)
+    return Model.load(found.fetch(text if store else name), verify=False)
 
 
 def run(project: Project | str | Path = "tamiz.yaml", *, listener: Listener | None = None) -> RunResult:

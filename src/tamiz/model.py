@@ -17,7 +17,7 @@ import numpy as np
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
-from tamiz.errors import PackageError, RequestError, one_of
+from tamiz.errors import ConfigError, PackageError, RequestError, one_of
 from tamiz.package import Manifest, read_manifest, verify_package, write_package
 from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Task
 
@@ -171,7 +171,11 @@ class Model:
         """
         folder = Path(folder)
         manifest = verify_package(folder) if verify else read_manifest(folder)
-        classifier = classifier_class(manifest.family).load(folder)
+        try:
+            family = classifier_class(manifest.family)
+        except ConfigError as error:
+            raise PackageError(f"{folder}: this Tamiz has no classifier family {manifest.family!r}") from error
+        classifier = family.load(folder)
         if classifier.labels != manifest.labels or classifier.task is not manifest.task:
             raise PackageError(f"{folder}: the weights are for other labels or another task than model.json says")
         return cls(

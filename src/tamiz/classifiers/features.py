@@ -92,7 +92,7 @@ class _Block:
             values = np.log(counts.values)
             values += 1.0
         else:
-            values = np.ones(len(counts.values)) if self._options.tf == "binary" else counts.values
+            values = np.ones(len(counts.values)) if self._options.tf == "binary" else counts.values.astype(np.float64)
         if self._options.idf:
             values = values * self.idf[counts.indices]
         if self._options.norm:
@@ -100,7 +100,7 @@ class _Block:
             squares = [np.dot(values[a:b], values[a:b]) for a, b in pairwise(counts.indptr.tolist())]
             lengths = np.sqrt(np.maximum(squares, _TINY))
             values = values / (lengths[0] if len(squares) == 1 else np.repeat(lengths, np.diff(counts.indptr)))
-        return values if self.weight == 1.0 else values * self.weight
+        return np.asarray(values if self.weight == 1.0 else values * self.weight)
 
     def fit_values(self, texts: Sequence[str], min_df: int, told: Callable[[int], None]) -> csr_matrix:
         """Choose features and return their values in `texts`, `(n, features)`."""

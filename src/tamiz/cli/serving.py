@@ -50,7 +50,7 @@ def serve(
     from tamiz.apps import http
 
     settings = _settings(project, package, host, port).model_copy(
-        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": Settings.from_environment().cache}
+        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": Settings.from_environment().cache / "models"}
     )
     address = f"http://{settings.limits.host}:{settings.limits.port}"
     errors.print(f"serving on {address}; try {address}/docs; end with Ctrl-C", markup=False)
