@@ -27,6 +27,8 @@ class LinearParams(FeatureParams):
     nb_weighting: bool | Literal["auto"] = "auto"
     """Scale features by their log-count ratio between a label and the rest (Wang & Manning 2012), each label with a
     regression of its own; `auto`: unless the task is multi-label."""
+    label_mixing: bool | Literal["auto"] = "auto"
+    """Let the scores of all labels inform each label (stacking); `auto`: in multi-label tasks without NB weighting."""
     nb_alpha: Annotated[float, Field(gt=0)] = 1.0
     """Smoothing of the ratio."""
     C: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
@@ -74,6 +76,11 @@ class LinearClassifier:
         return self.task is not Task.MULTI_CLASS or self._nb
 
     @property
+    def _mixing(self) -> bool:
+        possible = self.task is Task.MULTI_LABEL and not self._nb
+        return possible and self.params.label_mixing is not False
+
+    @property
     def _fitted(self) -> Weights:
         if self.weights_ is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
@@ -99,7 +106,9 @@ class LinearClassifier:
             raise LabelError(
                 f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
             )
-        if self._one_vs_rest:
+        if self._mixing:
+            self.weights_ = self._regression().mixed_labels(x, has, progress)
+        elif self._one_vs_rest:
             columns = has[:, 1:] if self.task is Task.BINARY else has
             self.weights_ = self._regression().one_vs_rest(x, columns, progress)
         else:

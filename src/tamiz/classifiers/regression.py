@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = ["NEVER", "Regression", "Weights"]
 NEVER = -30.0  # log-odds of a label without any example
 _MANY_VALUES = 100_000_000
 _TINY = np.finfo(np.float32).tiny
+_FOLDS = 3
+_SECOND_C = 0.01  # held-out scores are few and telling; chosen on film genres by cross-validation
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,31 @@ class Regression:
                 progress("fitting labels", column + 1, has.shape[1])
         return Weights(coef, intercept, squares)
 
+    def mixed_labels(self, x: csr_matrix, has: BoolArray, progress: Progress | None = None) -> Weights:
+        """Fit one regression a column without NB weighting, then let the labels inform each other.
+
+        A second regression a label learns from the held-out scores of all labels (three folds); the answer is the mean
+        of both scores. As both are linear in the features, so is the result, at no cost when serving.
+
+        Source: stacked generalisation (Wolpert 1992) over labels, as in Godbole & Sarawagi (2004).
+        """
+        from sklearn.model_selection import KFold
+
+        plain = replace(self, nb_alpha=None)
+        first = plain.one_vs_rest(x, has, progress)
+        rows = plain._scaled(x, None)
+        scores = np.zeros(has.shape)
+        for fit_on, held_out in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(scores):
+            part = plain.one_vs_rest(x[fit_on], has[fit_on], progress)
+            scores[held_out] = rows[held_out] @ part.coef + part.intercept
+        mixing, shift = _second_stage(scores, has)
+        coef = 0.5 * (first.coef + first.coef @ mixing)
+        intercept = 0.5 * (first.intercept + first.intercept @ mixing + shift)
+        # Labels that all or none of the texts have tell nothing and learn nothing.
+        constant = has.all(axis=0) | ~has.any(axis=0)
+        coef[:, constant], intercept[constant] = 0.0, first.intercept[constant]
+        return Weights(coef.astype(np.float32), intercept, None)
+
     def softmax(self, x: csr_matrix, has: BoolArray) -> Weights:
         """Fit one multinomial regression; `has` is bool `(n, columns)` with one label a row."""
         present = np.flatnonzero(has.any(axis=0))
@@ -121,6 +148,24 @@ class Regression:
             lengths = np.sqrt(np.bincount(rows, weights=values * values, minlength=x.shape[0]))
             values /= np.maximum(lengths, _TINY).astype(x.dtype)[rows]
         return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+
+def _second_stage(scores: FloatArray, has: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return `mixing` `(k, k)` and `shift` `(k,)`: second scores are `scores @ mixing + shift`."""
+    from sklearn.linear_model import LogisticRegression
+
+    k = has.shape[1]
+    mean, deviation = scores.mean(axis=0), scores.std(axis=0)
+    telling = deviation > 0
+    scale = np.where(telling, deviation, 1.0)
+    standard = (scores - mean) / scale * telling
+    mixing, shift = np.zeros((k, k)), np.zeros(k)
+    for j in range(k):
+        if has[:, j].any() and not has[:, j].all():
+            fitted = LogisticRegression(C=_SECOND_C, max_iter=1000).fit(standard, has[:, j])
+            mixing[:, j] = fitted.coef_[0] / scale * telling
+            shift[j] = fitted.intercept_[0] - mean @ mixing[:, j]
+    return mixing, shift
 
 
 def _log_count_ratio(x: csr_matrix, positive: BoolArray, alpha: float) -> FloatArray:

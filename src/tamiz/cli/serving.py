@@ -49,8 +49,9 @@ def serve(
     """
     from tamiz.apps import http
 
+    cache = Settings.from_environment().cache / "models"
     settings = _settings(project, package, host, port).model_copy(
-        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": Settings.from_environment().cache / "models"}
+        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache}
     )
     address = f"http://{settings.limits.host}:{settings.limits.port}"
     errors.print(f"serving on {address}; try {address}/docs; end with Ctrl-C", markup=False)
