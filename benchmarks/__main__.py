@@ -20,7 +20,9 @@ BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "servin
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
+    ] = None,
     sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = "10000 100000 1000000",
     parts: Annotated[str, typer.Option(help="Parts of `accuracy` or `scaling` to run, by default all.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,

@@ -1,4 +1,4 @@
-"""How right Tamiz is on three real tasks, beside scikit-learn in its plain form on the same texts."""
+"""How right Tamiz is on three real tasks, beside plain scikit-learn on the same texts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 
 __all__ = ["measure"]
-
-_PLAIN = "TfidfVectorizer() + LogisticRegression()"
-_BIGRAMS = "TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2) + LogisticRegression(), raw texts"
-_ONE_VS_REST = "TfidfVectorizer() + one LogisticRegression a label, raw texts"
 
 
 def measure(options: dict[str, Any]) -> Outcome:
@@ -51,7 +47,7 @@ def _reviews() -> Outcome:
     leaderboard = {one["candidate"]: one["metrics"] for one in run.answer["leaderboard"]}
     return Outcome(
         [
-            Figure("reviews: test accuracy", "", found, float(peer), _BIGRAMS, Goal(">=", 0.92)),
+            Figure("reviews: test accuracy", "", found, float(peer), peers.BIGRAMS, Goal(">=", 0.92)),
             Figure("reviews: whole `tamiz run`", "s", run.seconds, goal=Goal("<=", 240)),
             Figure("reviews: peak memory of the run", "MB", run.peak_mb),
         ],
@@ -71,7 +67,9 @@ def _movies() -> Outcome:
         found = _mean_auc(cleaned, folds, _fitter(project, candidate, data.labels))
         say(f"movies, {candidate.title}: {np.mean(found):.4f} beside {np.mean(peer):.4f}")
         name = f"movies, {candidate.title}: macro ROC AUC, 5 folds"
-        figures.append(Figure(name, "", np.mean(found).item(), np.mean(peer).item(), _ONE_VS_REST, Goal(">=", 0.9)))
+        figures.append(
+            Figure(name, "", np.mean(found).item(), np.mean(peer).item(), peers.ONE_VS_REST, Goal(">=", 0.9))
+        )
         details[f"movies, {candidate.title}"] = {"folds": found, "peer_folds": peer, "params": candidate.params}
     return Outcome(figures, details)
 
@@ -82,7 +80,7 @@ def _complaints() -> Outcome:
     data = read(project)
     rows = np.arange(len(data.texts))
     train, test = train_test_split(rows, test_size=0.1, stratify=data.targets, random_state=0)
-    pipeline = peers.plain().fit(_taken(data.texts, train), data.targets[train])
+    pipeline = peers.words().fit(_taken(data.texts, train), data.targets[train])
     peer = float(f1_score(data.targets[test], pipeline.predict(_taken(data.texts, test)), average="macro"))
     figures, details = [], {}
     for candidate in linear_candidates(project):
@@ -92,7 +90,7 @@ def _complaints() -> Outcome:
         found = float(f1_score(data.targets[test], decided, average="macro"))
         say(f"complaints, {candidate.title}: {found:.4f} beside {peer:.4f}")
         name = f"complaints, {candidate.title}: macro F1"
-        figures.append(Figure(name, "", found, peer, _PLAIN + ", raw texts", Goal(">=", 0.85)))
+        figures.append(Figure(name, "", found, peer, peers.WORDS, Goal(">=", 0.85)))
         details[f"complaints, {candidate.title}"] = {"params": candidate.params}
     return Outcome(figures, details)
 

@@ -55,10 +55,18 @@ def project_of(example: str) -> Project:
     return load_project(EXAMPLES / example, variables={"TAMIZ_DATA": str(root())})
 
 
-def project_copy(example: str, folder: Path, **data: Any) -> Path:
-    """Copy an example's project file to a folder, so that lake and store stand there; change keys of its `data`."""
+def project_copy(example: str, folder: Path, *, candidates: list[Any] | None = None, **data: Any) -> Path:
+    """Copy an example's project file to a folder, so that lake and store stand there.
+
+    Args:
+        example: its name.
+        folder: where to.
+        candidates: what to train, in place of the example's.
+        data: keys of its `data` to change.
+    """
     raw = yaml.safe_load((EXAMPLES / example / "tamiz.yaml").read_text(encoding="utf-8"))
     raw["data"].update(data)
+    raw["candidates"] = raw["candidates"] if candidates is None else candidates
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tamiz.yaml"
     path.write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")

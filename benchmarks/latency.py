@@ -18,52 +18,53 @@ from tamiz.model import Model
 
 __all__ = ["measure"]
 
-_PEER = "TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2) + LogisticRegression(), uncleaned texts"
 _CALLS = 2_500
+_WARM_UP = 20
 _LENGTHS = (650, 850)
 
 
 def measure(options: dict[str, Any]) -> Outcome:
-    """Take turns between the two, one call each, over many texts; then time the parts of `Model.predict`."""
-    fitted = complaints_model()
-    pipeline = peers.bigrams().fit(fitted.texts, fitted.targets)
+    """Take turns between two models and the peer, one call each, over many texts; then time the parts."""
+    defaults, example = complaints_model(defaults=True), complaints_model()
+    pipeline = peers.bigrams().fit(defaults.texts, defaults.targets)
     unlabeled = pl.read_parquet(root() / "complaints" / "unlabeled.parquet")["narrative"].to_list()
-    texts = [text for text in (*fitted.others, *unlabeled) if _LENGTHS[0] <= len(text) <= _LENGTHS[1]]
+    texts = [text for text in (*defaults.others, *unlabeled) if _LENGTHS[0] <= len(text) <= _LENGTHS[1]]
     say(f"{len(texts)} texts of {mean(map(len, texts)):.0f} characters in the mean")
-    ours, theirs = _turns(fitted.model, pipeline, texts)
+    models = {"family defaults": defaults.model, "example's parameters": example.model}
+    calls: dict[str, Call] = {name: model.predict for name, model in models.items()}
+    seconds = _turns({**calls, "peer": pipeline.predict_proba}, texts)
     figures = []
-    for share in (50, 99):
-        pair = np.percentile(ours, share).item() * 1e6, np.percentile(theirs, share).item() * 1e6
-        goal = Goal("<=", 1 / 3, ratio=True)
-        figures.append(Figure(f"one text of about 750 characters, p{share}", "us", *pair, _PEER, goal))
-    parts = _parts(fitted.model, texts)
-    details = {
+    for name in models:
+        for share in (50, 99):
+            pair = [np.percentile(seconds[who], share).item() * 1e6 for who in (name, "peer")]
+            goal = Goal("<=", 1 / 3, ratio=True)
+            what = f"one complaint, {name}: p{share}"
+            figures.append(Figure(what, "us", pair[0], pair[1], peer_name=peers.BIGRAMS, goal=goal))
+    details: dict[str, Any] = {
         "calls_each": _CALLS,
         "texts": len(texts),
         "mean_characters": mean(map(len, texts)),
-        "training_rows": len(fitted.texts),
-        "features": len(fitted.model.manifest.labels),
-        "params": fitted.model.manifest.params,
-        "parts_us": parts,
+        "training_rows": len(defaults.texts),
     }
-    for name, microseconds in parts.items():
-        say(f"{name}: {microseconds:.1f} us")
+    for name, model in models.items():
+        parts = _parts(model, texts)
+        details[name] = {"params": model.manifest.params, "parts_us": parts}
+        say(f"{name}: " + ", ".join(f"{part} {microseconds:.0f} us" for part, microseconds in parts.items()))
     return Outcome(figures, details)
 
 
-def _turns(model: Model, pipeline: Any, texts: list[str]) -> tuple[list[float], list[float]]:
-    ours, theirs = [], []
-    for text in texts[:20]:
-        model.predict([text]), pipeline.predict_proba([text])
-    for call in range(_CALLS):
-        text = [texts[call % len(texts)]]
-        start = time.perf_counter()
-        model.predict(text)
-        middle = time.perf_counter()
-        pipeline.predict_proba(text)
-        ours.append(middle - start)
-        theirs.append(time.perf_counter() - middle)
-    return ours, theirs
+Call = Callable[[list[str]], Any]
+
+
+def _turns(calls: dict[str, Call], texts: list[str]) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(_CALLS + _WARM_UP):
+        one = [texts[number % len(texts)]]
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call(one)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: found[_WARM_UP:] for name, found in seconds.items()}
 
 
 def _parts(model: Model, texts: list[str]) -> dict[str, float]:
@@ -71,23 +72,27 @@ def _parts(model: Model, texts: list[str]) -> dict[str, float]:
     classifier: Any = model.classifier
     seconds: dict[str, list[float]] = {}
 
-    def timed(name: str, call: Callable[[], Any]) -> Any:
+    def timed(name: str, function: Callable[..., Any], *given: Any) -> Any:
         start = time.perf_counter()
-        answer = call()
+        answer = function(*given)
         seconds.setdefault(name, []).append(time.perf_counter() - start)
         return answer
 
     for text in texts * 2:
-        (cleaned,) = timed("cleaning", lambda text=text: model._cleaner.many([text]))
-        probabilities = timed("classifier", lambda cleaned=cleaned: classifier.predict_proba([cleaned]))
+        (cleaned,) = timed("cleaning", model._cleaner.many, [text])
+        probabilities = timed("classifier", classifier.predict_proba, [cleaned])
         for block in classifier.features_._blocks:
-            batch = timed(f"{block.kind}: numbers", lambda b=block, c=cleaned: b.index.sequences.read([c]))
-            found = timed(f"{block.kind}: keys, look-up", lambda b=block, s=batch: b.index._look_up(s.sequence))
-            counts = timed(f"{block.kind}: counts", lambda b=block, f=found, s=batch: b.index._count(f, s.starts))
-            timed(f"{block.kind}: weights", lambda b=block, c=counts: b.weigh(c))
-        (row,) = timed("all features", lambda c=cleaned: list(classifier.features_.rows([c])))
-        timed("score", lambda r=row: classifier._score(r))
-        calibrated = timed("calibration", lambda p=probabilities: model.calibrator.apply(p))
-        timed("rule", lambda p=calibrated: model.rule.decide(p))
-        timed("the whole", lambda text=text: model.predict([text]))
+            batch = timed(f"{block.kind}: numbers", block.index.sequences.read, [cleaned])
+            found = timed(f"{block.kind}: keys, look-up", block.index._look_up, batch.sequence)
+            counts = timed(f"{block.kind}: counts", block.index._count, found, batch.starts)
+            timed(f"{block.kind}: weights", block.weigh, counts)
+        (row,) = timed("all features", _rows, classifier, cleaned)
+        timed("score", classifier._score, row)
+        calibrated = timed("calibration", model.calibrator.apply, probabilities)
+        timed("rule", model.rule.decide, calibrated)
+        timed("the whole", model.predict, [text])
     return {name: float(np.median(found) * 1e6) for name, found in seconds.items()}
+
+
+def _rows(classifier: Any, cleaned: str) -> list[Any]:
+    return list(classifier.features_.rows([cleaned]))

@@ -32,10 +32,16 @@ class Fitted(NamedTuple):
     others: list[str]
 
 
-def complaints_model() -> Fitted:
-    """Fit the last `linear` candidate of the complaints example on nine tenths, calibrate it on the other tenth."""
+def complaints_model(*, defaults: bool = False) -> Fitted:
+    """Fit the last `linear` candidate of the complaints example on nine tenths, calibrate it on the other tenth.
+
+    Args:
+        defaults: take the family's defaults, words and pairs of words, in place of the example's parameters.
+    """
     project = project_of("complaints")
     candidate = list(linear_candidates(project))[-1]
+    if defaults:
+        candidate = candidate.model_copy(update={"params": {}, "prepare": []})
     data = read(project)
     rows = np.arange(len(data.texts))
     train, held = (

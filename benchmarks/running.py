@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -52,17 +53,17 @@ def child(arguments: list[str]) -> Child:
         RuntimeError: it failed.
     """
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stderr is not None
-    output = process.stdout.read()
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments[:3]} ended with {process.returncode}: {complaint[-2000:]}")
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=complaints)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0), complaints.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{arguments[:3]} ended with {process.returncode}: {complaints.read()[-2000:]}")
+        answer = json.loads(output.read())
     kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return Child(json.loads(output), seconds, kilobytes * 1024 / 1e6)
+    return Child(answer, seconds, kilobytes * 1024 / 1e6)
 
 
 def tamiz_run(project: Path) -> Child:

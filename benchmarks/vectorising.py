@@ -15,7 +15,6 @@ from tamiz.classifiers.features import NgramFeatures, Row
 from tamiz.classifiers.linear import LinearClassifier
 from tamiz.classifiers.ngrams import chunks
 from tamiz.cleaning import Cleaner
-from tamiz.types import Task
 
 __all__ = ["measure"]
 

@@ -130,7 +130,7 @@ class CandidateConfig(_Section):
     """Classifier family, such as `linear` or `prior`."""
     name: Name | None = None
     """Name on the leaderboard; by default the family's."""
-    prepare: list[StepSpec] = []
+    prepare: list[StepSpec] = ["case"]
     """Steps inside the model, after `clean`: case folding, stop words, stemming."""
     params: dict[str, Any] = {}
     """Parameters of the family (see its reference)."""

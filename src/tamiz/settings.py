@@ -79,8 +79,8 @@ def new_registry(project: Project) -> Registry:
 
     # Models are never read from pickles, by MLflow either; its start-up chatter is not ours to show.
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = project.registry.mlflow
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
         uri = f"sqlite:///{project.resolve(uri.removeprefix('sqlite:///'))}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tamiz.batch.transform import predict_batch
 from tamiz.data.readers import open_source
-from tamiz.errors import ConfigError, one_of
+from tamiz.errors import ConfigError, SourceError, one_of
 from tamiz.model import Model
 from tamiz.types import Progress
 
@@ -131,9 +131,16 @@ def predict_file(
 
 def _answered(model: Model, source: str, column: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:
     files = open_source([source], encoding=encoding, text=column or model.text_column)
-    for file in files.files():
-        for batch in files.batches(file):
-            for start in range(0, batch.num_rows, _ROWS):
+    schema: pa.Schema | None = None
+    for path in files.paths():
+        for batch in files.batches(path):
+            schema = schema or batch.schema
+            if batch.schema != schema:
+                raise SourceError(
+                    f"{path} has the columns {', '.join(batch.schema.names)}, and what came before it "
+                    f"{', '.join(schema.names)}, or of another type; predict such files one by one"
+                )
+            for start in range(0, max(batch.num_rows, 1), _ROWS):  # a table without rows has columns, too
                 yield predict_batch(model, batch.slice(start, _ROWS), column=column)
 
 

@@ -92,10 +92,10 @@ def promote(
 
 
 def _best(store: ModelStore, name: str, metric: str) -> str:
+    sign = 1 if higher_is_better(metric) else -1
     versions = {v: info.metrics[metric] for v, info in store.index(name).versions.items() if metric in info.metrics}
     if not versions:
         raise ModelNotFoundError(f"no version of {name!r} has the metric {metric!r}")
-    sign = 1 if higher_is_better(metric) else -1
     return max(versions, key=lambda v: (sign * versions[v], int(v)))
 
 

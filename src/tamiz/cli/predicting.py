@@ -15,7 +15,7 @@ from rich.text import Text
 from tamiz.api import load
 from tamiz.cli.console import Terminal, errors, output, print_json
 from tamiz.cli.options import AsJson
-from tamiz.errors import ConfigError
+from tamiz.errors import ConfigError, RequestError
 from tamiz.model import Model, Prediction
 from tamiz.settings import read_project
 from tamiz.types import Explanation
@@ -89,10 +89,16 @@ def predict(
 def _predict_lines(model: Model, lines: Iterable[str]) -> None:
     """Answer one JSON document a line, in order."""
     stream = (line.rstrip("\r\n") for line in lines)
-    while batch := list(islice(stream, _LINES)):
-        for answer in model.predict(batch):
-            sys.stdout.write(json.dumps(record(model, answer), ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+    try:
+        while batch := list(islice(stream, _LINES)):
+            for answer in model.predict(batch):
+                sys.stdout.write(json.dumps(record(model, answer), ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            f"standard input: the byte 0x{error.object[error.start]:02x} is not {error.encoding} text. "
+            "Give a file instead: --input FILE --encoding NAME"
+        ) from error
 
 
 def _predict_file(

@@ -33,7 +33,7 @@ def serve(
         Path | None, typer.Option("--package", help="Serve this model package, without a store.")
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="Port to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = None,
     auth: Annotated[
         Literal["none", "keys", "platform"],
         typer.Option("--auth", help="none (this machine only), keys (API keys), platform (checked in front of us)."),
@@ -120,7 +120,7 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="The id, from `tamiz keys list`.")],
     project: ProjectPath = Path("tamiz.yaml"),
 ) -> None:
-    """Revoke a key; running servers notice within a second.
+    """Revoke a key; running servers refuse it from their next request on.
 
     Example: tamiz keys revoke 3f9a0c1d
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from tamiz.blobs import Blobs
-from tamiz.config import Project
+from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.data.lake import Lake
+from tamiz.errors import PackageError
 from tamiz.model import Model
 from tamiz.package import read_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.select import prefers_higher
-from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder
+from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder, record_run
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry
 
@@ -82,8 +84,13 @@ def publish(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = candidate_package(blobs, trained.key, folder / "candidate")
+        config = next(c for c in project.candidates if c.title == trained.candidate)
+        # Known already, unless the registry is another one than when the candidate was trained.
+        run_id = record_run(
+            registry, config, model, key=trained.key, metrics=trained.metrics, intervals=trained.intervals
+        )
         if project.select.refit:
-            model = _refitted(project, model, sides, progress)
+            model = _refitted(project, config, model, sides, progress)
         metrics, evaluation = dict(trained.metrics), None
         if project.select.refit:
             metrics.update(speed(model, sides["validation"].texts_raw))
@@ -97,14 +104,15 @@ def publish(
             record_folder(folder / "files", evaluation, model, side="test")
         version = _known_version(store, project.name, key) or store.publish(project.name, folder / "files" / "package")
         test_figures = evaluation.metrics if evaluation else {}
-        registry.register(trained.run_id, version=version, metrics=test_figures, artifacts=folder / "files")
+        registry.register(run_id, version=version, metrics=test_figures, artifacts=folder / "files")
     if evaluation is not None:
         _report(lake, project.name, version, trained.candidate, evaluation, model)
     return Published(version, metrics, evaluation.intervals if evaluation else {})
 
 
-def _refitted(project: Project, model: Model, sides: dict[str, Examples], progress: Progress | None) -> Model:
-    config = next(c for c in project.candidates if c.title == model.manifest.candidate)
+def _refitted(
+    project: Project, config: CandidateConfig, model: Model, sides: dict[str, Examples], progress: Progress | None
+) -> Model:
     both = _joined(sides["train"], sides["validation"])
     classifier, _ = fit_classifier(
         config, model.labels, project.task, both, None, seed=project.split.seed, progress=progress
@@ -128,8 +136,9 @@ def _known_version(store: ModelStore, name: str, key: str) -> str | None:
     if name not in store.names():
         return None
     for version in reversed(store.index(name).versions):
-        if read_manifest(store.fetch(f"{name}@{version}")).data.get("key") == key:
-            return version
+        with suppress(PackageError):  # a damaged version is not the one, nor does it stop the next
+            if read_manifest(store.fetch(f"{name}@{version}")).data.get("key") == key:
+                return version
     return None
 
 
@@ -171,12 +180,13 @@ def champion_verdict(project: Project, store: ModelStore, published: Published, 
         return True, f"there is no {metric} to compare it by"
     try:
         old = Model.load(store.fetch(f"{project.name}@{champion}"))
-        figures = evaluate(old, test.texts_raw, test.targets, prefix="test_").metrics
+        new = read_manifest(store.fetch(f"{project.name}@{published.version}"))
+        if (old.task, old.labels) != (new.task, new.labels):
+            return True, f"the champion, version {champion}, has other labels"
+        old_value = evaluate(old, test.texts_raw, test.targets, prefix="test_").metrics[metric]
     except (ValueError, RuntimeError) as error:
         return True, f"the champion, version {champion}, cannot be scored on this test ({error})"
-    new_value, old_value = published.metrics[metric], figures.get(metric)
-    if old_value is None or old.labels != tuple(project.labels.names or old.labels):
-        return True, f"the champion, version {champion}, has other labels"
+    new_value = published.metrics[metric]
     better = new_value >= old_value if prefers_higher(project.select) else new_value <= old_value
     verdict = "not worse than" if better else "worse than"
     return better, f"{metric} {new_value:.4f} is {verdict} {old_value:.4f} of version {champion} on the same test"

@@ -23,13 +23,13 @@ from tamiz.data.lake import Lake
 from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
-from tamiz.errors import LabelError
+from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.pipeline.publish import Published, champion_verdict, promote, publish
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, train_candidate
 from tamiz.store import ModelStore
-from tamiz.types import Progress, Registry
+from tamiz.types import Progress, Registry, Task
 
 __all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "run"]
 
@@ -303,6 +303,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         "lake": project.lake,
     }
     trained, fresh = [], 0
+    _check_positive(project, gold["labels"])
     context.listener.started("train")
     for config in project.candidates:
         key = fingerprint(
@@ -335,12 +336,18 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
             )
             known = asdict(made)
             context.state.remember(f"train-{config.title}", key, known)
-        trained.append(Trained(**known))
+        trained.append(Trained.from_dict(known))
     if fresh:
         context.finish("train", f"{fresh} of {len(trained)} candidates")
     else:
         context.skip("train", "gold table, candidates and code have not changed")
     return trained
+
+
+def _check_positive(project: Project, labels: Sequence[str]) -> None:
+    positive = project.labels.positive
+    if project.task is Task.BINARY and positive is not None and positive not in labels:
+        raise ConfigError(f"labels.positive: {positive!r} is no label of the data; {one_of(positive, labels)}")
 
 
 def _check_sides(context: Context, gold: dict[str, Any]) -> None:

@@ -37,12 +37,13 @@ def check_select(config: SelectConfig) -> None:
     """Refuse a choice by test figures or by unknown metrics.
 
     Raises:
-        ConfigError: the metric starts with `test_`, or is unknown.
+        ConfigError: a metric starts with `test_`, or is unknown.
     """
-    if config.metric.startswith("test_"):
-        raise ConfigError("select.metric: choosing by test figures would spoil them; use a val_ metric")
-    for name in (config.metric, *config.limits):
-        higher_is_better(name)
+    for key, names in (("metric", (config.metric,)), ("limits", tuple(config.limits))):
+        for name in names:
+            if name.startswith("test_"):
+                raise ConfigError(f"select.{key}: choosing by test figures would spoil them; use a val_ metric")
+            higher_is_better(name)
 
 
 def leaderboard(trained: Sequence[Trained], config: SelectConfig) -> tuple[Trained, ...]:

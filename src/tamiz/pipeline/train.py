@@ -21,7 +21,7 @@ from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.types import Classifier, Progress, Registry, Task, Validation
 
-__all__ = ["Trained", "candidate_package", "fit_classifier", "record_folder", "train_candidate"]
+__all__ = ["Trained", "candidate_package", "fit_classifier", "record_folder", "record_run", "train_candidate"]
 
 _FOLDER = "_candidates"
 
@@ -45,6 +45,12 @@ class Trained:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     run_id: str
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Trained:
+        """Read what `dataclasses.asdict` gave, after a way through JSON."""
+        intervals = {name: (low, high) for name, (low, high) in record["intervals"].items()}
+        return cls(**{**record, "intervals": intervals})
 
 
 def fit_classifier(
@@ -107,16 +113,39 @@ def train_candidate(
         model.save(folder / "package")
         blobs.upload(folder / "package", f"{_FOLDER}/{key}")
         record_folder(folder / "records", evaluation, model, side="validation")
-        run_id = registry.record(
+        run_id = record_run(
+            registry,
+            config,
+            model,
             key=key,
-            candidate=config.title,
-            family=config.family,
-            params=_flat({**check_params(config.family, config.params), **_choices(config, model)}),
-            metrics={**metrics, **_bounds(evaluation.intervals)},
-            tags={"tamiz.code_version": model.manifest.code_version, **{f"data.{k}": str(v) for k, v in data.items()}},
+            metrics=metrics,
+            intervals=evaluation.intervals,
             artifacts=folder / "records",
         )
     return Trained(config.title, config.family, key, metrics, evaluation.intervals, run_id)
+
+
+def record_run(
+    registry: Registry,
+    config: CandidateConfig,
+    model: Model,
+    *,
+    key: str,
+    metrics: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    artifacts: Path | None = None,
+) -> str:
+    """Record a trained candidate, unless the registry has its key, and return its run id."""
+    manifest = model.manifest
+    return registry.record(
+        key=key,
+        candidate=config.title,
+        family=config.family,
+        params=_flat({**manifest.params, **_choices(config, model)}),
+        metrics={**metrics, **_bounds(intervals)},
+        tags={"tamiz.code_version": manifest.code_version, **{f"data.{k}": str(v) for k, v in manifest.data.items()}},
+        artifacts=artifacts,
+    )
 
 
 def _assemble(
@@ -155,7 +184,7 @@ def _assemble(
 
 def _positive(project: Project, labels: Sequence[str]) -> int:
     named = project.labels.positive
-    return list(labels).index(named) if named is not None and named in labels else len(labels) - 1
+    return len(labels) - 1 if named is None or project.task is not Task.BINARY else list(labels).index(named)
 
 
 def candidate_package(blobs: Blobs, key: str, folder: Path) -> Model:

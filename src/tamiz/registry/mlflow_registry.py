@@ -6,8 +6,10 @@ translated into `RegistryError` at this boundary.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -40,6 +42,23 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
+def _check_database(uri: str) -> None:
+    """Open a local database once: one that cannot be opened, MLflow would try for minutes.
+
+    Raises:
+        RegistryError: it is no database, or cannot be read or made.
+    """
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or "?" in path or path == ":memory:":
+        return
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except (sqlite3.Error, OSError) as error:
+        raise RegistryError(f"MLflow: the database {path} cannot be opened: {error}") from error
+
+
 class MlflowRegistry:
     """Record runs in an MLflow experiment and versions in its model registry, both named after the project.
 
@@ -57,6 +76,7 @@ class MlflowRegistry:
     @functools.cached_property
     def _client(self) -> Any:
         client_class = require("mlflow.tracking", extra="train").MlflowClient
+        _check_database(self._uri)
         return client_class(tracking_uri=self._uri, registry_uri=self._uri)
 
     @functools.cached_property
@@ -113,14 +133,14 @@ class MlflowRegistry:
         self._client.log_batch(run_id, metrics=self._metrics(metrics))
         self._client.log_artifacts(run_id, str(artifacts))
         if self._version_number(version) is None:
-            self._ensure_model()
+            if not self._has_model():
+                self._client.create_registered_model(self._name)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/package"
             self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
         self._client.set_tag(run_id, _VERSION, version)
 
-    def _ensure_model(self) -> None:
-        if not self._client.search_registered_models(f"name = '{self._name}'"):
-            self._client.create_registered_model(self._name)
+    def _has_model(self) -> bool:
+        return bool(self._client.search_registered_models(f"name = '{self._name}'"))
 
     def _version_number(self, version: str) -> str | None:
         """Return MLflow's own number of a version of the model store."""
@@ -131,7 +151,8 @@ class MlflowRegistry:
     def alias(self, name: str, version: str | None) -> None:
         """Point an alias at a version or remove it."""
         if version is None:
-            self._client.delete_registered_model_alias(self._name, name)
+            if self._has_model():
+                self._client.delete_registered_model_alias(self._name, name)
             return
         number = self._version_number(version)
         if number is None:

@@ -1,0 +1,125 @@
+"""`tamiz versions`, `tamiz promote`, `tamiz rollback`."""
+
+from __future__ import annotations
+
+import getpass
+
+import pytest
+
+from tamiz.config import load_project
+from tamiz.settings import new_registry
+from tamiz.store import ModelStore
+from tests.projects import write_project
+
+
+def champion(project) -> str:
+    """Return the champion of the store, which must be that of MLflow too."""
+    index = ModelStore(str(project / "models")).index("topics")
+    client = new_registry(load_project(project, variables={}))._client
+    version = client.get_model_version_by_alias("topics", "champion")
+    assert version.tags["tamiz.version"] == index.aliases["champion"]
+    return index.aliases["champion"]
+
+
+def last_change(project):
+    return ModelStore(str(project / "models")).index("topics").history[-1]
+
+
+def test_versions_are_listed_newest_first(project, tamiz):
+    answer = tamiz("versions")
+    assert answer.code == 0
+    lines = [line.split() for line in answer.out.splitlines() if line.strip()]
+    assert lines[0] == ["Versions", "of", "topics"]
+    assert "test_f1_macro" in lines[1]
+    assert lines[-2][:3] == ["2", "champion", "linear"]
+    assert lines[-1][:2] == ["1", "prior"]
+
+
+def test_versions_as_json_are_the_index(project, tamiz):
+    found = tamiz("versions", "--json").json
+    assert found == ModelStore(str(project / "models")).index("topics").model_dump(mode="json")
+    assert list(found["versions"]) == ["1", "2"]
+    assert found["aliases"] == {"champion": "2"}
+
+
+def test_a_version_is_promoted_in_store_and_registry(project, tamiz, monkeypatch):
+    monkeypatch.setenv("TAMIZ_USER", "ana")
+    answer = tamiz("promote", "1", "--reason", "the new one is slow")
+    assert (answer.code, answer.out) == (0, "version 1 of topics is now the champion\n")
+    assert champion(project) == "1"
+    change = last_change(project)
+    assert (change.by, change.reason, change.previous) == ("ana", "the new one is slow", "2")
+
+
+def test_the_system_user_promotes_by_default(project, tamiz):
+    assert tamiz("promote", "1").code == 0
+    assert last_change(project).by == getpass.getuser()
+    assert last_change(project).reason == "promoted by hand"
+
+
+@pytest.mark.parametrize(
+    ("metric", "version"), [("test_f1_macro", "2"), ("size_mb", "1"), ("val_log_loss", "2"), ("test_ece", None)]
+)
+def test_the_best_by_a_metric_is_promoted(project, tamiz, metric, version):
+    if version is None:
+        versions = ModelStore(str(project / "models")).index("topics").versions
+        version = min(versions, key=lambda v: (versions[v].metrics[metric], -int(v)))
+    assert tamiz("promote", "1").code == 0
+    found = tamiz("promote", "--by", metric, "--json").json
+    assert found == {"model": "topics", "alias": "champion", "version": version, "changed": True}
+    assert champion(project) == version
+
+
+def test_another_alias(project, tamiz):
+    assert tamiz("promote", "1", "--alias", "challenger").out == "version 1 of topics is now the challenger\n"
+    store = ModelStore(str(project / "models"))
+    assert store.index("topics").aliases == {"champion": "2", "challenger": "1"}
+    assert champion(project) == "2"
+    assert tamiz("promote", "challenger", "--json").json["version"] == "1"
+    assert tamiz("predict", "bread", "--model", "models/topics@challenger").code == 0
+
+
+def test_a_dry_run_changes_nothing(project, tamiz):
+    before = (project / "models" / "topics" / "index.json").read_bytes()
+    assert tamiz("promote", "1", "--dry-run").out == "version 1 of topics would become the champion\n"
+    assert tamiz("promote", "1", "--dry-run", "--json").json["changed"] is False
+    assert (project / "models" / "topics" / "index.json").read_bytes() == before
+
+
+def test_a_rollback_goes_back_once(project, tamiz, refused):
+    answer = tamiz("rollback", "--reason", "complaints")
+    assert (answer.code, answer.out) == (0, "version 1 of topics is now the champion\n")
+    assert champion(project) == "1"
+    assert last_change(project).reason == "complaints"
+    assert last_change(project).rollback
+    assert "has no earlier champion to go back to" in refused(1, "rollback")
+    assert champion(project) == "1"
+
+
+def test_a_rollback_as_json(project, tamiz):
+    assert tamiz("rollback", "--json").json == {
+        "model": "topics", "alias": "champion", "version": "1", "changed": True
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 2, "give a version to promote, or --by METRIC"),
+        (("1", "--by", "test_accuracy"), 2, "give a version to promote, or --by METRIC"),
+        (("7",), 1, "no version '7'; allowed: 1, 2"),
+        (("champoin",), 1, "did you mean 'champion'?"),
+        (("--by", "test_f1_marco"), 2, "did you mean 'test_f1_macro'?"),
+        (("--by", "test_subset_accuracy"), 1, "no version of 'topics' has the metric 'test_subset_accuracy'"),
+        (("1", "--alias", "a b"), 1, "'a b' cannot be the name of an alias"),
+    ],
+)
+def test_what_cannot_be_promoted_is_refused(project, refused, arguments, code, said):
+    assert said in refused(code, "promote", *arguments)
+    assert champion(project) == "2"
+
+
+@pytest.mark.parametrize("command", ["versions", "rollback"])
+def test_a_project_that_was_not_run_has_no_versions(place, refused, command):
+    write_project(place)
+    assert "no model 'topics'" in refused(1, command)

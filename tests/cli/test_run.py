@@ -1,0 +1,191 @@
+"""`tamiz run`, its single steps and `tamiz compare`."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import yaml
+
+from tamiz.blobs import open_blobs
+from tamiz.pipeline import STEPS
+from tests.projects import rows, write_csv, write_project
+
+
+def test_a_run_shows_steps_leaderboard_and_what_to_type_next(place, tamiz):
+    write_project(place, candidates=[{"family": "prior"}, {"family": "linear"}])
+    answer = tamiz("run")
+    assert answer.code == 0
+    assert [line.split()[:2] for line in answer.err.splitlines()] == [["done", step] for step in STEPS]
+    assert "linear *" in answer.out
+    assert "version 1 (linear) is the champion" in answer.out
+    assert "because: there was no champion" in answer.out
+    assert "test_f1_macro" in answer.out
+    assert 'tamiz predict "..." --model models/topics' in answer.out
+    assert "tamiz serve -p ." in answer.out
+    again = tamiz("run")
+    assert again.code == 0
+    assert [line.split()[:2] for line in again.err.splitlines()] == [["skip", step] for step in STEPS]
+    assert again.out == answer.out
+
+
+def test_quiet_shows_results_alone(project, tamiz):
+    answer = tamiz("run", "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    assert "version 2 (linear) is the champion" in answer.out
+
+
+def test_json_is_one_document(project, tamiz):
+    answer = tamiz("run", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    found = answer.json
+    assert found["steps"] == dict.fromkeys(STEPS, "skipped")
+    assert (found["version"], found["champion"], found["chosen"]) == ("2", "2", "linear")
+    assert found["leaderboard"][0]["metrics"]["val_f1_macro"] == found["metrics"]["val_f1_macro"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_step_is_a_command(place, tamiz, step):
+    write_project(place, n=60)
+    answer = tamiz(step, "--json")
+    assert answer.code == 0, answer.err
+    assert list(answer.json["steps"]) == list(STEPS[: STEPS.index(step) + 1])
+    again = tamiz(step)
+    assert {line.split()[0] for line in again.err.splitlines()} == {"skip"}
+    assert ("Candidates on validation" in again.out) == (step in ("train", "evaluate"))
+
+
+def test_a_project_is_named_by_file_or_folder(project, tamiz, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    for path in (project, project / "tamiz.yaml"):
+        assert tamiz("run", "-p", path, "--json").json["version"] == "2"
+    assert f"tamiz serve -p {project}" in tamiz("run", "--project", project).out
+
+
+def test_settings_change_keys_for_one_run(project, tamiz):
+    before = (project / "tamiz.yaml").read_text()
+    found = tamiz("run", "--json", "--set", "split.seed=7", "--set", "candidates.0.params.words=[1, 1]").json
+    assert found["steps"] == {"ingest": "skipped", "clean": "skipped", **dict.fromkeys(STEPS[2:], "done")}
+    assert found["version"] == "3"
+    assert (project / "tamiz.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("split.sede=7", "split.sede: unknown key; allowed: by, near_duplicates, seed, test, validation; did you mean"),
+        ("split.seed", "write it as key.path=value"),
+        ("split.seed=x", "split.seed: got 'x'"),
+        ("candidates.5.family=prior", "there is no such key"),
+        ("name.first=x", "there is no such key"),
+        ("split.seed=[1", "there is no such key"),
+        ("task=multiclass", "did you mean 'multi-class'"),
+    ],
+)
+def test_a_wrong_setting_is_refused(project, refused, setting, said):
+    assert said in refused(2, "run", "--set", setting)
+
+
+def test_a_dry_run_shows_the_plan_and_does_nothing(place, tamiz):
+    write_project(place)
+    answer = tamiz("run", "--dry-run")
+    assert answer.code == 0
+    assert str(place / "texts.csv") in answer.out
+    assert "ingest, clean, split, train, evaluate" in answer.out
+    plan = tamiz("run", "--dry-run", "--json", "--set", "select.metric=val_accuracy").json
+    assert plan["select"] == "val_accuracy"
+    assert plan["candidates"] == ["linear"]
+    assert not (place / "lake").exists()
+    assert not (place / "models").exists()
+
+
+# --- a file without a project
+
+
+def test_a_file_is_enough(place, tamiz, mlflow_template):
+    write_csv(place / "reviews.csv", rows(90))
+    (place / "reviews-tamiz").mkdir()
+    (place / "reviews-tamiz" / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    answer = tamiz("run", "reviews.csv")
+    assert answer.code == 0, answer.err
+    assert "task: multi-class; 3 labels" in answer.err
+    assert "keep it as a project file with --save tamiz.yaml" in answer.err
+    assert "is the champion" in answer.out
+    assert not (place / "tamiz.yaml").exists()
+    assert (place / "reviews-tamiz" / "models" / "reviews" / "index.json").exists()
+    assert tamiz("predict", "bread soup", "--model", "reviews-tamiz/models/reviews").code == 0
+
+    saved = tamiz("run", "reviews.csv", "--save", "tamiz.yaml", "--json")
+    assert saved.code == 0
+    assert saved.json["steps"] == dict.fromkeys(STEPS, "skipped")
+    assert tamiz("run", "--json").json == saved.json
+    project = yaml.safe_load((place / "tamiz.yaml").read_text())
+    assert project["lake"] == "reviews-tamiz/lake"
+
+    again = tamiz("run", "reviews.csv", "--save", "tamiz.yaml")
+    assert again.code == 2
+    assert "tamiz.yaml exists and is never overwritten" in again.err
+
+
+def test_saving_needs_a_file(project, refused):
+    assert "--save goes with a file of texts" in refused(2, "run", "--save", "other.yaml")
+
+
+# --- what goes wrong
+
+
+def test_no_project_says_how_to_make_one(place, refused):
+    assert "no project file at tamiz.yaml. Write one with: tamiz init" in refused(2, "run")
+
+
+def test_a_busy_project_is_told(project, refused):
+    with open_blobs("lake").lock("run", wait_s=0, owner="ana on host-7"):
+        assert "ana on host-7" in refused(1, "run")
+
+
+def test_data_that_do_not_do_are_exit_code_1(place, refused):
+    write_project(place)
+    with (place / "texts.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["id", "text", "label"], *([i, f"words {i}", "one"] for i in range(20))])
+    assert "at least two labels" in refused(1, "run", "--quiet")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("nosuch",), ("run", "--nosuch"), ("run", "--wait", "soon"), ("versions", "one", "two")]
+)
+def test_wrong_use_is_exit_code_2(project, tamiz, arguments):
+    answer = tamiz(*arguments)
+    assert answer.code == 2
+    assert "--help" in answer.err
+
+
+def test_debug_shows_the_traceback(place, capsys):
+    from tamiz.cli.main import run_command
+    from tamiz.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        run_command(["--debug", "run"])
+
+
+# --- compare
+
+
+def test_all_runs_are_compared_best_first(project, tamiz):
+    found = tamiz("compare", "--json").json
+    assert [(run["candidate"], run["version"]) for run in found] == [("linear", "2"), ("prior", "1")]
+    assert found[0]["metrics"]["val_f1_macro"] > found[1]["metrics"]["val_f1_macro"]
+    by_size = tamiz("compare", "--json", "--by", "size_mb").json
+    assert [run["candidate"] for run in by_size] == ["prior", "linear"]
+    shown = tamiz("compare", "--by", "val_log_loss").out
+    assert shown.index("linear") < shown.index("prior")
+    assert "val_log_loss" in shown
+
+
+def test_an_unknown_metric_is_refused(project, refused):
+    assert "did you mean 'val_f1_macro'" in refused(2, "compare", "--by", "val_f1_marco")
+
+
+def test_nothing_to_compare_is_no_error(place, tamiz):
+    write_project(place)
+    assert tamiz("compare", "--json").json == []
+    assert tamiz("compare").code == 0

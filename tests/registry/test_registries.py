@@ -1,0 +1,223 @@
+"""One contract over all registries; and what MLflow shows to people."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tamiz.errors import RegistryError
+from tamiz.registry import MemoryRegistry, MlflowRegistry
+from tamiz.types import Registry
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def registry(request, tmp_path) -> Registry:
+    if request.param == "memory":
+        return MemoryRegistry()
+    return open_mlflow(request.getfixturevalue("mlflow_template"), tmp_path)
+
+
+def open_mlflow(template: Path, folder: Path, name: str = "topics") -> MlflowRegistry:
+    """Open a registry on a database of its own, made if there is none yet."""
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(template, folder / "mlflow.db")
+    return MlflowRegistry(name, f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "artifacts"))
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    folder = tmp_path / "files"
+    (folder / "package").mkdir(parents=True)
+    (folder / "report.csv").write_text("label,count\nfood,3\n")
+    (folder / "package" / "model.json").write_text("{}")
+    return folder
+
+
+def record(registry: Registry, key: str, **about) -> str:
+    usual = {"candidate": "words", "family": "linear", "params": {"C": 4.0, "words": [1, 2]}}
+    usual["tags"] = {"data.gold": "3"}
+    return registry.record(key=key, metrics={"val_f1_macro": 0.5, "fit_seconds": 2.0}, **{**usual, **about})
+
+
+# --- the contract
+
+
+def test_a_recorded_run_is_read_back(registry, files):
+    run_id = record(registry, "k1", artifacts=files)
+    (run,) = registry.runs()
+    assert (run.run_id, run.key, run.candidate, run.family) == (run_id, "k1", "words", "linear")
+    assert run.metrics == {"val_f1_macro": 0.5, "fit_seconds": 2.0}
+    assert run.params == {"C": "4.0", "words": "[1, 2]"}
+    assert run.version is None
+
+
+def test_nothing_recorded_is_an_empty_list(registry):
+    assert list(registry.runs()) == []
+
+
+def test_recording_a_key_again_changes_nothing(registry):
+    first = record(registry, "k1")
+    assert record(registry, "k1", candidate="other", params={"C": 9}) == first
+    assert [run.candidate for run in registry.runs()] == ["words"]
+    assert record(registry, "k2") != first
+
+
+def test_runs_come_newest_first(registry):
+    ids = [record(registry, f"k{i}") for i in range(4)]
+    assert [run.run_id for run in registry.runs()] == ids[::-1]
+
+
+def test_a_registered_run_has_a_version_and_test_figures(registry, files):
+    record(registry, "k0")
+    run_id = record(registry, "k1")
+    for _ in range(2):
+        registry.register(run_id, version="7", metrics={"test_f1_macro": 0.4}, artifacts=files)
+    newest, older = registry.runs()
+    assert (newest.version, older.version) == ("7", None)
+    assert newest.metrics == {"val_f1_macro": 0.5, "fit_seconds": 2.0, "test_f1_macro": 0.4}
+
+
+def test_an_alias_points_at_a_version(registry, files):
+    for version in ("1", "2"):
+        registry.register(record(registry, version), version=version, metrics={}, artifacts=files)
+    registry.alias("champion", "1")
+    registry.alias("champion", "2")
+    registry.alias("challenger", "1")
+    registry.alias("challenger", None)
+    registry.alias("challenger", None)
+    assert aliases_of(registry) == {"champion": "2"}
+
+
+def aliases_of(registry: Registry) -> dict[str, str]:
+    if isinstance(registry, MemoryRegistry):
+        return registry.aliases
+    client = client_of(registry)
+    found = client.get_registered_model("topics").aliases
+    return {alias: client.get_model_version("topics", number).tags["tamiz.version"] for alias, number in found.items()}
+
+
+def client_of(registry: MlflowRegistry):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=registry._uri, registry_uri=registry._uri)
+
+
+def test_an_alias_of_an_unknown_version_is_refused(registry, files):
+    with pytest.raises(RegistryError, match="version 3 is not registered"):
+        registry.alias("champion", "3")
+    registry.register(record(registry, "k"), version="1", metrics={}, artifacts=files)
+    with pytest.raises(RegistryError, match="version 3 is not registered"):
+        registry.alias("champion", "3")
+
+
+def test_an_alias_that_is_not_there_may_be_removed(registry):
+    registry.alias("champion", None)
+
+
+def test_an_unknown_run_is_not_registered(registry, files):
+    with pytest.raises(RegistryError):
+        registry.register("0" * 32, version="1", metrics={"test_accuracy": 1.0}, artifacts=files)
+
+
+def test_figures_that_are_no_numbers_do_no_harm(registry):
+    registry.record(
+        key="k", candidate="c", family="f", params={}, tags={}, metrics={"a": float("nan"), "b": float("inf"), "c": 1.0}
+    )
+    assert registry.runs()[0].metrics["c"] == 1.0
+
+
+# --- MLflow
+
+
+@pytest.fixture
+def mlflow_registry(mlflow_template, tmp_path) -> MlflowRegistry:
+    return open_mlflow(mlflow_template, tmp_path)
+
+
+def test_mlflow_shows_all_that_was_recorded(mlflow_registry, files, tmp_path):
+    run_id = record(mlflow_registry, "k1", artifacts=files)
+    mlflow_registry.register(run_id, version="7", metrics={"test_f1_macro": 0.4}, artifacts=files)
+    mlflow_registry.alias("champion", "7")
+    client = client_of(mlflow_registry)
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "words"
+    assert run.data.params == {"C": "4.0", "words": "[1, 2]"}
+    assert run.data.metrics == {"val_f1_macro": 0.5, "fit_seconds": 2.0, "test_f1_macro": 0.4}
+    assert run.data.tags["data.gold"] == "3"
+    assert run.data.tags["tamiz.version"] == "7"
+    assert client.get_experiment(run.info.experiment_id).name == "topics"
+
+    version = client.get_model_version_by_alias("topics", "champion")
+    assert version.run_id == run_id
+    assert version.source.endswith("/package")
+    assert len(client.search_model_versions("name = 'topics'")) == 1
+
+    assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "package"}
+    stored = list((tmp_path / "artifacts").rglob("report.csv"))
+    assert [path.read_text() for path in stored] == ["label,count\nfood,3\n"]
+
+
+def test_mlflow_keeps_long_parameters_cut(mlflow_registry):
+    record(mlflow_registry, "k", params={"long": "x" * 2000})
+    assert set(mlflow_registry.runs()[0].params["long"]) == {"x"}
+
+
+def test_mlflow_keeps_projects_apart(mlflow_registry, mlflow_template, tmp_path, files):
+    other = open_mlflow(mlflow_template, tmp_path, "other")
+    record(mlflow_registry, "k")
+    assert list(other.runs()) == []
+    other.register(record(other, "k"), version="1", metrics={}, artifacts=files)
+    with pytest.raises(RegistryError):
+        mlflow_registry.alias("champion", "1")
+
+
+def test_mlflow_is_read_by_the_next_process(mlflow_registry, mlflow_template, tmp_path):
+    run_id = record(mlflow_registry, "k")
+    again = open_mlflow(mlflow_template, tmp_path)
+    assert again.runs() == mlflow_registry.runs()
+    assert record(again, "k") == run_id
+
+
+def test_a_run_that_was_cut_off_is_recorded_anew(mlflow_registry):
+    first = record(mlflow_registry, "k")
+    client_of(mlflow_registry).set_terminated(first, status="KILLED")
+    assert list(mlflow_registry.runs()) == []
+    assert record(mlflow_registry, "k") != first
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(mlflow_registry, mlflow_template, tmp_path):
+    record(mlflow_registry, "k")
+    client = client_of(mlflow_registry)
+    client.delete_experiment(client.get_experiment_by_name("topics").experiment_id)
+    with pytest.raises(RegistryError, match="mlflow experiments restore"):
+        open_mlflow(mlflow_template, tmp_path).runs()
+
+
+@pytest.mark.parametrize("wrong", ["a folder", "a text", "below a file"])
+def test_a_database_that_cannot_be_opened_is_one_clear_error(wrong, tmp_path):
+    path = tmp_path / "mlflow.db"
+    if wrong == "a folder":
+        path.mkdir()
+    else:
+        path.write_text("This is not a database, whatever its name says.\n" * 10)
+    if wrong == "below a file":
+        path = path / "mlflow.db"
+    with pytest.raises(RegistryError, match=r"MLflow: the database .*mlflow\.db cannot be opened: ") as caught:
+        MlflowRegistry("topics", f"sqlite:///{path}").runs()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_address_of_an_unknown_kind_is_one_clear_error():
+    with pytest.raises(RegistryError, match="MLflow: runs failed: ") as caught:
+        MlflowRegistry("topics", "nosuch://place").runs()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_server_that_does_not_answer_is_one_clear_error(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match=r"^MLflow: runs failed: .*127\.0\.0\.1"):
+        MlflowRegistry("topics", "http://127.0.0.1:9").runs()
