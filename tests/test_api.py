@@ -100,7 +100,7 @@ def test_an_unknown_model_is_refused_with_what_there_is(store, ref, said):
 def test_an_empty_place_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TAMIZ_STORE", raising=False)
-    with pytest.raises(ModelNotFoundError, match="no model 'topics' in .*models"):
+    with pytest.raises(ModelNotFoundError, match=r"no model 'topics' in .*models"):
         tamiz.load("topics")
 
 

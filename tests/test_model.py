@@ -165,7 +165,7 @@ def test_the_most_probable_label_is_explained_by_default(model):
 
 
 def test_an_unknown_label_cannot_be_explained(model):
-    with pytest.raises(RequestError, match="unknown 'foood'; allowed: food, .*did you mean 'food'"):
+    with pytest.raises(RequestError, match=r"unknown 'foood'; allowed: food, .*did you mean 'food'"):
         model.explain("bread", "foood")
 
 

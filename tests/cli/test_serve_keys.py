@@ -20,7 +20,6 @@ import tamiz as package
 from tamiz.serving.keys import KeyRing
 from tests.projects import write_project
 
-
 PROGRAM = "from tamiz.cli import main; main()"
 
 
@@ -100,7 +99,7 @@ def test_wrong_roles_and_days_are_wrong_use(place, tamiz, arguments):
     [
         (("--host", "0.0.0.0"), 2, "--auth keys"),
         (("--auth", "keys"), 2, "tamiz keys create"),
-        (("--port", "70000"), 2, "70000"),
+        (("--port", "70000"), 2, "65535"),
         (("--package", "nosuch"), 1, "nosuch"),
         (("--package", "models/topics/1", "--host", "0.0.0.0"), 2, "--auth keys"),
         (("-p", "nosuch"), 2, "no project file"),
@@ -119,6 +118,15 @@ def test_a_project_that_was_not_run_cannot_be_served(place, tamiz):
     assert "no model 'topics'" in answer.err
 
 
+def asked(port: int) -> httpx.Response | None:
+    """Return the server's answer, `None` while it is not ready."""
+    try:
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"text": ["bread soup cheese"]})
+    except httpx.TransportError:
+        return None
+    return answer if answer.status_code == 200 else None
+
+
 def test_the_champion_is_served(project):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -130,15 +138,10 @@ def test_the_champion_is_served(project):
     ):
         try:
             ends = time.monotonic() + 60
-            while True:
-                try:
-                    answer = httpx.post(f"http://127.0.0.1:{port}/predict", json={"text": ["bread soup cheese"]})
-                    break
-                except httpx.TransportError:
-                    assert process.poll() is None, (project / "log").read_text()
-                    assert time.monotonic() < ends
-                    time.sleep(0.05)
-            assert answer.status_code == 200
+            while (answer := asked(port)) is None:
+                assert process.poll() is None, (project / "log").read_text()
+                assert time.monotonic() < ends
+                time.sleep(0.05)
             assert "food" in json.dumps(answer.json())
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0

@@ -1,0 +1,102 @@
+"""The example projects: they parse, say what they need, and reach what they promise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tamiz.cli.main import run_command
+from tamiz.config import load_project
+from tamiz.model import Model
+from tamiz.pipeline import RunResult
+from tamiz.pipeline import run as run_pipeline
+from tamiz.pipeline.run import check_params, check_select
+from tamiz.registry import MemoryRegistry
+from tamiz.settings import read_project
+from tamiz.store import ModelStore
+from tamiz.types import Task
+from tests.projects import rows, write_csv
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ALL = sorted(EXAMPLES.glob("*/tamiz.yaml"))
+WITH_DATA = [path for path in ALL if "${TAMIZ_DATA}" in path.read_text(encoding="utf-8")]
+
+
+def id_of(path: Path) -> str:
+    return path.parent.name
+
+
+def test_there_is_an_example_of_every_task():
+    projects = [load_project(path, variables={"TAMIZ_DATA": "/data"}) for path in ALL]
+    assert {project.task for project in projects} == set(Task)
+    assert len({project.name for project in projects}) == len(projects)
+
+
+@pytest.mark.parametrize("path", ALL, ids=id_of)
+def test_an_example_is_a_valid_project(path):
+    project = load_project(path, variables={"TAMIZ_DATA": "/data"}, notice=pytest.fail)
+    for candidate in project.candidates:
+        check_params(candidate.family, candidate.params)
+    check_select(project.select)
+    assert project.candidates[0].family == "prior"
+
+
+@pytest.mark.parametrize("path", ALL, ids=id_of)
+def test_an_example_is_explained(path):
+    about = (path.parent / "README.md").read_text(encoding="utf-8")
+    assert f"examples/{path.parent.name}" in about
+
+
+@pytest.mark.parametrize("path", WITH_DATA, ids=id_of)
+def test_an_example_without_its_data_says_how_to_get_them(path, monkeypatch, capsys):
+    monkeypatch.delenv("TAMIZ_DATA", raising=False)
+    assert run_command(["run", "-p", str(path.parent)]) == 2
+    said = capsys.readouterr().err
+    assert "data.source: the environment variable TAMIZ_DATA is not set" in " ".join(said.split())
+    assert "docs/data.md says how to get them" in said
+    assert "Traceback" not in said
+    assert (EXAMPLES.parent / "docs" / "data.md").is_file()
+
+
+def test_film_snippets_says_what_to_fetch_or_runs(tmp_path, capsys):
+    shutil.copy(EXAMPLES / "film_snippets" / "tamiz.yaml", tmp_path)
+    assert run_command(["run", "-p", str(tmp_path), "--quiet"]) == 1
+    assert "film_snippets.csv" in capsys.readouterr().err
+    names = {"food": "positive", "money": "negative"}
+    table = [{**row, "label": names[row["label"]]} for row in rows(120, task=Task.BINARY)]
+    (tmp_path / "data").mkdir()
+    write_csv(tmp_path / "data" / "film_snippets.csv", table)
+    result = run_pipeline(load_project(tmp_path, variables={}), MemoryRegistry())
+    assert len(result.leaderboard) == 3
+    assert result.chosen != "prior"
+
+
+def run_whole(name: str, folder: Path) -> RunResult:
+    """Run an example with the real data, in a folder of its own."""
+    if "TAMIZ_DATA" not in os.environ:
+        pytest.skip("TAMIZ_DATA is not set; docs/data.md says how to get the data sets")
+    shutil.copy(EXAMPLES / name / "tamiz.yaml", folder)
+    return run_pipeline(read_project(folder), MemoryRegistry())
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "metric", "least", "text", "label"),
+    [
+        ("movies", "test_roc_auc_macro", 0.85, "A detective hunts a serial killer through the city.", "Crime"),
+        ("complaints", "test_f1_macro", 0.78, "A debt collector calls me every day.", "debt_collection"),
+        ("reviews", "test_accuracy", 0.88, "A waste of time, boring and badly acted.", "negative"),
+    ],
+)
+def test_an_example_reaches_what_it_promises(tmp_path, name, metric, least, text, label):
+    result = run_whole(name, tmp_path)
+    assert result.chosen == "linear"
+    assert result.metrics[metric] > least
+    assert result.champion == result.version == "1"
+    model = Model.load(ModelStore(str(tmp_path / "models")).fetch(name))
+    (answer,) = model.predict([text])
+    assert label in (answer.label if model.task is Task.MULTI_LABEL else (answer.label,))
