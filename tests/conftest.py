@@ -17,3 +17,13 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     assert list(MlflowRegistry("template", f"sqlite:///{path}").runs()) == []
     return path
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Turn skips into failures under `TAMIZ_REQUIRE_ALL=1`, but for those that lack a data set."""
+    report = (yield).get_result()
+    needed = report.skipped and not hasattr(report, "wasxfail") and "TAMIZ_DATA" not in str(report.longrepr)
+    if needed and os.environ.get("TAMIZ_REQUIRE_ALL") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped and TAMIZ_REQUIRE_ALL is set: {report.longrepr}"

@@ -26,6 +26,7 @@ class VersionInfo(_Record):
         metrics: its measured figures.
         size_bytes: bytes of all its files.
         sha256: hash of its `model.json`, which holds the hashes of all other files.
+        key: fingerprint of what it was made from, if its maker gave one.
     """
 
     created_at: str
@@ -34,6 +35,7 @@ class VersionInfo(_Record):
     metrics: dict[str, float] = {}
     size_bytes: Annotated[int, Field(ge=0)]
     sha256: str
+    key: str | None = None
 
 
 class AliasChange(_Record):

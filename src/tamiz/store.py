@@ -115,6 +115,7 @@ class ModelStore:
             metrics=stamped.metrics,
             size_bytes=stamped.size_bytes + len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            key=str(stamped.data["key"]) if "key" in stamped.data else None,
         )
 
         self._update(name, lambda index: index.with_version(version, info), create=True)

@@ -135,10 +135,11 @@ def _known_version(store: ModelStore, name: str, key: str) -> str | None:
     """Find a version that an interrupted run published from the same inputs."""
     if name not in store.names():
         return None
-    for version in reversed(store.index(name).versions):
-        with suppress(PackageError):  # a damaged version is not the one, nor does it stop the next
-            if read_manifest(store.fetch(f"{name}@{version}")).data.get("key") == key:
-                return version
+    same = [version for version, info in store.index(name).versions.items() if info.key == key]
+    for version in reversed(same):
+        with suppress(PackageError):  # a damaged one is published anew
+            store.fetch(f"{name}@{version}")
+            return version
     return None
 
 
