@@ -42,8 +42,8 @@ class FeatureParams(base.Params):
     """Character n-grams in fewer texts are left out."""
     characters_weight: Annotated[float, Field(gt=0)] = 0.5
     """Weight of the character features beside the word features."""
-    max_features: Annotated[int, Field(ge=1)] | None = None
-    """Keep only so many n-grams of each kind, the most widespread."""
+    max_features: Annotated[int, Field(ge=1)] | None = 2_000_000
+    """Keep only so many n-grams of each kind, the most widespread; `null` for all. This bounds memory."""
     tf: Literal["log", "binary", "count"] = "log"
     """How counts enter: 1 + log(count), 0 or 1, or as they are."""
     idf: bool = True

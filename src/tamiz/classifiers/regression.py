@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tamiz.types import BoolArray, FloatArray, Progress
+from tamiz.types import BoolArray, FloatArray, IntArray, Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -17,6 +18,7 @@ __all__ = ["NEVER", "Regression", "Weights"]
 NEVER = -30.0  # log-odds of a label without any example
 _MANY_VALUES = 100_000_000
 _TINY = np.finfo(np.float32).tiny
+_BLOCK_VALUES = 8_000_000
 _FOLDS = 3
 _SECOND_C = 0.01  # held-out scores are few and telling; chosen on film genres by cross-validation
 
@@ -142,12 +144,29 @@ class Regression:
 
         if ratio is None and not self.norm:
             return x
-        values = x.data.copy() if ratio is None else x.data * ratio.astype(x.dtype)[x.indices]
-        if self.norm:
-            rows = np.repeat(np.arange(x.shape[0], dtype=np.int32), np.diff(x.indptr))
-            lengths = np.sqrt(np.bincount(rows, weights=values * values, minlength=x.shape[0]))
-            values /= np.maximum(lengths, _TINY).astype(x.dtype)[rows]
+        values = np.empty_like(x.data)
+        for start, end, sizes in _row_blocks(x):
+            part = x.data[start:end] if ratio is None else x.data[start:end] * ratio[x.indices[start:end]]
+            if self.norm:
+                rows = np.repeat(np.arange(len(sizes)), sizes)
+                lengths = np.sqrt(np.bincount(rows, weights=part * part, minlength=len(sizes)))
+                part = part / np.maximum(lengths, _TINY)[rows]
+            values[start:end] = part
         return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+
+def _row_blocks(x: csr_matrix) -> Iterator[tuple[int, int, IntArray]]:
+    """Yield, for runs of rows of some million values, where they start and end in `x.data`, and the rows' sizes.
+
+    Numpy's temporary copies of a whole large matrix would take more memory than the matrix.
+    """
+    row = 0
+    while row < x.shape[0]:
+        start = int(x.indptr[row])
+        last = int(np.searchsorted(x.indptr, start + _BLOCK_VALUES, side="right")) - 1
+        last = min(max(last, row + 1), x.shape[0])
+        yield start, int(x.indptr[last]), np.diff(x.indptr[row : last + 1])
+        row = last
 
 
 def _second_stage(scores: FloatArray, has: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -173,7 +192,12 @@ def _log_count_ratio(x: csr_matrix, positive: BoolArray, alpha: float) -> FloatA
 
     Source: Wang & Manning (2012), equation 3, https://aclanthology.org/P12-2018
     """
-    everywhere = np.bincount(x.indices, minlength=x.shape[1])
-    inside = np.bincount(x[np.flatnonzero(positive)].indices, minlength=x.shape[1])
+    everywhere, inside = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    row = 0
+    for start, end, sizes in _row_blocks(x):
+        indices = x.indices[start:end]
+        everywhere += np.bincount(indices, minlength=x.shape[1])
+        inside += np.bincount(indices[np.repeat(positive[row : row + len(sizes)], sizes)], minlength=x.shape[1])
+        row += len(sizes)
     p, q = inside + alpha, everywhere - inside + alpha
     return np.asarray(np.log(p / p.sum()) - np.log(q / q.sum()))
