@@ -17,13 +17,14 @@ from benchmarks import record, report
 from benchmarks.datasets import NoDataError, root
 
 BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "serving")
+SIZES = "10000 100000 1000000"
 
 
 def main(
     names: Annotated[
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
-    sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = "10000 100000 1000000",
+    sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
     parts: Annotated[str, typer.Option(help="Parts of `accuracy` or `scaling` to run, by default all.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
@@ -41,10 +42,16 @@ def main(
         if name == "report":
             report.rewrite(results)
             continue
-        options = {"sizes": [int(size) for size in sizes.replace(",", " ").split()], "parts": parts.split()}
+        options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split()}
         outcome = import_module(f"benchmarks.{name}").measure(options)
         record.show(name, outcome)
-        record.say(f"kept in {record.save(name, outcome, results)}")
+        record.say(f"kept in {record.save(name, outcome, results, part=_part(name, sizes, parts))}")
+
+
+def _part(name: str, sizes: str, parts: str) -> str:
+    """Return what is measured of a benchmark, nothing where it is all."""
+    chosen = parts.split() if name in ("accuracy", "scaling") else []
+    return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
 
 
 def _give_up(why: str) -> None:

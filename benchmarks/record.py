@@ -134,14 +134,21 @@ def show(name: str, outcome: Outcome) -> None:
         _console.print(f"  peer: {peer}", markup=False)
 
 
-def save(name: str, outcome: Outcome, folder: Path) -> Path:
-    """Write figures, machine, versions, date and command line as JSON."""
+def save(name: str, outcome: Outcome, folder: Path, *, part: str = "") -> Path:
+    """Write figures, machine, versions, date and command line as JSON.
+
+    Args:
+        name: the benchmark.
+        outcome: what it found.
+        folder: where to.
+        part: what was measured, where not all was; the file is then named after it, and leaves the whole one's alone.
+    """
     from tamiz.pipeline.state import code_version
 
     record = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        "command": _command(sys.argv[1:]),
         "machine": _machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         "code": code_version(),
@@ -149,7 +156,7 @@ def save(name: str, outcome: Outcome, folder: Path) -> Path:
         "details": outcome.details,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+    path = folder / (f"{name}-{part}.json" if part else f"{name}.json")
     path.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -163,6 +170,13 @@ def load(path: Path) -> tuple[dict[str, Any], list[Figure]]:
         known = {key: raw[key] for key in ("what", "unit", "tamiz", "peer", "peer_name")}
         figures.append(Figure(**known, goal=goal))
     return record, figures
+
+
+def _command(arguments: list[str]) -> str:
+    """Return the command line without `--results`, which tells of one machine's folders and changes no figure."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    shown = [word for before, word in pairs if "--results" not in (before, word)]
+    return shlex.join(["python", "-m", "benchmarks", *shown])
 
 
 def _machine() -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Prediction(NamedTuple):
     probabilities: FloatArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A text classifier as it is served.
 
@@ -65,6 +65,10 @@ class Model:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_cleaner", self.clean.then(self.prepare))
+
+    def __repr__(self) -> str:
+        about = f"{self.name!r}, version {self.version or 'unpublished'}, {self.manifest.family}, {self.task}"
+        return f"<tamiz.Model {about}, {len(self.labels)} labels>"
 
     @property
     def labels(self) -> tuple[str, ...]:

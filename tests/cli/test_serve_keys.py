@@ -150,5 +150,5 @@ def test_the_champion_is_served(project):
     assert (
         (project / "log")
         .read_text()
-        .startswith(f"serving on http://127.0.0.1:{port}; try http://127.0.0.1:{port}/docs")
+        .startswith(f"starting at http://127.0.0.1:{port}; when it is up: http://127.0.0.1:{port}/docs")
     )

@@ -23,6 +23,7 @@ __all__ = ["NgramFeatures", "FeatureParams", "Row"]
 Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
 
 _TINY = np.finfo(np.float64).tiny
+_ROOM_FOR_SHARED_KEYS = 1000  # values; n-grams that share a key stand in more texts than were counted
 _MANY_VALUES = 100_000_000  # above so many feature values, training keeps 4 bytes of each rather than 8
 
 
@@ -104,34 +105,23 @@ class _Block:
 
     def fit_values(self, texts: Sequence[str], min_df: int, told: Callable[[int], None]) -> csr_matrix:
         """Choose features and return their values in `texts`, `(n, features)`."""
-        parts: list[Counts | None] = []
-        frequencies = np.zeros(0)
-        for counts in self.index.fit_count(texts, min_df=min_df, max_features=self._options.max_features, told=told):
-            frequencies = frequencies if len(frequencies) else np.zeros(len(self.index))
-            frequencies += np.bincount(counts.indices, minlength=len(self.index))
-            small = counts.indices.astype(np.int32), counts.values.astype(np.float32)
-            parts.append(Counts(counts.indptr, *small))
-        self.idf = np.log((1.0 + len(texts)) / (1.0 + frequencies)) + 1.0
-        return self._assembled(parts, len(texts))
-
-    def _assembled(self, parts: list[Counts | None], n: int) -> csr_matrix:
-        """Weigh the parts into one matrix, giving each part's memory back."""
         from scipy.sparse import csr_matrix
 
-        total = sum(len(part.indices) for part in parts if part is not None)
-        values = np.empty(total, np.float32 if total > _MANY_VALUES else np.float64)
-        indices = np.empty(total, np.int32)
-        sizes, done = [np.zeros(1, np.int64)], 0
-        for place, part in enumerate(parts):
-            if part is None:
-                continue
-            end = done + len(part.indices)
-            indices[done:end] = part.indices
-            values[done:end] = self.weigh(part._replace(values=part.values.astype(np.float64)))
-            sizes.append(np.diff(part.indptr))
-            parts[place], done = None, end
+        counted = self.index.fit_count(texts, min_df=min_df, max_features=self._options.max_features, told=told)
+        values, indices, sizes, done = np.empty(0), np.empty(0, np.int32), [np.zeros(1, np.int64)], 0
+        for counts in counted:
+            if len(sizes) == 1:
+                # Room for all values at once: parts that are joined later would need twice the memory.
+                self.idf = np.log((1.0 + len(texts)) / (1.0 + self.index.frequencies)) + 1.0
+                room = int(self.index.frequencies.sum()) + _ROOM_FOR_SHARED_KEYS
+                values = np.empty(room, np.float32 if room > _MANY_VALUES else np.float64)
+                indices = np.empty(room, np.int32)
+            end = done + len(counts.indices)
+            indices[done:end], values[done:end] = counts.indices, self.weigh(counts)
+            sizes.append(np.diff(counts.indptr))
+            done = end
         indptr = np.cumsum(np.concatenate(sizes))
-        return csr_matrix((values, indices, indptr), shape=(n, len(self.index)))
+        return csr_matrix((values[:done], indices[:done], indptr), shape=(len(texts), len(self.index)))
 
 
 class NgramFeatures:

@@ -151,7 +151,7 @@ class LinearClassifier:
         squares = self._fitted.squares
         values = row.values * row.values
         total = values.sum() if squares is None else values @ squares[row.indices]
-        return np.asarray(np.sqrt(np.maximum(total, np.finfo(np.float64).tiny)))
+        return np.asarray(np.sqrt(np.maximum(total, _TINY)))
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`."""
@@ -163,7 +163,7 @@ class LinearClassifier:
             return np.hstack([1.0 - p, p])
         if self.task is Task.MULTI_LABEL:
             return p
-        return np.asarray(p / np.maximum(p.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny))
+        return np.asarray(p / np.maximum(p.sum(axis=1, keepdims=True), _TINY))
 
     def explain(self, text: str, label: int) -> Explanation:
         """Share the score of a label out among the words of a text, exactly.
@@ -180,7 +180,7 @@ class LinearClassifier:
         contributions = tuple(
             Contribution(start, end, value)
             for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
-            if (value := float(per_character[start:end].sum())) != 0.0
+            if abs(value := float(per_character[start:end].sum())) > _DUST
         )
         score = intercept + sum(c.value for c in contributions)
         return Explanation(self.labels[label], base=intercept, score=score, contributions=contributions)
@@ -212,6 +212,8 @@ class LinearClassifier:
         return model
 
 
+_TINY = 2.2e-308  # asking numpy for it at each text takes longer than the division it guards
+_DUST = 1e-12  # what rounding leaves of sums that are zero
 _WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
 
 

@@ -169,7 +169,7 @@ def _windows_without(marks: NDArray[np.bool_], n: int, *, inner: bool = False) -
 
 
 def tokenizer(kind: str) -> Callable[[str], list[str]]:
-    """Return the function that cuts a text into the tokens of `TOKEN_PATTERNS[kind]`, quicker for ASCII texts."""
+    """Return the function that cuts a text into the tokens of `TOKEN_PATTERNS[kind]`, quicker than by the pattern."""
     find = re.compile(TOKEN_PATTERNS[kind]).findall
     if kind == "words":
         return lambda text: text.translate(_ASCII_WORDS).split() if text.isascii() else find(text)
@@ -177,7 +177,17 @@ def tokenizer(kind: str) -> Callable[[str], list[str]]:
         return lambda text: (
             [word for word in text.translate(_ASCII_WORDS).split() if len(word) > 1] if text.isascii() else find(text)
         )
-    return find
+
+    def words_and_marks(text: str) -> list[str]:
+        found: list[str] = []
+        for word in text.split():
+            if word.isalnum():  # most are; only the others need the pattern
+                found.append(word)
+            else:
+                found += find(word)
+        return found
+
+    return words_and_marks
 
 
 class WordSequences:
@@ -288,6 +298,7 @@ class NgramIndex:
         self._sizes = range(lengths[0], lengths[1] + 1)
         self.ngrams = np.empty((0, lengths[1]), np.int64) if ngrams is None else ngrams
         self._table = KeyTable(self._keys_of(self.ngrams))
+        self.frequencies: Ints = np.zeros(len(self.ngrams), np.int64)
 
     def __len__(self) -> int:
         return len(self.ngrams)
@@ -308,7 +319,8 @@ class NgramIndex:
         """Choose the features, then yield the counts of `texts`, chunk by chunk.
 
         Features are the n-grams that stand in at least `min_df` texts, or the `max_features` most widespread of them.
-        The index is complete once the iterator is exhausted. `told` is called with numbers of texts, twice in all.
+        `frequencies`, how many texts hold each feature, is set before the first counts come; the index is complete once
+        the iterator is exhausted. `told` is called with numbers of texts, twice in all.
         """
         kept: list[Batch] = []
         keys, frequencies = self._document_frequencies(texts, kept, told)
@@ -316,8 +328,9 @@ class NgramIndex:
         keys, frequencies = keys[keep], frequencies[keep]
         if max_features is not None and len(keys) > max_features:
             # A stable sort of ascending keys makes ties the same on every machine.
-            keys = np.sort(keys[np.argsort(-frequencies, kind="stable")[:max_features]])
-        self._table = KeyTable(keys)
+            widespread = np.sort(np.argsort(-frequencies, kind="stable")[:max_features])
+            keys, frequencies = keys[widespread], frequencies[widespread]
+        self._table, self.frequencies = KeyTable(keys), frequencies
         self.ngrams = np.full((len(keys), self._sizes[-1]), -1, np.int64)
         unseen = np.ones(len(keys) + 1, np.bool_)
         unseen[-1] = False  # where look_up says -1

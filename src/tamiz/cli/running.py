@@ -162,16 +162,19 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
     for name in ("test_accuracy", "test_subset_accuracy", "test_f1_macro", "test_roc_auc_macro", "test_ece"):
         if name in result.metrics:
             output.print(f"  {name:<22} {figure(result.metrics[name], result.intervals.get(name))}")
+    where = _shown(project.folder)
+    if (project.folder / "tamiz.yaml").is_file():
+        there = "" if where == "." else f" -p {where}"
+        model, served = there, there
+    else:  # guessed from a file of texts
+        model, served = f" --model {store}/{project.name}", f" --package {store}/{project.name}/{result.version}"
     output.print("\nNext:", markup=False)
-    output.print(f'  tamiz predict "..." --model {store}/{project.name}', markup=False)
-    output.print(f"  tamiz serve -p {_shown(project)}", markup=False)
+    output.print(f'  tamiz predict "..."{model}', markup=False)
+    output.print(f"  tamiz serve{served}", markup=False)
 
 
-def _shown(project: Project) -> str:
-    try:
-        return str(project.folder.relative_to(Path.cwd())) or "."
-    except ValueError:
-        return str(project.folder)
+def _shown(folder: Path) -> str:
+    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
 
 
 def show_leaderboard(project: Project, result: RunResult) -> None:

@@ -54,7 +54,7 @@ def serve(
         update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache}
     )
     address = f"http://{settings.limits.host}:{settings.limits.port}"
-    errors.print(f"serving on {address}; try {address}/docs; end with Ctrl-C", markup=False)
+    errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C", markup=False)
     http.serve(settings)
 
 

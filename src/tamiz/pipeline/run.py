@@ -372,7 +372,8 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     known = context.state.recall("evaluate", inputs)
     if known is not None and _still_there(context, known["published"]["version"]):
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
-        published, verdict = Published.from_dict(known["published"]), known["verdict"]
+        published = Published.from_dict(known["published"])
+        verdict = _later_change(context, published.version) or known["verdict"]
     else:
         context.listener.started("evaluate")
         sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
@@ -403,6 +404,16 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
     )
+
+
+def _later_change(context: Context, version: str) -> str | None:
+    """Say why the champion is another version than the one that this project last made."""
+    index = context.store.index(context.project.name)
+    champion = index.aliases.get("champion")
+    changes = [change for change in index.history if change.alias == "champion"]
+    if champion == version or not changes or version not in {change.version for change in changes}:
+        return None
+    return f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}"
 
 
 def _still_there(context: Context, version: str) -> bool:
