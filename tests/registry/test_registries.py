@@ -221,3 +221,32 @@ def test_a_server_that_does_not_answer_is_one_clear_error(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(RegistryError, match=r"^MLflow: runs failed: .*127\.0\.0\.1"):
         MlflowRegistry("topics", "http://127.0.0.1:9").runs()
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+    """MLflow cannot complete a half-made database, so one must never stand under the final name."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    database = tmp_path / "mlflow.db"
+    code = (
+        "import sys; from tamiz.registry import MlflowRegistry\n"
+        "print('ready', flush=True)\n"
+        f"MlflowRegistry('topics', 'sqlite:///{database}').runs()\n"
+    )
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob(".mlflow.db.*.tmp")) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.1)  # somewhere among the tables
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not database.exists()
+    registry = MlflowRegistry("topics", f"sqlite:///{database}")
+    assert list(registry.runs()) == []
+    assert [path.name for path in tmp_path.glob(".*.tmp")] == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,21 +43,36 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
     return guarded
 
 
-def _check_database(uri: str) -> None:
-    """Open a local database once: one that cannot be opened, MLflow would try for minutes.
+def _prepare_database(uri: str, artifacts: str) -> None:
+    """Make a local database that is not there yet, whole or not at all, and open one that is.
+
+    MLflow makes its tables in many steps, and can neither use nor complete a database whose making was cut off. One
+    that cannot be opened, it would try for minutes.
 
     Raises:
         RegistryError: it is no database, or cannot be read or made.
     """
-    path = uri.removeprefix("sqlite:///")
-    if path == uri or "?" in path or path == ":memory:":
+    place = uri.removeprefix("sqlite:///")
+    if place == uri or "?" in place or place == ":memory:":
         return
+    path = Path(place)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.stat().st_size == 0:
+            _make_database(path, artifacts)
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
     except (sqlite3.Error, OSError) as error:
         raise RegistryError(f"MLflow: the database {path} cannot be opened: {error}") from error
+
+
+def _make_database(path: Path, artifacts: str) -> None:
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        leftover.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    store_class = require("mlflow.store.tracking.sqlalchemy_store", extra="train").SqlAlchemyStore
+    store_class(f"sqlite:///{unfinished}", artifacts).engine.dispose()
+    unfinished.replace(path)
 
 
 class MlflowRegistry:
@@ -76,7 +92,7 @@ class MlflowRegistry:
     @functools.cached_property
     def _client(self) -> Any:
         client_class = require("mlflow.tracking", extra="train").MlflowClient
-        _check_database(self._uri)
+        _prepare_database(self._uri, self._artifacts or "mlartifacts")
         return client_class(tracking_uri=self._uri, registry_uri=self._uri)
 
     @functools.cached_property
