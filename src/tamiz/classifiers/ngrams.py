@@ -29,7 +29,7 @@ TOKEN_PATTERNS = {
 
 _KEY_BITS = 48
 _CHUNK_TEXTS = 1 << (64 - _KEY_BITS)
-_CHUNK_CHARACTERS = 4_000_000
+_CHUNK_CHARACTERS = 250_000  # arrays that stay in the cache; larger ones cost twice the time
 _MERGE_AT = 8_000_000  # distinct n-grams held in unmerged chunks, 16 bytes each
 _ROLL, _MIX, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C55, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9))
 _SEPARATOR = 0xFFFFFFFE  # never the number of a word
@@ -273,7 +273,7 @@ class CharSequences:
 
 
 def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut texts into runs of a few million characters, to bound memory."""
+    """Cut texts into runs of some hundred thousand characters, to bound memory."""
     start, size = 0, 0
     for place, text in enumerate(texts):
         size += len(text)
