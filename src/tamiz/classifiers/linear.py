@@ -64,6 +64,7 @@ class LinearClassifier:
         self._seed = seed
         self.features_ = NgramFeatures(self.params)
         self.weights_: Weights | None = None
+        self._joined: NDArray[np.float32] = np.empty((0, 0), np.float32)
 
     @property
     def _nb(self) -> bool:
@@ -107,13 +108,22 @@ class LinearClassifier:
                 f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
             )
         if self._mixing:
-            self.weights_ = self._regression().mixed_labels(x, has, progress)
+            self._take(self._regression().mixed_labels(x, has, progress))
         elif self._one_vs_rest:
             columns = has[:, 1:] if self.task is Task.BINARY else has
-            self.weights_ = self._regression().one_vs_rest(x, columns, progress)
+            self._take(self._regression().one_vs_rest(x, columns, progress))
         else:
-            self.weights_ = self._regression().softmax(x, has)
+            self._take(self._regression().softmax(x, has))
         return self
+
+    def _take(self, weights: Weights) -> None:
+        """Keep coefficients and squares side by side: a feature of a text then costs one look into memory, not two."""
+        if weights.squares is None:
+            self._joined, self.weights_ = weights.coef, weights
+            return
+        k = weights.coef.shape[1]
+        self._joined = np.hstack([weights.coef, weights.squares])
+        self.weights_ = Weights(self._joined[:, :k], weights.intercept, self._joined[:, k:])
 
     def _regression(self) -> Regression:
         p = self.params
@@ -142,15 +152,16 @@ class LinearClassifier:
 
     def _score(self, row: Row) -> FloatArray:
         weights = self._fitted
-        return np.asarray((row.values @ weights.coef[row.indices]) / self._lengths(row) + weights.intercept)
+        k = len(weights.intercept)
+        joined = self._joined[row.indices]
+        return np.asarray((row.values @ joined[:, :k]) / self._lengths(row, joined[:, k:]) + weights.intercept)
 
-    def _lengths(self, row: Row) -> FloatArray | float:
-        """Return what the text's values are divided by, for each column or for all."""
+    def _lengths(self, row: Row, squares: NDArray[np.float32]) -> FloatArray | float:
+        """Return what the text's values are divided by, for each column or for all; `squares` are of its features."""
         if not self.params.norm:
             return 1.0
-        squares = self._fitted.squares
         values = row.values * row.values
-        total = values.sum() if squares is None else values @ squares[row.indices]
+        total = values @ squares if squares.shape[1] else values.sum()
         return np.asarray(np.sqrt(np.maximum(total, _TINY)))
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
@@ -174,7 +185,8 @@ class LinearClassifier:
         column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
         row = next(iter(self.features_.rows([text])))
         parts = sign * row.values * weights.coef[row.indices, column]
-        parts = parts / (np.broadcast_to(self._lengths(row), weights.intercept.shape)[column])
+        lengths = self._lengths(row, self._joined[row.indices, len(weights.intercept) :])
+        parts = parts / np.broadcast_to(lengths, weights.intercept.shape)[column]
         per_character = self.features_.spread(text, dict(zip(row.indices.tolist(), parts.tolist(), strict=True)))
         intercept = sign * float(weights.intercept[column])
         contributions = tuple(
@@ -206,7 +218,7 @@ class LinearClassifier:
         arrays = base.read_arrays(folder / "linear.npz")
         try:
             model.features_ = NgramFeatures.load(model.params, folder, arrays)
-            model.weights_ = Weights(arrays["coef"], arrays["intercept"], arrays.get("squares"))
+            model._take(Weights(arrays["coef"], arrays["intercept"], arrays.get("squares")))
         except (KeyError, OSError, UnicodeDecodeError) as error:
             raise PackageError(f"the linear model's files are incomplete: {error}") from error
         return model
