@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise, repeat
+from itertools import chain, count, pairwise, repeat
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -190,6 +190,14 @@ def tokenizer(kind: str) -> Callable[[str], list[str]]:
     return words_and_marks
 
 
+class _Numbers(dict[str, int]):
+    """Number words in the order in which they are first asked for."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
 class WordSequences:
     """Texts as the numbers of their words.
 
@@ -206,7 +214,7 @@ class WordSequences:
         self._pattern = re.compile(TOKEN_PATTERNS[kind])
         self._tokens = tokenizer(kind)
         self._gap = gap
-        self._numbers = {word: number for number, word in enumerate(words)}
+        self._numbers = _Numbers(zip(words, count()))
 
     @property
     def words(self) -> list[str]:
@@ -224,13 +232,10 @@ class WordSequences:
     def read(self, texts: Sequence[str], *, learn: bool = False) -> Batch:
         """Turn texts into word numbers."""
         tokens = list(map(self._tokens, texts))
-        if learn:
-            # Sorted, since the order of a set differs between processes.
-            for word in sorted(set(chain.from_iterable(tokens)).difference(self._numbers)):
-                self._numbers[word] = len(self._numbers)
         lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-        known = map(self._numbers.get, chain.from_iterable(tokens), repeat(_SEPARATOR))
-        numbers = np.fromiter(known, np.uint64, int(lengths.sum()))
+        words = chain.from_iterable(tokens)
+        found = map(self._numbers.__getitem__, words) if learn else map(self._numbers.get, words, repeat(_SEPARATOR))
+        numbers = np.fromiter(found, np.uint64, int(lengths.sum()))
         if len(texts) == 1:
             return Batch(numbers, np.array([0, len(numbers)]))
         starts = np.concatenate([[0], np.cumsum(lengths + self._gap)])
@@ -424,7 +429,7 @@ def _merge(parts: list[tuple[Keys, Ints]]) -> tuple[Keys, Ints]:
         keys, frequencies = parts[0][0], None
     else:
         keys, frequencies = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        order = np.argsort(keys)
+        order = np.argsort(keys, kind="stable")  # merges the sorted parts
         keys, frequencies = keys[order], frequencies[order]
     places = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
     if frequencies is None:
