@@ -43,6 +43,15 @@ def test_examples_come_as_a_classifier_takes_them(lake):
         assert e.columns["group"] == [f"g{t.split()[1]}{t.split()[0]}" for t in e.texts]
 
 
+def test_raw_texts_can_be_left_out(local_lake):
+    of = project("binary", data=DATA)
+    done = divided(local_lake, ROWS, of)
+    about = {"side": "train", "labels": done.labels, "task": of.task}
+    full, lean = load_examples(local_lake, **about), load_examples(local_lake, **about, raw=False)
+    assert lean.texts_raw == [] != full.texts_raw
+    assert (lean.texts, lean.row_ids) == (full.texts, full.row_ids)
+
+
 def test_several_labels_are_a_table_of_truth_values(lake):
     rows = [{"text": f"text {i} {'x' * (i + 1)}", "label": [["a"], ["b", "a"], [], ["c"]][i % 4]} for i in range(40)]
     of = project("multi-label")

@@ -30,7 +30,7 @@ class Examples:
     """The examples of one side, in an order that depends on the data alone.
 
     Attributes:
-        texts_raw: the texts as they came.
+        texts_raw: the texts as they came; empty where they were not asked for.
         texts: the cleaned texts.
         targets: int64 `(n,)` indices into the labels; multi-label: bool `(n, k)`.
         row_ids: identifier of each row.
@@ -52,6 +52,7 @@ def load_examples(
     task: Task,
     version: int | None = None,
     columns: Sequence[str] = (),
+    raw: bool = True,
 ) -> Examples:
     """Read one side of `gold/examples`.
 
@@ -62,6 +63,7 @@ def load_examples(
         task: decides the form of the targets.
         version: version of the table; by default the newest.
         columns: further columns to read, such as `group`, `time` or a partition column.
+        raw: whether to read the texts as they came too; they take as much memory as the cleaned ones.
 
     Raises:
         DataError: `side` is none of the three, or there is no such table or version.
@@ -90,7 +92,7 @@ def load_examples(
         return [cells[at] for at in order]
 
     return Examples(
-        texts_raw=ordered("text_raw"),
+        texts_raw=ordered("text_raw") if raw else [],
         texts=ordered("text"),
         targets=_targets(ordered("labels" if task is Task.MULTI_LABEL else "label"), labels, task),
         row_ids=ordered("row_id"),

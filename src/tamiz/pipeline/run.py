@@ -147,10 +147,15 @@ class Context:
         self.listener.skipped(step, why)
 
     def side(self, name: str, gold: dict[str, Any]) -> Examples:
-        """Return the examples of one side, read once."""
+        """Return the examples of one side, read once; a fit needs no raw texts, so training has none."""
         if name not in self._sides:
             self._sides[name] = load_examples(
-                self.lake, side=name, labels=gold["labels"], task=self.project.task, version=gold["version"]
+                self.lake,
+                side=name,
+                labels=gold["labels"],
+                task=self.project.task,
+                version=gold["version"],
+                raw=name != "train",
             )
         return self._sides[name]
 
