@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["NEVER", "Regression", "Weights"]
 
 NEVER = -30.0  # log-odds of a label without any example
-_MANY_VALUES = 100_000_000
 _TINY = np.finfo(np.float32).tiny
 _BLOCK_VALUES = 8_000_000
 _FOLDS = 3
@@ -132,7 +131,8 @@ class Regression:
 
         solver = self.solver
         if solver == "auto":
-            solver = "lbfgs" if x.nnz > _MANY_VALUES else "liblinear"
+            # Values come in 4 bytes where there are very many; liblinear would copy them to 8.
+            solver = "lbfgs" if x.dtype == np.float32 else "liblinear"
         about: dict[str, Any] = {"C": self.C, "class_weight": self.class_weight, "max_iter": self.max_iter}
         if softmax or solver == "lbfgs":
             return LogisticRegression(solver="lbfgs", tol=self.tol or 1e-4, **about)
