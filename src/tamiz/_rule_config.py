@@ -64,9 +64,8 @@ def check_threshold_metric(metric: str) -> str:
         ConfigError: they cannot.
     """
     if metric not in THRESHOLD_METRICS and beta_of(metric) is None:
-        raise ConfigError(
-            f"thresholds {metric!r}: {one_of(metric, THRESHOLD_METRICS)}, or f with another beta up to 10, such as f0.5"
-        )
+        allowed = one_of(metric, (*THRESHOLD_METRICS, "f0.5"))
+        raise ConfigError(f"thresholds: got {metric[:80]!r}; {allowed} (f takes any beta up to {_LARGEST_BETA})")
     return metric
 
 

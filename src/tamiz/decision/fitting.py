@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz._rule_config import AbstainConfig, CostsConfig, LabelCosts, check_rule_settings
+from tamiz._rule_config import AbstainConfig, ConformalConfig, CostsConfig, LabelCosts, check_rule_settings
 from tamiz.config import CandidateConfig
 from tamiz.decision.calibration import Calibrator, fit_calibrator
 from tamiz.decision.conformal import Conformal, fit_conformal
@@ -17,7 +17,7 @@ from tamiz.decision.rules import DecisionRule, fit_rule
 from tamiz.errors import ConfigError, one_of
 from tamiz.types import FloatArray, Task
 
-__all__ = ["check_decision", "fit_decision"]
+__all__ = ["check_decision", "fit_decision", "set_thresholds"]
 
 
 def check_decision(config: CandidateConfig, task: Task, labels: Sequence[str], positive: int) -> None:
@@ -47,6 +47,7 @@ def fit_decision(
     *,
     positive: int = 1,
     seed: int = 0,
+    calibrator: Calibrator | None = None,
 ) -> tuple[Calibrator, DecisionRule]:
     """Fit a candidate's calibration and rule on held-out examples.
 
@@ -62,36 +63,37 @@ def fit_decision(
         labels: the `k` labels.
         positive: index of the positive label of a binary task.
         seed: of the calibration's folds and of the halves.
+        calibrator: a fitted one to keep, with every row of the examples behind it; not used with `conformal`.
 
     Raises:
         ConfigError: settings do not fit the task, name no label or cannot be met on these examples.
         DataError: the shapes do not fit together.
     """
     check_decision(config, task, labels, positive)
-    calibrator, probabilities, conformal = _calibrated(config, raw, targets, task, seed)
+    if config.conformal is None:
+        calibrator = calibrator or fit_calibrator(config.calibrate, raw, targets, task, seed=seed)
+        probabilities, conformal = calibrator.apply(raw), None
+    else:
+        calibrator, probabilities, conformal = _in_halves(config, config.conformal, raw, targets, task, seed)
     rule = fit_rule(config.thresholds, probabilities, targets, task, positive, config.abstain_below)
     if config.costs is not None:
         rule = _with_costs(rule, config.costs, labels)
     if config.thresholds.values:
-        rule = _with_values(rule, config.thresholds.values, labels)
+        rule = set_thresholds(rule, config.thresholds.values, labels)
     if config.abstain is not None:
         rule = replace(rule, abstain_below=_confidence(config.abstain, rule, probabilities, targets))
     return calibrator, replace(rule, conformal=conformal, settings=config.rule_settings())
 
 
-def _calibrated(
-    config: CandidateConfig, raw: FloatArray, targets: NDArray[Any], task: Task, seed: int
-) -> tuple[Calibrator, FloatArray, Conformal | None]:
-    if config.conformal is None:
-        calibrator = fit_calibrator(config.calibrate, raw, targets, task, seed=seed)
-        return calibrator, calibrator.apply(raw), None
+def _in_halves(
+    config: CandidateConfig, about: ConformalConfig, raw: FloatArray, targets: NDArray[Any], task: Task, seed: int
+) -> tuple[Calibrator, FloatArray, Conformal]:
     n = len(raw)
     order = np.random.default_rng([seed, n]).permutation(n)
     # Without calibration nothing is fitted on the first half, and the quantile may have all.
     first, second = (order[:0], order) if config.calibrate == "none" else (order[: n // 2], order[n // 2 :])
     calibrator = fit_calibrator(config.calibrate, raw[first], targets[first], task, seed=seed)
     probabilities = calibrator.apply(raw)
-    about = config.conformal
     conformal = fit_conformal(
         probabilities[second],
         targets[second],
@@ -123,7 +125,8 @@ def _elkan(costs: LabelCosts) -> float:
     return costs.false_positive / (costs.false_positive + costs.false_negative)
 
 
-def _with_values(rule: DecisionRule, values: dict[str, float], labels: Sequence[str]) -> DecisionRule:
+def set_thresholds(rule: DecisionRule, values: Mapping[str, float], labels: Sequence[str]) -> DecisionRule:
+    """Return the rule with thresholds set by hand, by label; `check_decision` has seen the names."""
     if rule.task is Task.BINARY:
         return replace(rule, thresholds=tuple(values.values()))
     before = rule.thresholds or (0.5,) * len(labels)
