@@ -161,7 +161,7 @@ def redecide(
 
 def _changed(base: Model, changes: Mapping[str, Any], *, reset: bool) -> CandidateConfig:
     """Return the candidate that the version would have come from, had the project file said so."""
-    settings = {"calibrate": base.calibrator.method} if reset else _settings(base)
+    settings: dict[str, Any] = {"calibrate": base.calibrator.method} if reset else _settings(base)
     thresholds = dict(changes.get("thresholds", {}))
     if "costs" in changes or "metric" in thresholds:
         settings.pop("thresholds", None)
@@ -171,7 +171,7 @@ def _changed(base: Model, changes: Mapping[str, Any], *, reset: bool) -> Candida
         settings.pop("abstain_below", None)
     merged = {**settings, **changes}
     if thresholds:
-        old = settings.get("thresholds", {})
+        old: dict[str, Any] = settings.get("thresholds", {})
         merged["thresholds"] = {**old, **thresholds}
         merged["thresholds"]["values"] = {**old.get("values", {}), **thresholds.get("values", {})}
     about = base.manifest
