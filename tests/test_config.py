@@ -149,7 +149,10 @@ def test_a_wrong_choice_is_shown_with_the_allowed_ones_and_the_nearest(path, val
     ("section", "said"),
     [
         ({"thresholds": "defualt"}, "did you mean 'default'?"),
-        ({"thresholds": {"metrc": "f1"}}, "candidates[0].thresholds.metrc: unknown key; allowed: at_least, metric, values; did you mean 'metric'?"),
+        (
+            {"thresholds": {"metrc": "f1"}},
+            "candidates[0].thresholds.metrc: unknown key; allowed: at_least, metric, values; did you mean 'metric'?",
+        ),
         ({"thresholds": {"metric": "recall"}}, "add at_least with precision or specificity"),
         ({"thresholds": {"at_least": {"precision": 0.9}}}, "say which metric to tune for"),
         ({"thresholds": "f1", "costs": {"false_negative": 5}}, "costs give the thresholds"),

@@ -58,6 +58,10 @@ def thresholds(
         float | None,
         typer.Option("--conformal", help="How often sets must hold the true label.", rich_help_panel=_PANEL),
     ] = None,
+    sets_only: Annotated[
+        bool,
+        typer.Option("--sets-only", help="With --conformal: answer all the same.", rich_help_panel=_PANEL),
+    ] = False,
     reset: Annotated[
         bool, typer.Option("--reset", help="Start from .5, no costs and no abstention.", rich_help_panel=_PANEL)
     ] = False,
@@ -85,8 +89,10 @@ def thresholds(
         "calibrate": calibrate,
         "abstain_below": abstain_below,
         "abstain": _without_none({"coverage": abstain_coverage, "error": abstain_error}),
-        "conformal": _without_none({"coverage": conformal}),
+        "conformal": None if conformal is None else {"coverage": conformal, "abstain": not sets_only},
     }
+    if sets_only and conformal is None:
+        raise ConfigError("--sets-only goes with --conformal")
     changes = {key: value for key, value in asked.items() if value not in (None, {})}
     if not changes and not reset:
         if promote or dry_run:
@@ -147,7 +153,7 @@ def _show_decision(decision: Decision) -> None:
     lines = {
         "calibration": calibration["method"] + (f" ({because})" if because else ""),
         "tuned for": _goal(rule.get("settings", {}).get("thresholds", {})),
-        "costs": rule.get("settings", {}).get("costs"),
+        "costs": _costs(rule.get("settings", {}).get("costs")),
         "abstains below": _number(rule.get("abstain_below")),
         "abstains above cost": _number(rule.get("abstain_cost")),
         "sets": _sets(rule.get("conformal")),
@@ -169,6 +175,10 @@ def _goal(thresholds: Mapping[str, Any]) -> str:
     kept = ", ".join(f"{name} at least {bound:g}" for name, bound in thresholds.get("at_least", {}).items())
     metric = str(thresholds.get("metric", ""))
     return f"{metric}, {kept}" if kept else metric
+
+
+def _costs(costs: Mapping[str, Any] | None) -> str | None:
+    return None if costs is None else str(yaml.safe_dump(dict(costs), default_flow_style=True, width=10_000)).strip()
 
 
 def _number(value: float | None) -> str | None:

@@ -90,8 +90,8 @@ def _in_halves(
 ) -> tuple[Calibrator, FloatArray, Conformal]:
     n = len(raw)
     order = np.random.default_rng([seed, n]).permutation(n)
-    # Without calibration nothing is fitted on the first half, and the quantile may have all.
-    first, second = (order[:0], order) if config.calibrate == "none" else (order[: n // 2], order[n // 2 :])
+    # Where nothing is calibrated, the quantile may have all.
+    first, second = (order, order) if config.calibrate == "none" else (order[: n // 2], order[n // 2 :])
     calibrator = fit_calibrator(config.calibrate, raw[first], targets[first], task, seed=seed)
     probabilities = calibrator.apply(raw)
     conformal = fit_conformal(
