@@ -22,6 +22,37 @@ folder. A key may be changed for one run: `tamiz run --set split.seed=1`.
 
 This page is generated from the code by `make docs`.
 """
+DECISION = """
+## Decision rules
+
+A candidate's classifier gives scores; `calibrate` makes them probabilities; the keys below make answers of these. All are
+fitted on validation data, stored in the model package and applied with numpy alone. `tamiz thresholds` shows what a
+version does and makes a version with the same weights that decides in another way.
+
+```yaml
+candidates:
+  - family: linear
+    thresholds: f2                            # or: {metric: recall, at_least: {precision: 0.9}}
+    abstain: {coverage: 0.9}                  # answer the surest 90 %
+  - family: linear
+    name: by-costs
+    costs: {false_negative: 5, abstain: 0.3}  # multi-class: {matrix: {urgent: {later: 10}}}
+  - family: linear
+    name: sets
+    conformal: {coverage: 0.95}
+```
+
+Costs give a threshold of false positive / (false positive + false negative) (Elkan 2001), not one tuned on validation
+data: it has no chance in it, and is right as far as the probabilities are. With more labels the one with the least
+expected cost is answered; with `abstain` nothing is answered where that costs more (Chow 1970).
+
+`conformal` gives sets that hold the true label with the stated probability for texts like those of the validation data,
+however good the classifier is (split conformal prediction: Vovk 2005; Angelopoulos and Bates 2021). One half of the
+validation data then fits the calibration and the other the size of the sets, so that no example serves twice. What is
+left: a family may stop its fit by validation data, and the candidate is chosen on them; compare `test_set_coverage`. It is
+the mean over all texts that is stated, not each kind of text's own. A multi-label set holds each true label with that
+probability; a label with too few examples for a quantile is in every set.
+"""
 
 
 def main() -> None:
@@ -48,11 +79,18 @@ def reference(schema: dict[str, Any]) -> str:
         "LabelsConfig": "labels",
         "SplitConfig": "split",
         "CandidateConfig": "candidates",
+        "ThresholdsConfig": "thresholds",
+        "CostsConfig": "costs",
+        "LabelCosts": "costs.labels",
+        "AbstainConfig": "abstain",
+        "ConformalConfig": "conformal",
         "SelectConfig": "select",
         "RegistryConfig": "registry",
         "ServeConfig": "serve",
     }.items():
         about = schema["$defs"][name]
+        if name == "ThresholdsConfig":
+            parts.append(DECISION)
         parts += [f"\n## `{title}`\n\n{about.get('description', '')}\n\n", table(about, schema)]
     parts.append("\n## Parameters of the families\n\nThey go into a candidate's `params`.\n")
     for family in CLASSIFIERS:

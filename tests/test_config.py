@@ -135,7 +135,6 @@ def test_a_missing_key_inside_a_section_is_named_with_its_place(path, value):
         ("task", "multi_label", ["binary", "multi-class", "multi-label"], "multi-label"),
         ("split/by", "tme", ["hash", "time"], "time"),
         ("candidates/0/calibrate", "sigmod", ["auto", "isotonic", "none", "sigmoid", "temperature"], "sigmoid"),
-        ("candidates/0/thresholds", "defualt", ["default", "f1"], "default"),
         ("select/mode", "mxa", ["max", "min"], "max"),
     ],
 )
@@ -144,6 +143,41 @@ def test_a_wrong_choice_is_shown_with_the_allowed_ones_and_the_nearest(path, val
     dotted = path.replace("/0/", "[0].").replace("/", ".")
     assert f"{dotted}: got {value!r}; allowed: {', '.join(allowed)}" in message
     assert f"did you mean {near!r}?" in message
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"thresholds": "defualt"}, "did you mean 'default'?"),
+        (
+            {"thresholds": {"metrc": "f1"}},
+            "candidates[0].thresholds.metrc: unknown key; allowed: at_least, metric, values; did you mean 'metric'?",
+        ),
+        ({"thresholds": {"metric": "recall"}}, "add at_least with precision or specificity"),
+        ({"thresholds": {"at_least": {"precision": 0.9}}}, "say which metric to tune for"),
+        ({"thresholds": "f1", "costs": {"false_negative": 5}}, "costs give the thresholds"),
+        ({"costs": {"matrix": {"a": {"b": 2}}}}, "costs.matrix: does not fit a binary task"),
+        ({"costs": {"false_positive": 0}}, "candidates[0].costs.false_positive: got 0; "),
+        ({"abstain": {}}, "give coverage or error"),
+        ({"abstain": {"coverage": 0.9, "error": 0.1}}, "give coverage or error"),
+        ({"abstain": {"coverage": 0.9}, "abstain_below": 0.5}, "abstain and abstain_below: give one of the two"),
+        ({"conformal": {"coverage": 1}}, "candidates[0].conformal.coverage: got 1; "),
+    ],
+)
+def test_decision_keys_that_make_no_sense_are_refused(section, said):
+    assert said in refusal(raw(task="binary", candidates=[{"family": "linear", **section}]))
+
+
+@pytest.mark.parametrize("section", [{"abstain": {"coverage": 0.9}}, {"conformal": {"coverage": 0.9, "score": "aps"}}])
+def test_decision_keys_of_one_label_a_text_are_refused_for_several(section):
+    assert "multi-label" in refusal(raw(task="multi-label", candidates=[{"family": "linear", **section}])) or (
+        "one label a text" in refusal(raw(task="multi-label", candidates=[{"family": "linear", **section}]))
+    )
+
+
+def test_sets_and_refitting_exclude_each_other():
+    candidates = [{"family": "linear", "conformal": {"coverage": 0.9}}]
+    assert "select.refit" in refusal(raw(candidates=candidates, select={"refit": True}))
 
 
 @pytest.mark.parametrize(

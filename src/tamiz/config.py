@@ -23,6 +23,15 @@ from pydantic import (
     model_validator,
 )
 
+from tamiz._rule_config import (
+    RULE_KEYS,
+    AbstainConfig,
+    ConformalConfig,
+    CostsConfig,
+    ThresholdsConfig,
+    check_rule_settings,
+    named_metric,
+)
 from tamiz.cleaning import DEFAULT_STEPS, StepSpec, check_steps
 from tamiz.errors import ConfigError, one_of
 from tamiz.types import Task
@@ -136,10 +145,16 @@ class CandidateConfig(_Section):
     """Parameters of the family (see its reference)."""
     calibrate: Literal["auto", "none", "temperature", "sigmoid", "isotonic"] = "auto"
     """How scores become probabilities; `auto` takes the best by cross-validated log loss on validation data."""
-    thresholds: Literal["default", "f1"] = "default"
-    """Binary and multi-label: .5, or the thresholds with the best F1 on validation data."""
+    thresholds: Annotated[ThresholdsConfig, BeforeValidator(named_metric)] = ThresholdsConfig()
+    """Binary and multi-label: `default` (.5), or what they are tuned for on validation data, such as `f1`."""
+    costs: CostsConfig | None = None
+    """What mistakes cost; the answer is the one with the least expected cost."""
     abstain_below: Annotated[float, Field(ge=0, le=1)] | None = None
     """Answer nothing where the top probability is lower (binary and multi-class)."""
+    abstain: AbstainConfig | None = None
+    """Answer nothing below a confidence that is found on validation data (binary and multi-class)."""
+    conformal: ConformalConfig | None = None
+    """Find the sets of labels that hold the true one with a stated probability."""
 
     @field_validator("prepare")
     @classmethod
@@ -151,6 +166,10 @@ class CandidateConfig(_Section):
     def title(self) -> str:
         """Name on the leaderboard."""
         return self.name or self.family
+
+    def rule_settings(self) -> dict[str, Any]:
+        """Return the keys that say how scores become answers, as JSON-able values, without defaults."""
+        return self.model_dump(mode="json", include=set(RULE_KEYS), exclude_defaults=True)
 
 
 class SelectConfig(_Section):
@@ -248,6 +267,12 @@ class Project(_Section):
         names = self.labels.names
         if names is not None:
             _check_label_names(names, self.task, self.labels.positive)
+        for candidate in self.candidates:
+            check_rule_settings(self.task, candidate)
+            if self.select.refit and candidate.conformal is not None:
+                raise ValueError(
+                    "select.refit: a refitted model has seen the data that `conformal` needs; leave one out"
+                )
         return self
 
     @property
@@ -462,6 +487,8 @@ def json_schema() -> dict[str, Any]:
     properties["labels"] = {"anyOf": [{"type": "array", "items": {"type": "string"}}, properties["labels"]]}
     for key in ("source", "test", "unlabeled", "partition_by"):
         _allow_single(schema["$defs"]["DataConfig"]["properties"], key)
+    thresholds = schema["$defs"]["CandidateConfig"]["properties"]["thresholds"]
+    thresholds["anyOf"] = [{"type": "string"}, {"$ref": thresholds.pop("$ref")}]
     properties["x-variables"] = {
         "type": "object",
         "additionalProperties": {"type": "string"},

@@ -8,7 +8,7 @@ from tamiz.errors import ConfigError
 from tamiz.metrics import METRICS, higher_is_better
 from tamiz.metrics.names import base_name
 
-LOWER = {"log_loss", "brier", "ece", "hamming_loss"}
+LOWER = {"log_loss", "brier", "ece", "hamming_loss", "set_size"}
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -4,6 +4,19 @@ Both parts are versioned with the model. Applying them needs numpy alone; only f
 """
 
 from tamiz.decision.calibration import METHODS, Calibrator, fit_calibrator
+from tamiz.decision.conformal import Conformal, fit_conformal
+from tamiz.decision.fitting import check_decision, fit_decision, set_thresholds
 from tamiz.decision.rules import DecisionRule, fit_rule
 
-__all__ = ["METHODS", "Calibrator", "DecisionRule", "fit_calibrator", "fit_rule"]
+__all__ = [
+    "METHODS",
+    "Calibrator",
+    "Conformal",
+    "DecisionRule",
+    "check_decision",
+    "fit_calibrator",
+    "fit_conformal",
+    "fit_decision",
+    "fit_rule",
+    "set_thresholds",
+]

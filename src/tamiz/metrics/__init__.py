@@ -1,6 +1,6 @@
 """How good a classifier is: figures, their uncertainty, and which way is up."""
 
-from tamiz.metrics.classification import confusion, per_label, score
+from tamiz.metrics.classification import confusion, per_label, score, score_sets
 from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
 from tamiz.metrics.names import METRICS, higher_is_better
 
@@ -13,4 +13,5 @@ __all__ = [
     "paired_difference",
     "per_label",
     "score",
+    "score_sets",
 ]

@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz.errors import DataError
 from tamiz.metrics._inputs import Inputs, brier_losses, checked, log_losses, ranked
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
-__all__ = ["confusion", "per_label", "score"]
+__all__ = ["confusion", "per_label", "score", "score_sets"]
 
 _BINS = 15
 
@@ -136,6 +137,32 @@ def confusion(targets: NDArray[Any], decided: NDArray[Any], k: int) -> IntArray:
     answered = decided >= 0
     pairs = targets[answered].astype(np.int64) * k + decided[answered]
     return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.int64)
+
+
+def score_sets(targets: NDArray[Any], sets: BoolArray) -> dict[str, float]:
+    """Measure prediction sets against the truth.
+
+    Args:
+        targets: int64 `(n,)` label indices; multi-label: bool `(n, k)`.
+        sets: which labels are in the set of each example, bool `(n, k)`.
+
+    Returns:
+        `set_coverage` and `set_size`; without a true label, `set_size` alone.
+
+    Raises:
+        DataError: there is no example, or the arrays do not fit together.
+
+    Example:
+        >>> score_sets(np.array([0, 1]), np.array([[True, True], [True, False]]))
+        {'set_coverage': 0.5, 'set_size': 1.5}
+    """
+    targets, sets = np.asarray(targets), np.asarray(sets, dtype=np.bool_)
+    n = len(targets)
+    if n == 0 or sets.ndim != 2 or targets.shape not in (sets.shape, (n,)) or len(sets) != n:
+        raise DataError(f"sets: shape {sets.shape}, targets: shape {targets.shape}; expected a set for each example")
+    held = sets[targets.astype(np.bool_)] if targets.ndim == 2 else sets[np.arange(n), targets]
+    values = {"set_coverage": float(held.mean())} if held.size else {}
+    return {**values, "set_size": float(sets.sum(axis=1).mean())}
 
 
 def _agreement(inputs: Inputs) -> dict[str, float]:

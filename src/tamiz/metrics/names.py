@@ -33,10 +33,12 @@ METRICS: dict[str, str] = {
     "hamming_loss": "Share of wrong decisions among all examples and labels (multi-label).",
     "coverage": "Share of examples that get an answer (only where the rule abstained).",
     "selective_accuracy": "Accuracy over the examples that get an answer (only where the rule abstained).",
+    "set_coverage": "Share of true labels that are in the prediction set (only with `conformal`).",
+    "set_size": "Mean number of labels in the prediction set (only with `conformal`).",
 }
 """What `score` may give, by key without the prefix `val_` or `test_`, in its order."""
 
-_LOWER = frozenset({"log_loss", "brier", "ece", "hamming_loss"})
+_LOWER = frozenset({"log_loss", "brier", "ece", "hamming_loss", "set_size"})
 _OPERATIONS: dict[str, bool] = {
     "latency_mean_ms": False,
     "latency_p50_ms": False,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.metrics import bootstrap, confusion, score
+from tamiz.metrics import bootstrap, confusion, score, score_sets
 from tamiz.model import Model
 from tamiz.types import FloatArray, IntArray, Task
 
@@ -55,6 +55,8 @@ def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefi
     decided = model.rule.decide(probabilities)
     about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
     figures = score(targets, probabilities, decided, **about)
+    if model.rule.conformal is not None:
+        figures |= score_sets(targets, model.rule.prediction_set(probabilities))
     intervals = bootstrap(targets, probabilities, decided, **about, resamples=_RESAMPLES, seed=seed)
     return Evaluation(
         {prefix + name: value for name, value in figures.items()},

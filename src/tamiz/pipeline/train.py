@@ -16,7 +16,7 @@ from tamiz.classifiers import check_params, classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
-from tamiz.decision import fit_calibrator, fit_rule
+from tamiz.decision import check_decision, fit_decision
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.types import Classifier, Progress, Registry, Task, Validation
@@ -101,6 +101,7 @@ def train_candidate(
         progress: told how far the fit has come.
     """
     seed = project.split.seed
+    check_decision(config, project.task, labels, _positive(project, labels))
     classifier, fit_seconds = fit_classifier(
         config, labels, project.task, train, validation, seed=seed, progress=progress
     )
@@ -156,14 +157,8 @@ def _assemble(
     positive = _positive(project, labels)
     prepared = Cleaner(config.prepare).many(validation.texts)
     raw = classifier.predict_proba(prepared)
-    calibrator = fit_calibrator(config.calibrate, raw, validation.targets, task, seed=project.split.seed)
-    rule = fit_rule(
-        config.thresholds,
-        calibrator.apply(raw),
-        validation.targets,
-        task,
-        positive=positive,
-        abstain_below=config.abstain_below,
+    calibrator, rule = fit_decision(
+        config, raw, validation.targets, task, labels, positive=positive, seed=project.split.seed
     )
     clean, prepare = Cleaner(project.clean), Cleaner(config.prepare)
     manifest = new_manifest(
@@ -221,8 +216,9 @@ def _choices(config: CandidateConfig, model: Model) -> dict[str, Any]:
     return {
         "prepare": list(model.prepare.steps),
         "calibration": model.calibrator.method,
-        "thresholds": config.thresholds,
-        "abstain_below": config.abstain_below,
+        "thresholds": config.thresholds.metric,
+        "abstain_below": model.rule.abstain_below,
+        **{name: value for name, value in config.rule_settings().items() if name in ("costs", "abstain", "conformal")},
     }
 
 

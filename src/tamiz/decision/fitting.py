@@ -1,0 +1,161 @@
+"""Fit calibration and decision rule of a candidate together, each on held-out examples that it may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamiz._rule_config import AbstainConfig, ConformalConfig, CostsConfig, LabelCosts, check_rule_settings
+from tamiz.config import CandidateConfig
+from tamiz.decision.calibration import Calibrator, fit_calibrator
+from tamiz.decision.conformal import Conformal, fit_conformal
+from tamiz.decision.rules import DecisionRule, fit_rule
+from tamiz.errors import ConfigError, one_of
+from tamiz.types import FloatArray, Task
+
+__all__ = ["check_decision", "fit_decision", "set_thresholds"]
+
+
+def check_decision(config: CandidateConfig, task: Task, labels: Sequence[str], positive: int) -> None:
+    """Refuse settings that do not fit the task or name no label, before anything is fitted.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    check_rule_settings(task, config)
+    named = {"thresholds.values": list(config.thresholds.values)}
+    if config.costs is not None:
+        named["costs.labels"] = list(config.costs.labels)
+        named["costs.matrix"] = [name for row in config.costs.matrix.items() for name in (row[0], *row[1])]
+    for key, names in named.items():
+        allowed = [labels[positive]] if task is Task.BINARY else list(labels)
+        for name in names:
+            if name not in allowed:
+                raise ConfigError(f"{key}: {name[:80]!r} is no label that has one; {one_of(name[:80], allowed)}")
+
+
+def fit_decision(
+    config: CandidateConfig,
+    raw: FloatArray,
+    targets: NDArray[Any],
+    task: Task,
+    labels: Sequence[str],
+    *,
+    positive: int = 1,
+    seed: int = 0,
+    calibrator: Calibrator | None = None,
+) -> tuple[Calibrator, DecisionRule]:
+    """Fit a candidate's calibration and rule on held-out examples.
+
+    With `conformal`, one half of the examples (drawn with `seed`) fits the calibration and the other the quantile:
+    the sets keep what they state only if the calibration has not seen the examples of the quantile. Thresholds and
+    abstention do not change the sets and use all examples.
+
+    Args:
+        config: the candidate.
+        raw: the classifier's own probabilities, `(n, k)`.
+        targets: int64 `(n,)` label indices; multi-label: bool `(n, k)`.
+        task: what kind of answer is given.
+        labels: the `k` labels.
+        positive: index of the positive label of a binary task.
+        seed: of the calibration's folds and of the halves.
+        calibrator: a fitted one to keep, with every row of the examples behind it; not used with `conformal`.
+
+    Raises:
+        ConfigError: settings do not fit the task, name no label or cannot be met on these examples.
+        DataError: the shapes do not fit together.
+    """
+    check_decision(config, task, labels, positive)
+    if config.conformal is None:
+        calibrator = calibrator or fit_calibrator(config.calibrate, raw, targets, task, seed=seed)
+        probabilities, conformal = calibrator.apply(raw), None
+    else:
+        calibrator, probabilities, conformal = _in_halves(config, config.conformal, raw, targets, task, seed)
+    rule = fit_rule(config.thresholds, probabilities, targets, task, positive, config.abstain_below)
+    if config.costs is not None:
+        rule = _with_costs(rule, config.costs, labels)
+    if config.thresholds.values:
+        rule = set_thresholds(rule, config.thresholds.values, labels)
+    if config.abstain is not None:
+        rule = replace(rule, abstain_below=_confidence(config.abstain, rule, probabilities, targets))
+    return calibrator, replace(rule, conformal=conformal, settings=config.rule_settings())
+
+
+def _in_halves(
+    config: CandidateConfig, about: ConformalConfig, raw: FloatArray, targets: NDArray[Any], task: Task, seed: int
+) -> tuple[Calibrator, FloatArray, Conformal]:
+    n = len(raw)
+    order = np.random.default_rng([seed, n]).permutation(n)
+    # Where nothing is calibrated, the quantile may have all.
+    first, second = (order, order) if config.calibrate == "none" else (order[: n // 2], order[n // 2 :])
+    calibrator = fit_calibrator(config.calibrate, raw[first], targets[first], task, seed=seed)
+    probabilities = calibrator.apply(raw)
+    conformal = fit_conformal(
+        probabilities[second],
+        targets[second],
+        task,
+        coverage=about.coverage,
+        score=about.score,
+        abstain=about.abstain and task is not Task.MULTI_LABEL,
+    )
+    return calibrator, probabilities, conformal
+
+
+def _with_costs(rule: DecisionRule, costs: CostsConfig, labels: Sequence[str]) -> DecisionRule:
+    """Return the rule with thresholds `c_fp / (c_fp + c_fn)`, or with the matrix where there are more labels."""
+    if rule.task is Task.MULTI_LABEL:
+        return replace(rule, thresholds=tuple(_elkan(costs.labels.get(label, costs)) for label in labels))
+    if rule.task is Task.BINARY:
+        matrix = [[0.0, 0.0], [0.0, 0.0]]
+        matrix[1 - rule.positive][rule.positive] = costs.false_positive
+        matrix[rule.positive][1 - rule.positive] = costs.false_negative
+        kept = None if costs.abstain is None else tuple(map(tuple, matrix))
+        return replace(rule, thresholds=(_elkan(costs),), costs=kept, abstain_cost=costs.abstain)
+    full = tuple(
+        tuple(costs.matrix.get(true, {}).get(decided, float(true != decided)) for decided in labels) for true in labels
+    )
+    return replace(rule, costs=full if costs.matrix else None, abstain_cost=costs.abstain)
+
+
+def _elkan(costs: LabelCosts) -> float:
+    return costs.false_positive / (costs.false_positive + costs.false_negative)
+
+
+def set_thresholds(rule: DecisionRule, values: Mapping[str, float], labels: Sequence[str]) -> DecisionRule:
+    """Return the rule with thresholds set by hand, by label; `check_decision` has seen the names."""
+    if rule.task is Task.BINARY:
+        return replace(rule, thresholds=tuple(values.values()))
+    before = rule.thresholds or (0.5,) * len(labels)
+    return replace(rule, thresholds=tuple(values.get(label, t) for label, t in zip(labels, before, strict=True)))
+
+
+def _confidence(wanted: AbstainConfig, rule: DecisionRule, probabilities: FloatArray, targets: NDArray[Any]) -> float:
+    """Return the confidence below which to abstain: the lowest that keeps `error`, or the highest with `coverage`."""
+    if not len(targets):
+        raise ConfigError("abstain: there is no validation example to find the confidence on")
+    confidence = probabilities.max(axis=1)
+    levels = np.unique(confidence)[::-1]
+    if wanted.error is None:
+        enough = _at_or_above(levels, confidence, np.ones(len(targets))) >= (wanted.coverage or 0) * len(targets) - 1e-9
+        return float(levels[enough.argmax()])
+    decided = rule.decide(probabilities)
+    wrong = _at_or_above(levels, confidence, (decided >= 0) & (decided != targets))
+    rates = wrong / np.maximum(_at_or_above(levels, confidence, decided >= 0), 1)
+    kept = np.flatnonzero(rates <= wanted.error)
+    if not kept.size:
+        raise ConfigError(
+            f"abstain.error {wanted.error}: not reached on validation data with any share of answers, the lowest "
+            f"error is {rates.min():.3f}; give a higher one or abstain.coverage"
+        )
+    return float(levels[kept[-1]])
+
+
+def _at_or_above(levels: FloatArray, confidence: FloatArray, counted: NDArray[Any]) -> FloatArray:
+    """Return how many of the counted have at least each confidence; `levels` descend."""
+    at = np.searchsorted(-levels, -confidence)
+    counts: FloatArray = np.bincount(at, weights=counted, minlength=len(levels)).cumsum()
+    return counts
