@@ -170,8 +170,11 @@ def _slices(facts: CardFacts) -> list[str]:
         return []
     names = list(dict.fromkeys(name for part in facts.slices for name in part.figures))
     rows = [
-        [part.column, part.value, f"{part.examples:,}", *(_number(part.figures.get(name)) for name in names)]
-        + [_interval(part.interval)]
+        [
+            *(part.column, part.value, f"{part.examples:,}"),
+            *(_number(part.figures.get(name)) for name in names),
+            _interval(part.interval),
+        ]
         for part in facts.slices[:_MOST_ROWS]
     ]
     return _table(["column", "value", "examples", *names, "95 % interval of all right"], rows)
