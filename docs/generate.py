@@ -49,6 +49,7 @@ def reference(schema: dict[str, Any]) -> str:
         "SplitConfig": "split",
         "CandidateConfig": "candidates",
         "SelectConfig": "select",
+        "ReportConfig": "report",
         "RegistryConfig": "registry",
         "ServeConfig": "serve",
     }.items():

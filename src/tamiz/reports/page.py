@@ -140,12 +140,15 @@ def _leaderboard(contenders: Sequence[Contender], metric: str) -> dict[str, Any]
 def _speed(contenders: Sequence[Contender], metric: str) -> Any:
     quality = metric if any(metric in c.metrics for c in contenders) and metric not in _COSTS else "val_f1_macro"
     points = [
-        (c.name + (f" (version {c.version})" if c.version else ""), c.metrics["latency_p50_ms"], c.metrics[quality])
-        + (c.metrics.get("size_mb"),)
+        (_title(c), c.metrics["latency_p50_ms"], c.metrics[quality], c.metrics.get("size_mb"))
         for c in contenders
         if quality in c.metrics and "latency_p50_ms" in c.metrics
     ]
     return charts.speed_chart(points, quality) if points else None
+
+
+def _title(contender: Contender) -> str:
+    return contender.name + (f" (version {contender.version})" if contender.version else "")
 
 
 class _Places:
