@@ -37,6 +37,7 @@ MOST_LABELS = 12
 """Up to so many labels each has a curve of its own."""
 _BINS = 15
 _POINTS = 200
+_MOST_PAIRS = 500_000  # of example and label; above, curves of many labels are drawn from a random part of the examples
 _STEPS = np.arange(101) / 100
 
 
@@ -147,9 +148,10 @@ def threshold_curves(sample: Sample) -> list[ThresholdCurve]:
     if sample.task is Task.BINARY:
         i = sample.positive
         return [threshold_curve(sample.labels[i], outcomes[:, i], p[:, i])]
-    together = threshold_curve("all labels together", outcomes.ravel(), p.ravel())
     if len(sample.labels) > MOST_LABELS:
-        return [together]
+        outcomes, p, note = _part(outcomes, p)
+        return [threshold_curve(f"all labels together{note}", outcomes.ravel(), p.ravel())]
+    together = threshold_curve("all labels together", outcomes.ravel(), p.ravel())
     return [together, *(threshold_curve(name, outcomes[:, j], p[:, j]) for j, name in enumerate(sample.labels))]
 
 
@@ -166,28 +168,41 @@ def precision_recall_curves(sample: Sample) -> list[Curve]:
 def _curves(sample: Sample, of: Any) -> list[Curve]:
     outcomes, p = sample.outcomes, sample.probabilities
     places = [sample.positive] if sample.task is Task.BINARY else list(range(len(sample.labels)))
+    note = ""
+    if len(places) > MOST_LABELS:
+        outcomes, p, note = _part(outcomes, p)
     known = [j for j in places if 0 < np.count_nonzero(outcomes[:, j]) < len(outcomes)]
     each = [of(sample.labels[j], outcomes[:, j], p[:, j]) for j in known]
     if not known or len(places) <= MOST_LABELS:
         return [_thinned(curve) for curve in each]
     macro = np.mean([np.interp(_STEPS, curve.x, curve.y) for curve in each], axis=0)
     area = float(np.mean([curve.area for curve in each]))
-    micro = of("micro (all decisions together)", outcomes.ravel(), p.ravel())
-    return [_thinned(micro), Curve("macro (mean over labels)", _STEPS, macro, area)]
+    micro = of(f"micro{note}", outcomes.ravel(), p.ravel())
+    return [_thinned(micro), Curve(f"macro{note}", _STEPS, macro, area)]
+
+
+def _part(outcomes: BoolArray, p: FloatArray) -> tuple[BoolArray, FloatArray, str]:
+    """Return a random part of the examples, if there are many, and how it is to be called."""
+    n, most = len(p), _MOST_PAIRS // p.shape[1]
+    if n <= most:
+        return outcomes, p, ""
+    rows = np.random.default_rng(0).choice(n, most, replace=False)
+    return outcomes[rows], p[rows], f" ({most:,} examples)"
 
 
 def _roc(name: str, outcome: BoolArray, probability: FloatArray) -> Curve:
-    from sklearn.metrics import roc_auc_score, roc_curve
+    from sklearn.metrics import auc, roc_curve
 
     x, y, _ = roc_curve(outcome, probability)
-    return Curve(name, x, y, float(roc_auc_score(outcome, probability)))
+    return Curve(name, x, y, float(auc(x, y)))
 
 
 def _precision_recall(name: str, outcome: BoolArray, probability: FloatArray) -> Curve:
-    from sklearn.metrics import average_precision_score, precision_recall_curve
+    from sklearn.metrics import precision_recall_curve
 
-    precision, recall, _ = precision_recall_curve(outcome, probability)
-    return Curve(name, recall[::-1], precision[::-1], float(average_precision_score(outcome, probability)))
+    precision, recall, _ = precision_recall_curve(outcome, probability, drop_intermediate=False)
+    # Average precision is the area below the steps; asking for it apart would sort all examples again.
+    return Curve(name, recall[::-1], precision[::-1], float(-np.sum(np.diff(recall) * precision[:-1])))
 
 
 def _thinned(curve: Curve) -> Curve:
