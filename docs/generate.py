@@ -85,6 +85,7 @@ def reference(schema: dict[str, Any]) -> str:
         "AbstainConfig": "abstain",
         "ConformalConfig": "conformal",
         "SelectConfig": "select",
+        "ReportConfig": "report",
         "RegistryConfig": "registry",
         "ServeConfig": "serve",
     }.items():

@@ -188,6 +188,17 @@ class SelectConfig(_Section):
     """Make the chosen version the champion unless the present champion is better on the test set."""
 
 
+class ReportConfig(_Section):
+    """What the report of a version shows."""
+
+    learning_curve: bool | Literal["auto"] = "auto"
+    """Whether to fit the candidate again on an eighth, a quarter and half of the training side; `auto`: where its fit
+    took less than five seconds."""
+    slices: StrList | None = None
+    """Columns of the source files, each with at most 20 values, by which figures are given; by default `group`, `time`
+    (by year) and the columns of `data.partition_by`. The length of the text always is one."""
+
+
 class RegistryConfig(_Section):
     """Where experiments are recorded and models are kept."""
 
@@ -238,6 +249,7 @@ class Project(_Section):
     ]
     """Classifiers to train and compare."""
     select: SelectConfig = SelectConfig()
+    report: ReportConfig = ReportConfig()
     lake: str = "lake"
     """Folder or `s3://` address of the bronze, silver and gold tables."""
     registry: RegistryConfig = RegistryConfig()
@@ -489,6 +501,7 @@ def json_schema() -> dict[str, Any]:
         _allow_single(schema["$defs"]["DataConfig"]["properties"], key)
     thresholds = schema["$defs"]["CandidateConfig"]["properties"]["thresholds"]
     thresholds["anyOf"] = [{"type": "string"}, {"$ref": thresholds.pop("$ref")}]
+    _allow_single(schema["$defs"]["ReportConfig"]["properties"], "slices")
     properties["x-variables"] = {
         "type": "object",
         "additionalProperties": {"type": "string"},

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from tamiz.card import CARD_NAME, CardFacts, model_card
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
@@ -101,8 +102,16 @@ class Model:
         Raises:
             RequestError: `texts` is one string, or an item is not a string.
         """
+        return self.calibrator.apply(self.uncalibrated_proba(texts))
+
+    def uncalibrated_proba(self, texts: Sequence[str]) -> FloatArray:
+        """Return the classifier's own probabilities `(n, k)` of raw texts, before calibration.
+
+        Raises:
+            RequestError: `texts` is one string, or an item is not a string.
+        """
         _check_texts(texts)
-        return self.calibrator.apply(self.classifier.predict_proba(self._cleaner.many(texts)))
+        return self.classifier.predict_proba(self._cleaner.many(texts))
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Return the answer for each raw text.
@@ -151,8 +160,12 @@ class Model:
         """Return the model with changed fields of its manifest, such as `metrics`."""
         return replace(self, manifest=self.manifest.model_copy(update=records))
 
-    def save(self, folder: Path | str) -> Manifest:
-        """Write the model as a package.
+    def save(self, folder: Path | str, *, facts: CardFacts | None = None) -> Manifest:
+        """Write the model as a package, with its card in `model.md`.
+
+        Args:
+            folder: where.
+            facts: what the card says beyond the manifest.
 
         Raises:
             PackageError: something stands at `folder`, or the disk refused.
@@ -160,7 +173,14 @@ class Model:
         manifest = self.manifest.model_copy(
             update={"calibration": self.calibrator.to_dict(), "rule": self.rule.to_dict(), "files": {}}
         )
-        return write_package(Path(folder), manifest, self.classifier.save)
+
+        def fill(temporary: Path) -> None:
+            self.classifier.save(temporary)
+            (temporary / CARD_NAME).write_text(
+                model_card(manifest, facts), encoding="utf-8", errors="replace", newline="\n"
+            )
+
+        return write_package(Path(folder), manifest, fill)
 
     @classmethod
     def load(cls, folder: Path | str, *, verify: bool = True) -> Self:

@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "Task",
+    "TopFeatures",
     "Validation",
 ]
 
@@ -137,6 +138,17 @@ class Explains(Protocol):
 
     def explain(self, text: str, label: int) -> Explanation:
         """Explain the score of `labels[label]`; spans refer to `text`."""
+
+
+@runtime_checkable
+class TopFeatures(Protocol):
+    """A classifier that can name the words that speak most for a label."""
+
+    def top_features(self, label: int, n: int) -> list[tuple[str, float]]:
+        """Return at most `n` words or n-grams that raise the score of `labels[label]`, strongest first.
+
+        The strength is what one occurrence adds to the score, before the text's length is taken into account.
+        """
 
 
 @dataclass(frozen=True, slots=True)

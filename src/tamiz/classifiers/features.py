@@ -199,6 +199,23 @@ class NgramFeatures:
             first += len(block)
         return per_character[:-1]
 
+    def scale(self) -> FloatArray:
+        """Return the value of each feature of the first kind (words, if there are any) in a text that holds it once.
+
+        The length of the text is not taken into account.
+        """
+        block = self._blocks[0]
+        return block.weight * (block.idf if self._options.idf else np.ones(len(block)))
+
+    def spell(self, numbers: IntArray) -> list[str]:
+        """Return the n-grams behind features of the first kind."""
+        index = self._blocks[0].index
+        rows = index.ngrams[numbers].tolist()
+        if isinstance(index.sequences, WordSequences):
+            words = index.sequences.words
+            return [" ".join(words[number] for number in row if number >= 0) for row in rows]
+        return ["".join(chr(number) for number in row if number >= 0) for row in rows]
+
     def save(self, folder: Path) -> dict[str, NDArray[Any]]:
         """Write the words into `folder` and return the arrays that `load` needs."""
         arrays: dict[str, NDArray[Any]] = {}

@@ -197,6 +197,16 @@ class LinearClassifier:
         score = intercept + sum(c.value for c in contributions)
         return Explanation(self.labels[label], base=intercept, score=score, contributions=contributions)
 
+    def top_features(self, label: int, n: int) -> list[tuple[str, float]]:
+        """Return at most `n` n-grams that raise the score of a label, strongest first; words where there are words."""
+        column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
+        scale = self.features_.scale()
+        strength = sign * self._fitted.coef[: len(scale), column] * scale
+        best = np.argpartition(-strength, min(n, len(strength)) - 1)[:n]
+        best = best[np.lexsort((best, -strength[best]))]
+        best = best[strength[best] > 0]
+        return list(zip(self.features_.spell(best), strength[best].tolist(), strict=True))
+
     def save(self, folder: Path) -> None:
         """Write parameters, words and weights."""
         weights = self._fitted

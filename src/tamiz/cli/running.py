@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from tamiz.blobs import open_blobs
 from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
 from tamiz.cli.projects import guessed_project
@@ -17,7 +18,9 @@ from tamiz.config import Project, parse_project
 from tamiz.errors import ConfigError
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline import run as run_pipeline
+from tamiz.pipeline.report import compare_report
 from tamiz.settings import new_registry, read_project
+from tamiz.types import RunRecord
 
 __all__ = ["register", "show_leaderboard"]
 
@@ -162,6 +165,8 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
     for name in ("test_accuracy", "test_subset_accuracy", "test_f1_macro", "test_roc_auc_macro", "test_ece"):
         if name in result.metrics:
             output.print(f"  {name:<22} {figure(result.metrics[name], result.intervals.get(name))}")
+    if result.report:
+        output.print(f"  report: {_shown_place(result.report)}", markup=False)
     where = _shown(project.folder)
     if (project.folder / "tamiz.yaml").is_file():
         there = "" if where == "." else f" -p {where}"
@@ -171,6 +176,10 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
     output.print("\nNext:", markup=False)
     output.print(f'  tamiz predict "..."{model}', markup=False)
     output.print(f"  tamiz serve{served}", markup=False)
+
+
+def _shown_place(place: str) -> str:
+    return place if "://" in place else _shown(Path(place))
 
 
 def _shown(folder: Path) -> str:
@@ -202,11 +211,14 @@ def _shown_metrics(metric: str, found: Sequence[Mapping[str, float]]) -> list[st
 def compare(
     project: ProjectPath = Path("tamiz.yaml"),
     by: Annotated[str | None, typer.Option("--by", help="Metric to sort by; by default select.metric.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write an HTML page of all runs here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List all recorded runs of the project, best first.
 
     Example: tamiz compare -p examples/reviews --by val_log_loss
+
+    Example: tamiz compare --report comparison.html
     """
     from tamiz.metrics import higher_is_better
 
@@ -215,6 +227,8 @@ def compare(
     sign = -1 if higher_is_better(metric) else 1
     worst = float("inf")
     runs = sorted(new_registry(found).runs(), key=lambda r: sign * r.metrics[metric] if metric in r.metrics else worst)
+    if report is not None:
+        _write_comparison(report, found, runs, metric)
     if as_json:
         print_json([asdict(record) for record in runs])
         return
@@ -224,3 +238,13 @@ def compare(
         [r.candidate, r.version or "-", r.run_id[:8], *(figure(r.metrics.get(name)) for name in shown)] for r in runs
     ]
     output.print(table(f"Runs of {found.name}, best first", headings, rows, first_left=3))
+    if report is not None:
+        output.print(f"report: {report}", markup=False)
+
+
+def _write_comparison(path: Path, project: Project, runs: Sequence[RunRecord], metric: str) -> None:
+    page = compare_report(project, runs, open_blobs(project.resolve(project.lake)), metric)
+    try:
+        path.write_bytes(page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise ConfigError(f"--report: {path} cannot be written: {error.strerror}; name a file in a folder") from error

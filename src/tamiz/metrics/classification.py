@@ -30,7 +30,7 @@ from tamiz.metrics._inputs import Inputs, brier_losses, checked, log_losses, ran
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
-__all__ = ["confusion", "per_label", "score", "score_sets"]
+__all__ = ["calibration_error", "confusion", "per_label", "score", "score_sets"]
 
 _BINS = 15
 
@@ -115,6 +115,17 @@ def per_label(
             }
         )
     return rows
+
+
+def calibration_error(
+    targets: NDArray[Any], probabilities: FloatArray, decided: NDArray[Any], *, task: Task, labels: Sequence[str]
+) -> float:
+    """Return the `ece` of `score` alone.
+
+    Raises:
+        DataError: as in `score`.
+    """
+    return _ece(checked(targets, probabilities, decided, task, len(labels), 1))
 
 
 def confusion(targets: NDArray[Any], decided: NDArray[Any], k: int) -> IntArray:

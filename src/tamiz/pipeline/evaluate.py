@@ -32,6 +32,7 @@ class Evaluation:
         confusion: `(k, k)`, rows the true label; multi-label `(k, 2, 2)`.
         probabilities: calibrated, `(n, k)`.
         decided: what the rule made of them.
+        raw: probabilities before calibration, `(n, k)`.
     """
 
     metrics: dict[str, float]
@@ -39,6 +40,7 @@ class Evaluation:
     confusion: IntArray
     probabilities: FloatArray
     decided: NDArray[Any]
+    raw: FloatArray
 
 
 def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefix: str, seed: int = 0) -> Evaluation:
@@ -51,7 +53,8 @@ def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefi
         prefix: `val_` or `test_`.
         seed: of the bootstrap.
     """
-    probabilities = model.predict_proba(texts)
+    raw = model.uncalibrated_proba(texts)
+    probabilities = model.calibrator.apply(raw)
     decided = model.rule.decide(probabilities)
     about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
     figures = score(targets, probabilities, decided, **about)
@@ -64,6 +67,7 @@ def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefi
         confusion(targets, decided, len(model.labels)),
         probabilities,
         decided,
+        raw,
     )
 
 

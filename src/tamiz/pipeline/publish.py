@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tamiz.errors import PackageError
 from tamiz.model import Model
 from tamiz.package import read_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
+from tamiz.pipeline.report import gather, write_report
 from tamiz.pipeline.select import prefers_higher
 from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder, record_run
 from tamiz.store import ModelStore
@@ -36,11 +38,13 @@ class Published:
         version: its number.
         metrics: all figures, test ones included.
         intervals: 95 % intervals of the test figures.
+        report: where its report stands; empty for versions of older releases.
     """
 
     version: str
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    report: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -50,7 +54,7 @@ class Published:
     def from_dict(cls, record: dict[str, Any]) -> Published:
         """Read what `to_dict` gave."""
         intervals = {name: (low, high) for name, (low, high) in record["intervals"].items()}
-        return cls(record["version"], record["metrics"], intervals)
+        return cls(record["version"], record["metrics"], intervals, record.get("report", ""))
 
 
 def publish(
@@ -63,6 +67,7 @@ def publish(
     blobs: Blobs,
     store: ModelStore,
     registry: Registry,
+    leaderboard: Sequence[Trained] = (),
     progress: Progress | None = None,
 ) -> Published:
     """Publish a candidate as the next version of the project's model.
@@ -79,6 +84,7 @@ def publish(
         blobs: the lake's storage.
         store: where the version goes.
         registry: where it is registered.
+        leaderboard: all candidates, best first, for the report.
         progress: told how far a refit has come.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -99,15 +105,18 @@ def publish(
             metrics.update(evaluation.metrics)
         data = {**model.manifest.data, "key": key, "refit": project.select.refit}
         model = model.with_records(metrics=metrics, data=data)
-        model.save(folder / "files" / "package")
+        material = gather(project, trained, model, sides, evaluation, lake)
+        manifest = model.save(folder / "files" / "package", facts=material.facts)
         if evaluation is not None:
             record_folder(folder / "files", evaluation, model, side="test")
         version = _known_version(store, project.name, key) or store.publish(project.name, folder / "files" / "package")
+        about: dict[str, Any] = {"trained": trained, "leaderboard": leaderboard, "sides": sides, "progress": progress}
+        report = write_report(folder / "files", blobs, project, material, manifest, version, **about)
         test_figures = evaluation.metrics if evaluation else {}
         registry.register(run_id, version=version, metrics=test_figures, artifacts=folder / "files")
     if evaluation is not None:
         _report(lake, project.name, version, trained.candidate, evaluation, model)
-    return Published(version, metrics, evaluation.intervals if evaluation else {})
+    return Published(version, metrics, evaluation.intervals if evaluation else {}, report)
 
 
 def _refitted(

@@ -89,6 +89,7 @@ class RunResult:
         intervals: 95 % intervals of its test figures.
         champion: version that is champion after the run.
         verdict: why it became champion, or why not.
+        report: where the report of the version stands.
     """
 
     steps: dict[str, str]
@@ -100,6 +101,7 @@ class RunResult:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     champion: str | None = None
     verdict: str | None = None
+    report: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -372,7 +374,11 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     winner = choice.chosen
     key = fingerprint(candidate=winner.key, refit=project.select.refit)
     inputs = fingerprint(
-        key=key, store=project.registry.store, gold=gold["version"], select=project.select.model_dump()
+        key=key,
+        store=project.registry.store,
+        gold=gold["version"],
+        select=project.select.model_dump(),
+        report=project.report.model_dump(),
     )
     known = context.state.recall("evaluate", inputs)
     if known is not None and _still_there(context, known["published"]["version"]):
@@ -391,6 +397,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
             blobs=context.blobs,
             store=context.store,
             registry=context.registry,
+            leaderboard=choice.ranking,
             progress=context.listener.progress,
         )
         better, verdict = champion_verdict(project, context.store, published, sides["test"])
@@ -408,6 +415,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
+        report=published.report or None,
     )
 
 

@@ -1,0 +1,86 @@
+"""Further columns of the examples: those that gold carries, and any column of the source files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+import pyarrow.dataset as ds
+
+from tamiz.data.bronze import ORIGIN
+from tamiz.data.lake import Lake
+from tamiz.errors import ColumnError, one_of
+
+__all__ = ["example_columns"]
+
+_EXAMPLES = "gold/examples"
+_OWN = frozenset({"row_id", "text_raw", "text", "label", "labels", "text_key", "side"})
+_KEYS = ["row_id", "text_key"]
+_ORIGIN = ["_source", "_row"]
+
+
+def example_columns(
+    lake: Lake, *, side: str, versions: Mapping[str, Any], columns: Sequence[str] | None = None
+) -> dict[str, list[Any]]:
+    """Read columns of one side, in the order of `load_examples`.
+
+    Args:
+        lake: where the tables stand.
+        side: `train`, `validation` or `test`.
+        versions: version of `gold`, `silver`, `bronze` and, where there is an own test set, `bronze_test`.
+        columns: names of columns of gold or of the source files; by default those that gold carries for its own ends:
+            `group`, `time` and the columns that partition the lake.
+
+    Raises:
+        ColumnError: there is no such column.
+    """
+    held = [name for name in lake.schema(_EXAMPLES, version=versions["gold"]).names if name not in _OWN]
+    wanted = held if columns is None else list(columns)
+    ours = [name for name in wanted if name in held]
+    others = [name for name in wanted if name not in held]
+    table = lake.read(_EXAMPLES, version=versions["gold"], columns=[*_KEYS, *ours], filters=ds.field("side") == side)
+    rows = pl.DataFrame(pl.from_arrow(table)).sort(_KEYS)
+    found = {name: rows[name].to_list() for name in ours}
+    if others:
+        found |= _from_sources(lake, rows.select(_KEYS), others, versions, known=held)
+    return {name: found[name] for name in wanted}
+
+
+def _from_sources(
+    lake: Lake, rows: pl.DataFrame, names: list[str], versions: Mapping[str, Any], *, known: list[str]
+) -> dict[str, list[Any]]:
+    places = lake.read("silver/texts", version=versions["silver"], columns=[*_KEYS, *_ORIGIN])
+    origin = pl.DataFrame(pl.from_arrow(places)).unique(_KEYS, keep="first")
+    values = _source_values(lake, names, versions, known=known).unique(_ORIGIN, keep="first")
+    joined = rows.with_row_index("_place").join(origin, on=_KEYS, how="left").join(values, on=_ORIGIN, how="left")
+    joined = joined.sort("_place")
+    return {name: joined[f"source:{name}"].to_list() for name in names}
+
+
+def _source_values(lake: Lake, names: list[str], versions: Mapping[str, Any], *, known: list[str]) -> pl.DataFrame:
+    """Return the columns of all bronze tables as text, each named `source:NAME`, beside the origin of every row."""
+    tables = [("bronze/texts", versions.get("bronze")), ("bronze/test", versions.get("bronze_test"))]
+    held = {table: lake.schema(table, version=v).names for table, v in tables if v is not None}
+    allowed = sorted({*known, *(name for own in held.values() for name in own if name not in ORIGIN.names)})
+    for name in names:
+        if name not in allowed:
+            raise ColumnError(f"report.slices: no column {name!r} in the source files; {one_of(name, allowed)}")
+    parts = []
+    for table, version in tables:
+        if version is None:
+            continue
+        present = [name for name in names if name in held[table]]
+        read = pl.DataFrame(pl.from_arrow(lake.read(table, version=version, columns=[*_ORIGIN, *present])))
+        parts.append(
+            read.select(
+                *_ORIGIN,
+                *(
+                    (pl.col(name).cast(pl.String, strict=False) if name in present else pl.lit(None, pl.String)).alias(
+                        f"source:{name}"
+                    )
+                    for name in names
+                ),
+            )
+        )
+    return pl.concat(parts)

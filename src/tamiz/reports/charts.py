@@ -1,0 +1,164 @@
+"""Charts of a report as plotly figures, from the numbers of `measures`; any page or dashboard may show them.
+
+Plotly takes names for its own markup: every label is escaped and shortened before it enters a chart. Axes of labels
+are numbered, so that two labels whose beginnings are alike stay apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from tamiz.reports.measures import Curve, Reliability, ThresholdCurve
+from tamiz.types import IntArray
+
+__all__ = [
+    "confusion_chart",
+    "learning_chart",
+    "precision_recall_chart",
+    "reliability_chart",
+    "roc_chart",
+    "speed_chart",
+    "threshold_chart",
+]
+
+_LONGEST = 40
+_HEIGHT = 420
+_MOST_CELL_TEXTS = 15  # labels; above, numbers in the cells of a matrix cannot be read
+_DIAGONAL = {"color": "#999", "dash": "dash", "width": 1}
+_UNIT = {"range": [-0.02, 1.02], "constrain": "domain"}
+
+
+def plain(text: str) -> str:
+    """Return text that plotly shows as it is, shortened.
+
+    Example:
+        >>> plain("<b>a & b")
+        '&lt;b&gt;a &amp; b'
+    """
+    text = " ".join(text.split())
+    return escape(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", quote=False)
+
+
+def _figure(traces: Sequence[Any], title: str, x: str, y: str, **layout: Any) -> go.Figure:
+    figure = go.Figure(list(traces))
+    figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "font": {"size": 15}},
+        height=_HEIGHT,
+        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        xaxis_title=x,
+        yaxis_title=y,
+        **layout,
+    )
+    return figure
+
+
+def confusion_chart(matrix: IntArray, labels: Sequence[str]) -> go.Figure:
+    """Draw a confusion matrix `(k, k)` as shares of each true label, with counts where there is room."""
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / totals.clip(min=1)
+    names = [plain(label) for label in labels]
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "automargin": True}
+    trace = go.Heatmap(
+        z=shares.tolist(),
+        customdata=matrix.tolist(),
+        zmin=0,
+        zmax=1,
+        colorscale="Blues",
+        text=matrix.tolist(),
+        texttemplate="%{text:,}" if len(names) <= _MOST_CELL_TEXTS else None,
+        hovertemplate="truth %{y}<br>answer %{x}<br>%{customdata:,} examples<br>%{z:.1%} of the label<extra></extra>",
+        colorbar={"tickformat": ".0%"},
+    )
+    figure = _figure(
+        [trace], "Answers by truth", "answer", "truth", xaxis=ticks, yaxis={**ticks, "autorange": "reversed"}
+    )
+    figure.update_layout(height=max(_HEIGHT, min(1000, 120 + 24 * len(names))))
+    return figure
+
+
+def _lines(curves: Sequence[Curve], area: str) -> list[Any]:
+    return [
+        go.Scatter(x=c.x.tolist(), y=c.y.tolist(), mode="lines", name=f"{plain(c.name)}, {area} {c.area:.3f}")
+        for c in curves
+    ]
+
+
+def roc_chart(curves: Sequence[Curve]) -> go.Figure:
+    """Draw true against false positive rate."""
+    chance = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=_DIAGONAL, name="chance", hoverinfo="skip")
+    traces = [*_lines(curves, "AUC"), chance]
+    return _figure(
+        traces, "ROC", "false positive rate", "true positive rate", xaxis=_UNIT, yaxis=_UNIT, showlegend=True
+    )
+
+
+def precision_recall_chart(curves: Sequence[Curve]) -> go.Figure:
+    """Draw precision against recall."""
+    traces = _lines(curves, "AP")
+    return _figure(traces, "Precision and recall", "recall", "precision", xaxis=_UNIT, yaxis=_UNIT, showlegend=True)
+
+
+def reliability_chart(found: Mapping[str, Reliability]) -> go.Figure:
+    """Draw the share of right answers against confidence; one line a name, such as before and after calibration."""
+    traces: list[Any] = [go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=_DIAGONAL, name="ideal", hoverinfo="skip")]
+    for name, reliability in found.items():
+        traces.append(
+            go.Scatter(
+                x=[part.confidence for part in reliability.bins],
+                y=[part.frequency for part in reliability.bins],
+                customdata=[part.examples for part in reliability.bins],
+                mode="lines+markers",
+                name=f"{plain(name)}, ECE {reliability.ece:.4f}",
+                hovertemplate="confidence %{x:.3f}<br>right %{y:.3f}<br>%{customdata:,} answers",
+            )
+        )
+    return _figure(traces, "Reliability", "confidence", "share that is right", xaxis=_UNIT, yaxis=_UNIT)
+
+
+def threshold_chart(curve: ThresholdCurve, chosen: float | None = None) -> go.Figure:
+    """Draw precision, recall and F1 of one label against its threshold, with the threshold in use."""
+    parts = {"precision": curve.precision, "recall": curve.recall, "F1": curve.f1}
+    x = curve.thresholds.tolist()
+    traces = [
+        # NaN, which JSON does not know, becomes a gap.
+        go.Scatter(x=x, y=[None if y != y else y for y in values.tolist()], mode="lines", name=name)
+        for name, values in parts.items()
+    ]
+    figure = _figure(traces, f"Threshold: {plain(curve.name)}", "threshold", "value", xaxis=_UNIT, yaxis=_UNIT)
+    if chosen is not None:
+        figure.add_vline(x=chosen, line=_DIAGONAL, annotation_text=f"in use: {chosen:.3f}")
+    return figure
+
+
+def learning_chart(points: Sequence[tuple[int, float]], metric: str) -> go.Figure:
+    """Draw a validation figure against the number of training examples."""
+    x, y = [size for size, _ in points], [value for _, value in points]
+    trace = go.Scatter(x=x, y=y, mode="lines+markers", name=metric)
+    axis = {"type": "log", "tickvals": x, "ticktext": [f"{size:,}" for size in x]}
+    return _figure([trace], "Learning curve", "training examples", metric, xaxis=axis)
+
+
+def speed_chart(points: Sequence[tuple[str, float, float, float | None]], quality: str) -> go.Figure:
+    """Draw quality against latency.
+
+    Args:
+        points: name, median latency in ms, quality and, if known, size in MB.
+        quality: name of the metric.
+    """
+    trace = go.Scatter(
+        x=[latency for _, latency, _, _ in points],
+        y=[value for _, _, value, _ in points],
+        text=[plain(name) for name, _, _, _ in points],
+        customdata=["size unknown" if size is None else f"{size:,.2f} MB" for *_, size in points],
+        mode="markers+text",
+        textposition="top center",
+        marker={"size": 12},
+        hovertemplate="%{text}<br>%{x:.3f} ms<br>%{y:.4f}<br>%{customdata}<extra></extra>",
+    )
+    axis = {"type": "log"}
+    return _figure([trace], "Speed against quality", "ms for a text (median)", quality, xaxis=axis)
