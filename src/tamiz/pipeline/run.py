@@ -12,8 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
 from tamiz.config import Project
@@ -149,17 +147,18 @@ class Context:
         self.listener.skipped(step, why)
 
     def side(self, name: str, gold: dict[str, Any]) -> Examples:
-        """Return the examples of one side, read once; a fit needs no raw texts, so training has none."""
-        if name not in self._sides:
-            self._sides[name] = load_examples(
-                self.lake,
-                side=name,
-                labels=gold["labels"],
-                task=self.project.task,
-                version=gold["version"],
-                raw=name != "train",
-            )
-        return self._sides[name]
+        """Return the examples of one side.
+
+        Validation and test are read once. The training side, the large one, is read anew each time, without raw texts:
+        a fit lets it go as soon as it has its own form of the texts.
+        """
+        if name in self._sides:
+            return self._sides[name]
+        about: dict[str, Any] = {"labels": gold["labels"], "task": self.project.task, "version": gold["version"]}
+        found = load_examples(self.lake, side=name, **about, raw=name != "train")
+        if name != "train":
+            self._sides[name] = found
+        return found
 
 
 def run(
@@ -333,7 +332,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                 project,
                 config,
                 labels=gold["labels"],
-                train=context.side("train", gold),
+                train=lambda: context.side("train", gold),
                 validation=context.side("validation", gold),
                 key=key,
                 data={**data, "code": code_version()},
@@ -358,12 +357,11 @@ def _check_positive(project: Project, labels: Sequence[str]) -> None:
 
 
 def _check_sides(context: Context, gold: dict[str, Any]) -> None:
-    for side in ("train", "validation"):
-        if not context.side(side, gold).texts:
+    present = sum(count > 0 for count in gold["counts"].get("train", {}).values())
+    for side, empty in (("train", not present), ("validation", not context.side("validation", gold).texts)):
+        if empty:
             raise LabelError(f"the {side} side of the split is empty; give more labelled texts or change `split`")
-    targets = context.side("train", gold).targets
-    present = targets.any(axis=0).sum() if targets.ndim > 1 else len(np.unique(targets))
-    if present < 1 + (targets.ndim == 1):
+    if present < 2 and context.project.task is not Task.MULTI_LABEL:
         raise LabelError("the training side has examples of too few labels; give more labelled texts")
 
 

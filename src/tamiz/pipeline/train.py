@@ -6,7 +6,7 @@ import csv
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ def fit_classifier(
     classifier: Classifier = cls(tuple(labels), task, seed=seed, **config.params)
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
-    classifier.fit(prepare.many(train.texts), train.targets, validation=held_out, progress=progress)
+    texts, targets = prepare.many(train.texts), train.targets
+    del train  # a second copy of a million texts is a gigabyte
+    classifier.fit(texts, targets, validation=held_out, progress=progress)
     return classifier, time.perf_counter() - start
 
 
@@ -78,7 +80,7 @@ def train_candidate(
     config: CandidateConfig,
     *,
     labels: Sequence[str],
-    train: Examples,
+    train: Callable[[], Examples],
     validation: Examples,
     key: str,
     data: Mapping[str, Any],
@@ -92,7 +94,7 @@ def train_candidate(
         project: the project.
         config: the candidate.
         labels: labels in order.
-        train: examples to learn from.
+        train: reads the examples to learn from; they are let go as soon as the classifier has its form of them.
         validation: examples for calibration, thresholds and figures.
         key: fingerprint of all inputs.
         data: table versions and sources, for the record.
@@ -103,7 +105,7 @@ def train_candidate(
     seed = project.split.seed
     check_decision(config, project.task, labels, _positive(project, labels))
     classifier, fit_seconds = fit_classifier(
-        config, labels, project.task, train, validation, seed=seed, progress=progress
+        config, labels, project.task, train(), validation, seed=seed, progress=progress
     )
     model = _assemble(project, config, classifier, validation, data)
     evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
