@@ -16,7 +16,7 @@ import typer
 from benchmarks import record, report
 from benchmarks.datasets import NoDataError, root
 
-BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "serving")
+BENCHMARKS = ("accuracy", "families", "recipe", "scaling", "vectorising", "latency", "reruns", "serving")
 SIZES = "10000 100000 1000000"
 
 
@@ -25,7 +25,7 @@ def main(
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
     sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
-    parts: Annotated[str, typer.Option(help="Parts of `accuracy` or `scaling` to run, by default all.")] = "",
+    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families` or `scaling` to run.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
     """Measure Tamiz beside its peers. Slow figures fail nothing."""
@@ -50,7 +50,7 @@ def main(
 
 def _part(name: str, sizes: str, parts: str) -> str:
     """Return what is measured of a benchmark, nothing where it is all."""
-    chosen = parts.split() if name in ("accuracy", "scaling") else []
+    chosen = parts.split() if name in ("accuracy", "families", "scaling") else []
     return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
 
 

@@ -19,7 +19,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["RESULTS", "Figure", "Goal", "Outcome", "amount", "load", "save", "say", "show"]
+__all__ = ["RESULTS", "Board", "Figure", "Goal", "Outcome", "amount", "load", "save", "say", "show"]
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "tamiz")
@@ -93,16 +93,33 @@ HEADINGS = ("figure", "unit", "Tamiz", "peer", "Tamiz / peer", "goal", "met")
 
 
 @dataclass(frozen=True)
+class Board:
+    """A leaderboard: one row each of what was compared, best first.
+
+    Attributes:
+        title: what it is about.
+        headings: of the columns; the first one is text.
+        rows: cells as shown.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one benchmark found.
 
     Attributes:
         figures: the figures.
         details: whatever else is worth keeping, JSON-able.
+        boards: leaderboards.
     """
 
     figures: Sequence[Figure]
     details: dict[str, Any] = field(default_factory=dict)
+    boards: Sequence[Board] = ()
 
 
 def say(text: str) -> None:
@@ -122,16 +139,22 @@ def amount(value: float) -> str:
 
 
 def show(name: str, outcome: Outcome) -> None:
-    """Print the figures as a table."""
-    table = Table(title=name, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 1))
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=place > 0)
-    for figure in outcome.figures:
-        table.add_row(*figure.cells())
-    _console.print(table)
+    """Print leaderboards and figures as tables."""
+    for board in outcome.boards:
+        _print(board, first_left=1)
+    _print(Board(name, HEADINGS, [figure.cells() for figure in outcome.figures]), first_left=2)
     peers = {figure.peer_name: None for figure in outcome.figures if figure.peer_name}
     for peer in peers:
         _console.print(f"  peer: {peer}", markup=False)
+
+
+def _print(board: Board, *, first_left: int) -> None:
+    table = Table(title=board.title, title_justify="left", title_style="bold", box=SIMPLE, padding=(0, 1))
+    for place, heading in enumerate(board.headings):
+        table.add_column(heading, justify="left" if place < first_left else "right", no_wrap=place > 0)
+    for row in board.rows:
+        table.add_row(*row)
+    _console.print(table)
 
 
 def save(name: str, outcome: Outcome, folder: Path, *, part: str = "") -> Path:
@@ -153,6 +176,7 @@ def save(name: str, outcome: Outcome, folder: Path, *, part: str = "") -> Path:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
         "code": code_version(),
         "figures": [{**asdict(figure), "ratio": figure.ratio, "met": figure.verdict} for figure in outcome.figures],
+        "boards": [asdict(board) for board in outcome.boards],
         "details": outcome.details,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,9 @@ def tables(folder: Path) -> str:
         record, figures = load(path)
         machine, versions = record["machine"], record["versions"]
         lines = [f"### {record['benchmark']}", ""]
+        for board in record.get("boards", ()):
+            lines += [f"**{board['title']}**", "", _row(board["headings"])]
+            lines += [_row(["---", *["---:"] * (len(board["headings"]) - 1)]), *map(_row, board["rows"]), ""]
         lines += [_row(HEADINGS), _row(["---", "---", *["---:"] * (len(HEADINGS) - 2)])]
         lines += [_row(figure.cells()) for figure in figures]
         peers = list(dict.fromkeys(figure.peer_name for figure in figures if figure.peer_name))

@@ -1,0 +1,148 @@
+"""One leaderboard a data set over all families: quality, calibration, speed and size on examples no fit has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from benchmarks.datasets import Labelled, project_of, read, root
+from benchmarks.record import Board, Figure, Goal, Outcome, say
+from tamiz.classifiers import CLASSIFIERS
+from tamiz.cleaning import Cleaner
+from tamiz.config import CandidateConfig, DataConfig, Project
+from tamiz.data.gold import Examples
+from tamiz.decision import Calibrator
+from tamiz.metrics import score
+from tamiz.model import Model
+from tamiz.pipeline.evaluate import evaluate, speed
+from tamiz.pipeline.train import assemble, fit_classifier
+from tamiz.types import Task
+
+__all__ = ["measure"]
+
+_HEADINGS = ["family", "macro F1 (95 %)", "macro ROC AUC", "ECE raw", "ECE", "fit s", "texts/s", "MB"]
+_HELD_OUT = 0.1
+_MOST_ECE = 0.03
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A data set: its project (an example's, or one for a folder of `topics`) and its own test file, if any."""
+
+    name: str
+    example: str | None = None
+    least_f1: float | None = None
+
+    def project(self) -> Project:
+        if self.example is not None:
+            return project_of(self.example)
+        source = str(root() / "topics" / self.name / "train.parquet")
+        data = DataConfig(source=[source], test=[str(root() / "topics" / self.name / "test.parquet")])
+        return Project(name=self.name, task=Task.MULTI_CLASS, data=data)
+
+
+_SETS = (
+    _Set("movies", "movies"),
+    _Set("complaints", "complaints", least_f1=0.86),
+    _Set("reviews", "reviews"),
+    _Set("agnews"),
+    _Set("newsgroups"),
+    _Set("banking77"),
+    _Set("clinc150"),
+)
+
+
+def measure(options: dict[str, Any]) -> Outcome:
+    """Fit every family on every data set, or on those that `parts` names."""
+    figures: list[Figure] = []
+    boards: list[Board] = []
+    details: dict[str, Any] = {}
+    for one in _SETS:
+        if options["parts"] and one.name not in options["parts"]:
+            continue
+        rows = _leaderboard(one)
+        details[one.name] = rows
+        boards.append(Board(one.name, _HEADINGS, [_cells(row) for row in rows]))
+        best = rows[0]
+        goal = None if one.least_f1 is None else Goal(">=", one.least_f1)
+        figures.append(Figure(f"{one.name}, best ({best['candidate']}): macro F1", "", best["f1_macro"], goal=goal))
+        name = f"{one.name}, best ({best['candidate']}): calibration error"
+        figures.append(Figure(name, "", best["ece"], goal=Goal("<=", _MOST_ECE)))
+    return Outcome(figures, details, boards)
+
+
+def _candidates(project: Project) -> list[CandidateConfig]:
+    """Return the project's own candidates, and every other family at its defaults."""
+    chosen = [candidate for candidate in project.candidates if candidate.family != "prior"]
+    known = {candidate.family for candidate in chosen}
+    thresholds = "f1" if project.task is Task.MULTI_LABEL else "default"
+    rest = [CandidateConfig(family=family, thresholds=thresholds) for family in CLASSIFIERS if family not in known]
+    return [*chosen, *rest]
+
+
+def _leaderboard(one: _Set) -> list[dict[str, Any]]:
+    project = one.project()
+    train, validation, test = _sides(project)
+    rows = []
+    for candidate in _candidates(project):
+        about = {"labels": train.labels, "task": project.task, "seed": 0}
+        sides = [_examples(project, side) for side in (train, validation)]
+        classifier, seconds = fit_classifier(candidate, train=sides[0], validation=sides[1], **about)  # type: ignore[arg-type]
+        model = assemble(project, candidate, classifier, sides[1], {})
+        rows.append({"candidate": candidate.title, "fit_s": seconds, **_measured(model, test)})
+        say(f"{one.name}: " + ", ".join(_cells(rows[-1])))
+    return sorted(rows, key=lambda row: -row["f1_macro"])
+
+
+def _measured(model: Model, test: Labelled) -> dict[str, Any]:
+    found = evaluate(model, test.texts, test.targets, prefix="")
+    uncalibrated = replace(model, calibrator=Calibrator("none", model.task)).predict_proba(test.texts)
+    about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
+    raw = score(test.targets, uncalibrated, found.decided, **about)
+    return {
+        **found.metrics,
+        "f1_macro_interval": found.intervals["f1_macro"],
+        "ece_raw": raw["ece"],
+        "calibration": model.calibrator.method,
+        **speed(model, test.texts),
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    low, high = row["f1_macro_interval"]
+    auc = row.get("roc_auc_macro")
+    return [
+        row["candidate"],
+        f"{row['f1_macro']:.3f} ({low:.3f}-{high:.3f})",
+        "-" if auc is None else f"{auc:.3f}",
+        f"{row['ece_raw']:.3f}",
+        f"{row['ece']:.3f}",
+        f"{row['fit_s']:.1f}",
+        f"{row['texts_per_s']:,.0f}",
+        f"{row['size_mb']:.1f}",
+    ]
+
+
+def _sides(project: Project) -> tuple[Labelled, Labelled, Labelled]:
+    """Return training, validation and test: the set's own test file where it has one, else a tenth."""
+    data = read(project)
+    if project.data.test:
+        train, test = data, read(project, list(project.data.test))
+    else:
+        train, test = _divided(data, project.task)
+    train, validation = _divided(train, project.task)
+    return train, validation, test
+
+
+def _divided(data: Labelled, task: Task) -> tuple[Labelled, Labelled]:
+    stratify = None if task is Task.MULTI_LABEL else data.targets
+    rows = train_test_split(np.arange(len(data.texts)), test_size=_HELD_OUT, stratify=stratify, random_state=0)
+    first, second = (Labelled([data.texts[row] for row in part], data.targets[part], data.labels) for part in rows)
+    return first, second
+
+
+def _examples(project: Project, side: Labelled) -> Examples:
+    return Examples(side.texts, Cleaner(project.clean).many(side.texts), side.targets, [], {})
