@@ -25,8 +25,8 @@ This page is generated from the code by `make docs`.
 DECISION = """
 ## Decision rules
 
-A candidate's classifier gives scores; `calibrate` makes them probabilities; the keys below make answers of these. All are
-fitted on validation data, stored in the model package and applied with numpy alone. `tamiz thresholds` shows what a
+A candidate's classifier gives scores; `calibrate` makes them probabilities; the keys below make answers of these. All
+are fitted on validation data, stored in the model package and applied with numpy alone. `tamiz thresholds` shows what a
 version does and makes a version with the same weights that decides in another way.
 
 ```yaml
@@ -49,8 +49,8 @@ expected cost is answered; with `abstain` nothing is answered where that costs m
 `conformal` gives sets that hold the true label with the stated probability for texts like those of the validation data,
 however good the classifier is (split conformal prediction: Vovk 2005; Angelopoulos and Bates 2021). One half of the
 validation data then fits the calibration and the other the size of the sets, so that no example serves twice. What is
-left: a family may stop its fit by validation data, and the candidate is chosen on them; compare `test_set_coverage`. It is
-the mean over all texts that is stated, not each kind of text's own. A multi-label set holds each true label with that
+left: a family may stop its fit by validation data, and the candidate is chosen on them; compare `test_set_coverage`.
+What is stated is the mean over all texts, not each kind of text's own. A multi-label set holds each true label with that
 probability; a label with too few examples for a quantile is in every set.
 """
 

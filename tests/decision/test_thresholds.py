@@ -44,9 +44,9 @@ def every_cut(p):
 
 @pytest.mark.parametrize("metric", ["f0.5", "f1", "f2", "accuracy", "balanced_accuracy", "youden"])
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_threshold_is_best_by_its_metric(metric, seed):
-    p, outcomes = sample(seed, 25)
+    p, outcomes = sample(seed, 18)
     rule = fit_rule(metric, two(p), outcomes.astype(int), Task.BINARY)
     figure = SKLEARN[metric]
     best = max(figure(outcomes, p >= cut) for cut in every_cut(p))
@@ -63,9 +63,9 @@ def test_a_threshold_is_best_by_its_metric(metric, seed):
     ],
 )
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_constraint_is_kept_where_it_can_be(metric, bounds, seed):
-    p, outcomes = sample(seed, 25)
+    p, outcomes = sample(seed, 18)
     goal = ThresholdsConfig(metric=metric, at_least=bounds)
     rule = fit_rule(goal, two(p), outcomes.astype(int), Task.BINARY)
 
@@ -101,8 +101,8 @@ def test_nothing_may_be_the_most_accurate_answer():
 
 def test_each_label_of_several_has_its_own():
     rng = np.random.default_rng(0)
-    p = rng.random((300, 3))
-    targets = rng.random((300, 3)) < p ** [1, 2, 3]
+    p = rng.random((120, 3))
+    targets = rng.random((120, 3)) < p ** [1, 2, 3]
     rule = fit_rule("f2", p, targets, Task.MULTI_LABEL)
     decided = rule.decide(p)
     for j in range(3):
