@@ -3,13 +3,20 @@
 from tamiz.metrics.classification import confusion, per_label, score
 from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
 from tamiz.metrics.names import METRICS, higher_is_better
+from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
 
 __all__ = [
     "METRICS",
+    "Comparison",
     "Difference",
+    "McNemar",
     "bootstrap",
+    "compare",
+    "compare_values",
     "confusion",
     "higher_is_better",
+    "holm",
+    "mcnemar",
     "paired_difference",
     "per_label",
     "score",
