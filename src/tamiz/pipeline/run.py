@@ -16,7 +16,7 @@ import numpy as np
 
 from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
-from tamiz.config import Project
+from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
@@ -24,7 +24,9 @@ from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
-from tamiz.pipeline.publish import Published, champion_verdict, promote, publish
+from tamiz.pipeline.evidence import check_slices
+from tamiz.pipeline.promotion import decide
+from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, train_candidate
@@ -179,6 +181,7 @@ def run(
     for candidate in project.candidates:
         check_params(candidate.family, candidate.params)
     check_select(project.select)
+    check_slices(project)
     context = Context(project, registry, listener)
     with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner):
         wanted = STEPS[: STEPS.index(until) + 1]
@@ -329,7 +332,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                 train=context.side("train", gold),
                 validation=context.side("validation", gold),
                 key=key,
-                data={**data, "code": code_version()},
+                data={**data, "training": _training(project, config), "code": code_version()},
                 registry=context.registry,
                 blobs=context.blobs,
                 progress=context.listener.progress,
@@ -342,6 +345,11 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     else:
         context.skip("train", "gold table, candidates and code have not changed")
     return trained
+
+
+def _training(project: Project, config: CandidateConfig) -> dict[str, Any]:
+    """Return what decides a training besides what every package says of itself, so that it can be repeated."""
+    return {"seed": project.split.seed, **config.model_dump(include={"calibrate", "thresholds", "abstain_below"})}
 
 
 def _check_positive(project: Project, labels: Sequence[str]) -> None:
@@ -363,7 +371,7 @@ def _check_sides(context: Context, gold: dict[str, Any]) -> None:
 def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]) -> RunResult:
     """Choose, publish, promote."""
     project = context.project
-    choice: Choice = select(trained, project.select)
+    choice: Choice = select(trained, project.select, strict=not _has_champion(context))
     winner = choice.chosen
     key = fingerprint(candidate=winner.key, refit=project.select.refit)
     inputs = fingerprint(
@@ -388,9 +396,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
             registry=context.registry,
             progress=context.listener.progress,
         )
-        better, verdict = champion_verdict(project, context.store, published, sides["test"])
-        if better:
-            promote(context.store, context.registry, project.name, published.version, by=context.owner, reason=verdict)
+        verdict = _decided(context, published.version, gold)
         context.state.remember("evaluate", inputs, {"published": published.to_dict(), "verdict": verdict})
         context.finish("evaluate", f"version {published.version} from {winner.candidate}: {verdict}")
     return RunResult(
@@ -406,6 +412,25 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     )
 
 
+def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
+    """Make a version the champion if the evidence is for it; say why, or why not."""
+    project = context.project
+    if not project.select.promote:
+        return "select.promote is false"
+    decision = decide(
+        project,
+        context.store,
+        context.lake,
+        context.registry,
+        version,
+        by=context.owner,
+        asked="run",
+        gold=gold["version"],
+        notice=context.listener.notice,
+    )
+    return decision.reason
+
+
 def _later_change(context: Context, version: str) -> str | None:
     """Say why the champion is another version than the one that this project last made."""
     index = context.store.index(context.project.name)
@@ -414,6 +439,11 @@ def _later_change(context: Context, version: str) -> str | None:
     if champion == version or not changes or version not in {change.version for change in changes}:
         return None
     return f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}"
+
+
+def _has_champion(context: Context) -> bool:
+    name = context.project.name
+    return name in context.store.names() and CHAMPION in context.store.index(name).aliases
 
 
 def _still_there(context: Context, version: str) -> bool:
