@@ -154,7 +154,7 @@ class CandidateConfig(_Section):
 
 
 class SelectConfig(_Section):
-    """Which candidate becomes the champion; looks at validation figures only."""
+    """Which candidate is chosen, by validation figures only, and what makes it champion, on the test."""
 
     metric: str = "val_f1_macro"
     """Metric to choose by."""
