@@ -313,7 +313,7 @@ def test_small_slices_are_not_judged_and_drops_may_be_bounded():
 
 
 def test_equals_seldom_fail_on_some_slice():
-    """At 5 % over ten slices together, six of thirty pairs of equals would happen less than once in two hundred tries."""
+    """At 5 % over ten slices together, six failures of thirty would be rare."""
     rng = np.random.default_rng(4)
     cells = [str(i % 10) for i in range(300)]
     failed = 0
@@ -385,3 +385,28 @@ def test_models_of_the_record_are_those_of_the_store(place):
         model = Model.load(place.store.fetch(f"mail@{version}"))
         expected = evaluate(model, test.texts_raw, test.targets, prefix="test_").metrics["test_f1_macro"]
         assert found == pytest.approx(expected, abs=1e-12)
+
+
+# --- between candidates
+
+
+def test_the_lead_over_the_runner_up_is_measured_on_validation(tmp_path):
+    two = [{"family": "prior"}, {"family": "linear"}]
+    first = run(make_project(tmp_path, candidates=two))
+    lead = first.lead
+    assert (lead["winner"], lead["runner_up"], lead["metric"]) == ("linear", "prior", "val_f1_macro")
+    assert [lead["first"], lead["second"]] == pytest.approx([c.metrics["val_f1_macro"] for c in first.leaderboard])
+    assert lead["low"] < lead["difference"] < lead["high"]
+    assert lead["p_better"] > 0.9
+    assert run(make_project(tmp_path, candidates=two)).lead == lead
+
+
+def test_the_lead_points_up_where_lower_is_better(tmp_path):
+    two = [{"family": "linear", "params": {"C": 1e-4}}, {"family": "prior"}]
+    lead = run(make_project(tmp_path, candidates=two, select={"metric": "val_log_loss"})).lead
+    assert lead["difference"] < 0
+    assert lead["p_better"] > 0.5
+
+
+def test_one_candidate_has_no_lead(tmp_path):
+    assert run(make_project(tmp_path, n=80)).lead is None

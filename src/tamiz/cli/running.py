@@ -195,6 +195,13 @@ def show_leaderboard(project: Project, result: RunResult) -> None:
     ]
     headings = ["candidate", *(_HEADINGS.get(name, name) for name in shown)]
     output.print(table("Candidates on validation, best first", headings, rows))
+    if result.lead is not None:
+        ahead = result.lead
+        output.print(
+            f"  {ahead['winner']} leads {ahead['runner_up']} by {abs(ahead['difference']):.3f} in {ahead['metric']} "
+            f"(95 % interval {ahead['low']:+.3f} to {ahead['high']:+.3f}, P(better) {ahead['p_better']:.2f})",
+            markup=False,
+        )
     for name, why in result.refused.items():
         output.print(f"  {name} is outside the limits: {why}", markup=False)
 

@@ -63,8 +63,8 @@ def versions(
             else:
                 _show(store, found.name, version, as_json=as_json)
         case _:
-            given = " ".join(what or [])
-            raise ConfigError(f"versions: got {given!r}; allowed: nothing, VERSION, diff A B, delete VERSION")
+            given, allowed = " ".join(what or []), "nothing, VERSION, diff A B, delete VERSION"
+            raise ConfigError(f"versions: got {given!r}; allowed: {allowed}. See: tamiz versions --help")
 
 
 def _list(project: Project, store: ModelStore, *, as_json: bool) -> None:

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.config import Project, SelectConfig
-from tamiz.errors import ConfigError, one_of
-from tamiz.metrics import Comparison, compare, compare_values, higher_is_better, holm, mcnemar
+from tamiz.data.gold import Examples
+from tamiz.errors import ConfigError, DataError, one_of
+from tamiz.metrics import METRICS, Comparison, compare, compare_values, higher_is_better, holm, mcnemar
 from tamiz.metrics.names import base_name
 from tamiz.model import Model
 from tamiz.pipeline.select import prefers_higher
 from tamiz.types import BoolArray, FloatArray
 
-__all__ = ["BUILT_IN", "SEED", "Answers", "Gate", "answers", "better", "check_slices", "limits", "slices"]
+__all__ = ["BUILT_IN", "SEED", "Answers", "Gate", "answers", "better", "check_slices", "lead", "limits", "slices"]
 
 BUILT_IN = ("label", "length")
 SEED = 0
@@ -236,6 +237,31 @@ def _length(text: str) -> str:
         if len(text) < high:
             return f"{low}-{high - 1}"
     return f"{_LENGTHS[-1]} or more"
+
+
+def lead(settings: SelectConfig, winner: Model, runner_up: Model, validation: Examples) -> dict[str, Any] | None:
+    """Return how far, and how surely, the chosen candidate is ahead of the next on validation, JSON-able.
+
+    Args:
+        settings: the metric.
+        winner: the chosen candidate.
+        runner_up: the next one.
+        validation: the examples.
+
+    Returns:
+        `metric`, `p_better` and what `Comparison` has; `None` where examples do not decide the metric.
+    """
+    metric = base_name(settings.metric)
+    if metric not in METRICS:
+        return None
+    pair = [answers(model, validation.texts_raw) for model in (winner, runner_up)]
+    about: dict[str, Any] = {"task": winner.task, "labels": winner.labels, "positive": winner.rule.positive}
+    try:
+        found = compare(metric, validation.targets, pair[0], pair[1], **about, seed=SEED)
+    except DataError:
+        return None
+    p_better = found.p_higher if prefers_higher(settings) else found.p_lower
+    return {"metric": settings.metric, "p_better": p_better, **found._asdict()}
 
 
 def _right(targets: NDArray[Any], decided: NDArray[Any]) -> BoolArray:

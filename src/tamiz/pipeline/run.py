@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,12 +25,12 @@ from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
-from tamiz.pipeline.evidence import check_slices
+from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
-from tamiz.pipeline.train import Trained, train_candidate
+from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry, Task
 
@@ -91,6 +92,7 @@ class RunResult:
         intervals: 95 % intervals of its test figures.
         champion: version that is champion after the run.
         verdict: why it became champion, or why not.
+        lead: how far and how surely the winner is ahead of the next candidate on validation, if there is one.
     """
 
     steps: dict[str, str]
@@ -102,6 +104,7 @@ class RunResult:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     champion: str | None = None
     verdict: str | None = None
+    lead: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -381,7 +384,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     if known is not None and _still_there(context, known["published"]["version"]):
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
         published = Published.from_dict(known["published"])
-        verdict = _later_change(context, published.version) or known["verdict"]
+        verdict, ahead = _later_change(context, published.version) or known["verdict"], known.get("lead")
     else:
         context.listener.started("evaluate")
         sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
@@ -396,8 +399,10 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
             registry=context.registry,
             progress=context.listener.progress,
         )
-        verdict = _decided(context, published.version, gold)
-        context.state.remember("evaluate", inputs, {"published": published.to_dict(), "verdict": verdict})
+        verdict, ahead = _decided(context, published.version, gold), _lead(context, choice, sides["validation"])
+        context.state.remember(
+            "evaluate", inputs, {"published": published.to_dict(), "verdict": verdict, "lead": ahead}
+        )
         context.finish("evaluate", f"version {published.version} from {winner.candidate}: {verdict}")
     return RunResult(
         steps=context.done,
@@ -409,7 +414,19 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
+        lead=ahead,
     )
+
+
+def _lead(context: Context, choice: Choice, validation: Examples) -> dict[str, Any] | None:
+    """Compare the chosen candidate with the next one that keeps the limits."""
+    ranked = [c for c in choice.ranking if c.candidate not in choice.refused or c is choice.chosen]
+    if len(ranked) < 2:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        models = [candidate_package(context.blobs, c.key, Path(name) / c.candidate) for c in ranked[:2]]
+    found = lead(context.project.select, models[0], models[1], validation)
+    return found and {"winner": ranked[0].candidate, "runner_up": ranked[1].candidate, **found}
 
 
 def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
