@@ -173,7 +173,7 @@ class CandidateConfig(_Section):
 
 
 class SelectConfig(_Section):
-    """Which candidate becomes the champion; looks at validation figures only."""
+    """Which candidate is chosen, by validation figures only, and what makes it champion, on the test."""
 
     metric: str = "val_f1_macro"
     """Metric to choose by."""
@@ -185,7 +185,21 @@ class SelectConfig(_Section):
     refit: bool = False
     """Fit the chosen candidate again on training + validation before it is scored on test; its rule is kept."""
     promote: bool = True
-    """Make the chosen version the champion unless the present champion is better on the test set."""
+    """Make the chosen version the champion when it passes the gates below (see docs/promotion.md)."""
+    evidence: Literal["significant", "not_worse", "better", "none"] = "significant"
+    """What makes a version better than the champion on the same test: `significant` (probably, by `confidence`),
+    `not_worse` (that, or better and surely not worse by more than `margin`), `better` (by however little), `none`."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """How probable it must be that the version is better."""
+    margin: Annotated[float, Field(ge=0)] = 0.01
+    """With `evidence: not_worse`, the loss in the metric that the 95 % interval must exclude."""
+    slices: StrList = []
+    """Parts of the test on which the version may not be worse: `label`, `length`, `group`, columns of
+    `data.partition_by`."""
+    min_slice: Annotated[int, Field(ge=1)] = 30
+    """Slices with fewer test examples are not judged."""
+    max_slice_drop: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Largest loss of a slice's share of right answers, even where it may be chance."""
 
 
 class ReportConfig(_Section):

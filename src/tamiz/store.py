@@ -4,6 +4,7 @@ A store is a folder or an `s3://` address with one folder for each model::
 
     <name>/index.json     versions, aliases and their history; replaced atomically
     <name>/<version>/     one package
+    <name>/decisions/     why versions became champion or not, one JSON document a decision; never changed
 
 A package is complete before the index names it, so a reader of the index never meets half of one.
 """
@@ -12,13 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -34,6 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _INDEX_NAME = "index.json"
+_DECISIONS = "decisions"
 _ATTEMPTS = 100
 _LONGEST_WAIT_MS = 500
 
@@ -184,8 +188,51 @@ class ModelStore:
 
         return self._update(name, back).aliases[CHAMPION]
 
+    def record_decision(self, name: str, version: str, record: Mapping[str, Any]) -> int:
+        """Keep a decision about a version and return its number, from 1 on.
+
+        Args:
+            name: which model.
+            version: a published version.
+            record: JSON-able, without NaN.
+
+        Raises:
+            ModelNotFoundError: no such model or version.
+            ConflictError: others record decisions about it all the time.
+        """
+        self._check_version(name, version, self.index(name))
+        data = (json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+        first = len(self._decision_numbers(name, version)) + 1
+        for number in range(first, first + _ATTEMPTS):
+            with contextlib.suppress(ConflictError):
+                self._blobs.write(f"{name}/{_DECISIONS}/{version}-{number}.json", data, if_absent=True)
+                return number
+        raise ConflictError(f"a decision about version {version} of {name!r} could not be recorded; try again later")
+
+    def decisions(self, name: str, version: str) -> dict[int, dict[str, Any]]:
+        """Return what was decided about a version, by number, oldest first; also of a version deleted since.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            StoreError: a record is damaged.
+        """
+        self.index(name)
+        found = {}
+        for number in self._decision_numbers(name, version):
+            key = f"{name}/{_DECISIONS}/{version}-{number}.json"
+            try:
+                found[number] = dict(json.loads(self._blobs.read(key).data))
+            except (ValueError, TypeError) as error:
+                raise StoreError(f"{key} in {self.place} is damaged: it is no JSON object. Restore it") from error
+        return found
+
+    def _decision_numbers(self, name: str, version: str) -> list[int]:
+        pattern = re.compile(rf"{name}/{_DECISIONS}/{re.escape(version)}-([1-9][0-9]*)\.json")
+        matches = (pattern.fullmatch(key) for key in self._blobs.list(f"{name}/{_DECISIONS}"))
+        return sorted(int(match.group(1)) for match in matches if match)
+
     def delete(self, name: str, version: str) -> None:
-        """Delete a version for good.
+        """Delete a version for good; the decisions about it stay.
 
         Raises:
             ModelNotFoundError: no such model or version.

@@ -149,6 +149,12 @@ def test_data_that_do_not_do_are_exit_code_1(place, refused):
     assert "at least two labels" in refused(1, "run", "--quiet")
 
 
+def test_hints_name_a_project_file_of_another_name(place, tamiz):
+    write_project(place).rename(place / "other.yaml")
+    answer = tamiz("run", "-p", "other.yaml", "--quiet")
+    assert answer.out.endswith('Next:\n  tamiz predict "..." -p other.yaml\n  tamiz serve -p other.yaml\n')
+
+
 @pytest.mark.parametrize(
     "arguments", [("nosuch",), ("run", "--nosuch"), ("run", "--wait", "soon"), ("versions", "one", "two")]
 )

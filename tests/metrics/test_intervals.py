@@ -37,7 +37,7 @@ def _example(task, seed, n, k, *, digits=2):
 def _resampled_scores(targets, probabilities, decided, task, k, resamples, seed):
     """What `score` says of the same resamples, written out."""
     values = {}
-    for weights in module._weights(len(targets), resamples, seed):
+    for weights in module.drawn_weights(len(targets), resamples, seed):
         for column in weights.T.astype(int):
             rows = np.repeat(np.arange(len(targets)), column)
             got = score(targets[rows], probabilities[rows], decided[rows], task=task, labels=_labels(k))

@@ -1,4 +1,4 @@
-"""`tamiz versions`, `tamiz promote`, `tamiz rollback`."""
+"""`tamiz promote`, `tamiz rollback`, `tamiz reproduce`, and `tamiz versions` beside them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from typing import Annotated
 
 import typer
 
-from tamiz.cli.console import figure, output, print_json, table
+from tamiz.cli.console import errors, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
+from tamiz.cli.versions import show_replays, store_of, versions
 from tamiz.config import Project
-from tamiz.errors import ConfigError, ModelNotFoundError
+from tamiz.data.lake import Lake
+from tamiz.errors import ConfigError, ModelNotFoundError, StoreError
 from tamiz.metrics import higher_is_better
+from tamiz.pipeline.promotion import decide
+from tamiz.pipeline.publish import CHAMPION
 from tamiz.pipeline.publish import promote as promote_version
 from tamiz.pipeline.publish import rollback as roll_back
+from tamiz.pipeline.reproduce import Reproduction
+from tamiz.pipeline.reproduce import reproduce as train_again
 from tamiz.settings import Settings, new_registry, read_project
 from tamiz.store import ModelStore
 
@@ -27,68 +33,89 @@ def register(app: typer.Typer) -> None:
     app.command("versions")(versions)
     app.command("promote")(promote)
     app.command("rollback")(rollback)
-
-
-def _store(project: Project) -> ModelStore:
-    return ModelStore(project.resolve(project.registry.store))
-
-
-def versions(project: ProjectPath = Path("tamiz.yaml"), as_json: AsJson = False) -> None:
-    """List the versions of the project's model, newest first.
-
-    Example: tamiz versions -p examples/reviews
-    """
-    found = read_project(project)
-    index = _store(found).index(found.name)
-    if as_json:
-        print_json(index.model_dump(mode="json"))
-        return
-    aliases: dict[str, list[str]] = {}
-    for alias, version in index.aliases.items():
-        aliases.setdefault(version, []).append(alias)
-    metric = "test_" + found.select.metric.removeprefix("val_")
-    rows = [
-        [
-            version,
-            ", ".join(sorted(aliases.get(version, []))),
-            info.candidate,
-            info.created_at[:16].replace("T", " "),
-            figure(info.metrics.get(found.select.metric)),
-            figure(info.metrics.get(metric)),
-            f"{info.size_bytes / 1e6:.1f}",
-        ]
-        for version, info in sorted(index.versions.items(), key=lambda item: -int(item[0]))
-    ]
-    columns = ["version", "aliases", "candidate", "made (UTC)", found.select.metric, metric, "MB"]
-    output.print(table(f"Versions of {found.name}", columns, rows, first_left=4))
+    app.command("reproduce")(reproduce)
 
 
 def promote(
     version: Annotated[str | None, typer.Argument(help="Version to promote; or give --by.")] = None,
     by: Annotated[str | None, typer.Option("--by", help="Take the best version by this metric.")] = None,
     alias: Annotated[str, typer.Option("--alias", help="Alias to point at it.")] = "champion",
-    reason: Reason = "promoted by hand",
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for the record.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote against the evidence; needs --reason.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Compute its recorded decisions again.")] = False,
     project: ProjectPath = Path("tamiz.yaml"),
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the champion.
+    """Make a version the champion, if it passes the gates of `select` or is forced.
 
     Example: tamiz promote 3
 
     Example: tamiz promote --by test_f1_macro
+
+    Example: tamiz promote 3 --force --reason "the champion leaks names"
+
+    Example: tamiz promote 3 --replay
     """
     if (version is None) == (by is None):
         raise ConfigError("give a version to promote, or --by METRIC")
+    if force and reason is None:
+        raise ConfigError("--force: promoting against the evidence needs a reason, such as --reason 'the new law'")
     found = read_project(project)
-    store = _store(found)
+    store = store_of(found)
     if by is not None:
-        version, reason = _best(store, found.name, by), f"best by {by}"
+        version, reason = _best(store, found.name, by), reason or f"best by {by}"
+    if replay:
+        show_replays(found, store, str(version), as_json=as_json)
+        return
     _, number = store.resolve(f"{found.name}@{version}")
-    if not dry_run:
+    change: dict[str, object] = {"model": found.name, "alias": alias, "version": number, "changed": not dry_run}
+    if alias == CHAMPION:
+        change |= _champion(found, store, number, reason or "promoted by hand", force=force, dry_run=dry_run)
+    elif not dry_run:
         user = Settings.from_environment().user
-        promote_version(store, new_registry(found), found.name, number, alias=alias, by=user, reason=reason)
-    _answer({"model": found.name, "alias": alias, "version": number, "changed": not dry_run}, as_json=as_json)
+        why = reason or "promoted by hand"
+        promote_version(
+            store, new_registry(found), found.name, number, alias=alias, by=user, reason=why, notice=_notice
+        )
+    refused = change.pop("refused", None)
+    if refused is not None and not as_json:
+        raise StoreError(str(refused))
+    _answer(change, as_json=as_json)
+    if refused is not None:
+        raise typer.Exit(1)
+
+
+def _champion(
+    project: Project, store: ModelStore, number: str, reason: str, *, force: bool, dry_run: bool
+) -> dict[str, object]:
+    """Decide about a version and return what to say; `refused` where it does not become champion."""
+    decision = decide(
+        project,
+        store,
+        Lake(project.resolve(project.lake)),
+        new_registry(project),
+        number,
+        by=Settings.from_environment().user,
+        asked="hand",
+        why=reason,
+        force=force,
+        dry_run=dry_run,
+        notice=_notice,
+    )
+    said: dict[str, object] = {"outcome": decision.outcome, "evidence": decision.reason, "decision": decision.number}
+    if decision.promoted:
+        if decision.outcome in ("refuse", "no evidence", "gives way"):
+            _notice(f"{decision.outcome}: {decision.reason}")
+        return said
+    text = f"version {number} of {project.name} is not promoted: {decision.reason}. "
+    text += f"Promote it all the same with: tamiz promote {number} --force --reason TEXT"
+    return {**said, "changed": False, "refused": text}
+
+
+def _notice(text: str) -> None:
+    errors.print("[yellow]note[/]  ", end="")
+    errors.print(text, markup=False)
 
 
 def _best(store: ModelStore, name: str, metric: str) -> str:
@@ -110,8 +137,42 @@ def rollback(
     """
     found = read_project(project)
     user = Settings.from_environment().user
-    version = roll_back(_store(found), new_registry(found), found.name, by=user, reason=reason)
+    version = roll_back(store_of(found), new_registry(found), found.name, by=user, reason=reason, notice=_notice)
     _answer({"model": found.name, "alias": "champion", "version": version, "changed": True}, as_json=as_json)
+
+
+def reproduce(
+    version: Annotated[str, typer.Argument(help="Version to train again; a number or an alias.")],
+    project: ProjectPath = Path("tamiz.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Train a version again from its recorded inputs and show what differs; exit code 1 if anything does.
+
+    Example: tamiz reproduce 3
+    """
+    found = read_project(project)
+    result = train_again(found, store_of(found), Lake(found.resolve(found.lake)), version)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _show_reproduction(found.name, result)
+    if not result.same:
+        raise typer.Exit(1)
+
+
+def _show_reproduction(name: str, result: Reproduction) -> None:
+    rows = [[metric, *(_exact(value) for value in pair)] for metric, pair in result.metrics.items()]
+    output.print(table(f"Version {result.version} of {name}", ["metric", "recorded", "again"], rows))
+    output.print(f"largest difference of a probability: {result.probability_difference:.3g}", markup=False)
+    for file, same in result.files.items():
+        output.print(f"{file}: {'the same bytes' if same else 'other bytes'}", markup=False)
+    for what, (before, now) in result.changed.items():
+        output.print(f"{what}: was {before or '-'}, is {now or '-'}", markup=False)
+    output.print("reproduced" if result.same else "NOT reproduced", markup=False)
+
+
+def _exact(value: float | None) -> str:
+    return "-" if value is None else f"{value:.10g}"
 
 
 def _answer(change: dict[str, object], *, as_json: bool) -> None:

@@ -80,7 +80,8 @@ def run(
     if dry_run:
         _show_plan(found, as_json=as_json)
         return
-    _show_result(found, _run(found, "evaluate", quiet=quiet or as_json, wait_s=wait), as_json=as_json)
+    result = _run(found, "evaluate", quiet=quiet or as_json, wait_s=wait)
+    _show_result(found, result, as_json=as_json, file=save if source else project)
 
 
 def _step(step: str) -> Callable[..., None]:
@@ -95,7 +96,7 @@ def _step(step: str) -> Callable[..., None]:
         if as_json:
             print_json(result.to_dict())
         elif step in ("train", "evaluate"):
-            _show_result(found, result, as_json=False)
+            _show_result(found, result, as_json=False, file=project)
 
     return command
 
@@ -151,7 +152,8 @@ def _show_plan(project: Project, *, as_json: bool) -> None:
         output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}", markup=False)
 
 
-def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
+def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Path | None) -> None:
+    """Show what a run came to and what to type next; `file` is the project file, if there is one."""
     if as_json:
         print_json(result.to_dict())
         return
@@ -167,12 +169,10 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool) -> None:
             output.print(f"  {name:<22} {figure(result.metrics[name], result.intervals.get(name))}")
     if result.report:
         output.print(f"  report: {_shown_place(result.report)}", markup=False)
-    where = _shown(project.folder)
-    if (project.folder / "tamiz.yaml").is_file():
-        there = "" if where == "." else f" -p {where}"
-        model, served = there, there
-    else:  # guessed from a file of texts
+    if file is None:  # guessed from a file of texts
         model, served = f" --model {store}/{project.name}", f" --package {store}/{project.name}/{result.version}"
+    else:
+        model = served = "" if _is_usual(file) else f" -p {_shown(file)}"
     output.print("\nNext:", markup=False)
     output.print(f'  tamiz predict "..."{model}', markup=False)
     output.print(f"  tamiz serve{served}", markup=False)
@@ -182,8 +182,13 @@ def _shown_place(place: str) -> str:
     return place if "://" in place else _shown(Path(place))
 
 
-def _shown(folder: Path) -> str:
-    return str(folder.relative_to(Path.cwd())) if folder.is_relative_to(Path.cwd()) else str(folder)
+def _is_usual(file: Path) -> bool:
+    """Say whether commands find the project file without being told."""
+    return file.absolute() in (Path.cwd(), Path.cwd() / "tamiz.yaml")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
 
 
 def show_leaderboard(project: Project, result: RunResult) -> None:
@@ -199,6 +204,13 @@ def show_leaderboard(project: Project, result: RunResult) -> None:
     ]
     headings = ["candidate", *(_HEADINGS.get(name, name) for name in shown)]
     output.print(table("Candidates on validation, best first", headings, rows))
+    if result.lead is not None:
+        ahead = result.lead
+        output.print(
+            f"  {ahead['winner']} leads {ahead['runner_up']} by {abs(ahead['difference']):.3f} in {ahead['metric']} "
+            f"(95 % interval {ahead['low']:+.3f} to {ahead['high']:+.3f}, P(better) {ahead['p_better']:.2f})",
+            markup=False,
+        )
     for name, why in result.refused.items():
         output.print(f"  {name} is outside the limits: {why}", markup=False)
 

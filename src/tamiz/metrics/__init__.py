@@ -3,14 +3,21 @@
 from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
 from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
 from tamiz.metrics.names import METRICS, higher_is_better
+from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
 
 __all__ = [
     "METRICS",
+    "Comparison",
     "Difference",
+    "McNemar",
     "bootstrap",
     "calibration_error",
+    "compare",
+    "compare_values",
     "confusion",
     "higher_is_better",
+    "holm",
+    "mcnemar",
     "paired_difference",
     "per_label",
     "score",

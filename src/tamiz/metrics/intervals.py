@@ -16,7 +16,7 @@ Source:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,24 +85,22 @@ def bootstrap(
         ConfigError: `resamples` or `level` is out of range.
         DataError: there is no example, or the arrays do not fit together.
     """
-    _check_plan(resamples, level)
+    check_plan(resamples, level)
     inputs = checked(targets, probabilities, decided, task, len(labels), positive)
-    means, counts = _Means(_row_values(inputs)), _Counts(inputs.targets, inputs.decided, inputs.k)
     rankings = _rankings(inputs)
     n = len(inputs.targets)
-    ranking_left = max(_FEWEST_RANKING_RESAMPLES, _RANKING_CELLS // max(1, n * len(rankings))) if rankings else 0
+    plain = measures(inputs, ranking=False)
+    ranking_left = affordable_resamples(n * len(rankings)) if rankings else 0
 
     def measured(weights: FloatArray, ranking_resamples: int) -> dict[str, FloatArray]:
-        values = {**means.of(weights), **counts.of(weights)}
-        if inputs.task is Task.BINARY:
-            values |= counts.of_label(weights, inputs.positive)
+        values = plain(weights)
         if ranking_resamples > 0:
             values |= _ranking_values(rankings, np.ascontiguousarray(weights[:, :ranking_resamples]))
         return values
 
     observed = measured(np.ones((n, 1)), len(rankings))
     samples: dict[str, list[FloatArray]] = defaultdict(list)
-    for weights in _weights(n, resamples, seed):
+    for weights in drawn_weights(n, resamples, seed):
         for name, sample in measured(weights, ranking_left).items():
             samples[name].append(sample)
         ranking_left -= weights.shape[1]
@@ -140,7 +138,7 @@ def paired_difference(
         ConfigError: the metric cannot be compared this way, or a setting is out of range.
         DataError: there is no example, or the arrays do not fit together.
     """
-    _check_plan(resamples, level)
+    check_plan(resamples, level)
     targets, first, second = np.asarray(targets), np.asarray(first), np.asarray(second)
     task = Task.MULTI_LABEL if targets.ndim == 2 else Task.MULTI_CLASS
     name = base_name(metric)
@@ -156,14 +154,35 @@ def paired_difference(
     everything = np.ones((n, 1))
     observed = float((measures[0].of(everything)[name] - measures[1].of(everything)[name])[0])
     drawn = np.concatenate(
-        [measures[0].of(weights)[name] - measures[1].of(weights)[name] for weights in _weights(n, resamples, seed)]
+        [measures[0].of(weights)[name] - measures[1].of(weights)[name] for weights in drawn_weights(n, resamples, seed)]
     )
     if not np.isfinite(observed):  # nothing true and nothing decided: nothing to tell the two apart
         return Difference(0.0, 0.0, 0.0, 1.0)
     drawn = drawn[np.isfinite(drawn)]
-    low, high = _interval(observed, drawn, level)
+    low, high = interval(observed, drawn, level)
     farther = int(np.count_nonzero(np.abs(drawn - drawn.mean()) >= abs(observed) - _ROUNDING)) if drawn.size else 0
     return Difference(observed, low, high, (farther + 1) / (drawn.size + 1))
+
+
+def measures(inputs: Inputs, *, ranking: bool) -> Callable[[FloatArray], dict[str, FloatArray]]:
+    """Return what gives each metric `(b,)` under weights of examples `(n, b)`; ranking metrics only where asked for."""
+    means, counts = _Means(_row_values(inputs)), _Counts(inputs.targets, inputs.decided, inputs.k)
+    rankings = _rankings(inputs) if ranking else []
+
+    def measured(weights: FloatArray) -> dict[str, FloatArray]:
+        if ranking:
+            return _ranking_values(rankings, np.ascontiguousarray(weights)) if rankings else {}
+        values = {**means.of(weights), **counts.of(weights)}
+        if inputs.task is Task.BINARY:
+            values |= counts.of_label(weights, inputs.positive)
+        return values
+
+    return measured
+
+
+def affordable_resamples(cells: int) -> int:
+    """Return how many resamples ranking metrics get on so many examples x labels."""
+    return max(_FEWEST_RANKING_RESAMPLES, _RANKING_CELLS // max(1, cells))
 
 
 class _Means:
@@ -316,7 +335,7 @@ def _membership(answers: NDArray[Any], k: int) -> Any:
     return csr_array((np.ones(len(rows)), places), shape=(k, len(answers)))
 
 
-def _weights(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
+def drawn_weights(n: int, resamples: int, seed: int) -> Iterator[FloatArray]:
     """Yield how often each example was drawn, `(n, b)` with `b` resamples at a time."""
     rng = np.random.default_rng(seed)
     at_once = max(1, _CHUNK_CELLS // n)
@@ -359,13 +378,13 @@ def _intervals(
         drawn = np.concatenate(samples[name]) if name in samples else np.empty(0)
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size and np.isfinite(value):
-            low, high = _interval(value, drawn, level)
+            low, high = interval(value, drawn, level)
             highest = np.inf if name in _UNBOUNDED else 1.0
             intervals[name] = (max(low, 0.0), min(high, highest))
     return intervals
 
 
-def _interval(observed: float, drawn: FloatArray, level: float) -> tuple[float, float]:
+def interval(observed: float, drawn: FloatArray, level: float) -> tuple[float, float]:
     """Return percentiles of what was drawn, moved so that its mean falls on the observed value."""
     if drawn.size == 0:
         return observed, observed
@@ -377,7 +396,12 @@ def _label_count(*answers: NDArray[Any]) -> int:
     return max((int(each.max()) + 1 for each in answers if each.size), default=1)
 
 
-def _check_plan(resamples: int, level: float) -> None:
+def check_plan(resamples: int, level: float) -> None:
+    """Refuse numbers that no plan of resamples can have.
+
+    Raises:
+        ConfigError: `resamples` or `level` is out of range.
+    """
     if resamples < 1:
         raise ConfigError(f"resamples: got {resamples}, allowed: 1 or more")
     if not 0 < level < 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +15,15 @@ from tamiz.blobs import Blobs
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.data.lake import Lake
-from tamiz.errors import PackageError
+from tamiz.errors import PackageError, RegistryError
 from tamiz.model import Model
-from tamiz.package import read_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.report import gather, write_report
-from tamiz.pipeline.select import prefers_higher
 from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder, record_run
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry
 
-__all__ = ["Published", "champion_verdict", "promote", "publish", "rollback"]
+__all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "rollback"]
 
 CHAMPION = "champion"
 
@@ -96,7 +94,7 @@ def publish(
             registry, config, model, key=trained.key, metrics=trained.metrics, intervals=trained.intervals
         )
         if project.select.refit:
-            model = _refitted(project, config, model, sides, progress)
+            model = refitted(project, config, model, sides, progress)
         metrics, evaluation = dict(trained.metrics), None
         if project.select.refit:
             metrics.update(speed(model, sides["validation"].texts_raw))
@@ -119,9 +117,10 @@ def publish(
     return Published(version, metrics, evaluation.intervals if evaluation else {}, report)
 
 
-def _refitted(
+def refitted(
     project: Project, config: CandidateConfig, model: Model, sides: dict[str, Examples], progress: Progress | None
 ) -> Model:
+    """Fit a candidate's classifier again on training + validation; calibration and rule stay."""
     both = _joined(sides["train"], sides["validation"])
     classifier, _ = fit_classifier(
         config, model.labels, project.task, both, None, seed=project.split.seed, progress=progress
@@ -171,37 +170,6 @@ def _report(lake: Lake, name: str, version: str, candidate: str, evaluation: Eva
             lake.append(table, found.schema, found.to_batches(), transaction_ids=[transaction])
 
 
-def champion_verdict(project: Project, store: ModelStore, published: Published, test: Examples) -> tuple[bool, str]:
-    """Say whether a version should become the champion, and why.
-
-    The present champion is scored on the same test examples; the better one in the chosen metric wins, ties go to the
-    newer version. Without a test side, validation figures decide nothing: the new version is taken.
-    """
-    if not project.select.promote:
-        return False, "select.promote is false"
-    index = store.index(project.name)
-    champion = index.aliases.get(CHAMPION)
-    if champion is None:
-        return True, "there was no champion"
-    if champion == published.version:
-        return True, "it is the champion already"
-    metric = "test_" + project.select.metric.removeprefix("val_")
-    if not len(test.texts_raw) or metric not in published.metrics:
-        return True, f"there is no {metric} to compare it by"
-    try:
-        old = Model.load(store.fetch(f"{project.name}@{champion}"))
-        new = read_manifest(store.fetch(f"{project.name}@{published.version}"))
-        if (old.task, old.labels) != (new.task, new.labels):
-            return True, f"the champion, version {champion}, has other labels"
-        old_value = evaluate(old, test.texts_raw, test.targets, prefix="test_").metrics[metric]
-    except (ValueError, RuntimeError) as error:
-        return True, f"the champion, version {champion}, cannot be scored on this test ({error})"
-    new_value = published.metrics[metric]
-    better = new_value >= old_value if prefers_higher(project.select) else new_value <= old_value
-    verdict = "not worse than" if better else "worse than"
-    return better, f"{metric} {new_value:.4f} is {verdict} {old_value:.4f} of version {champion} on the same test"
-
-
 def promote(
     store: ModelStore,
     registry: Registry | None,
@@ -211,16 +179,47 @@ def promote(
     alias: str = CHAMPION,
     by: str,
     reason: str,
+    notice: Callable[[str], None] | None = None,
 ) -> None:
-    """Point an alias at a version, in the store and in the registry."""
+    """Point an alias at a version, in the store, which is what is served, and then in the registry.
+
+    Raises:
+        ModelNotFoundError: no such version; nothing was changed.
+        RegistryError: the registry refused after the store had changed, and nobody takes a `notice` of that.
+    """
     store.set_alias(name, alias, version, by=by, reason=reason)
-    if registry is not None:
-        registry.alias(alias, version)
+    _follow(registry, alias, version, notice)
 
 
-def rollback(store: ModelStore, registry: Registry | None, name: str, *, by: str, reason: str) -> str:
-    """Make the previous champion the champion again; return its version."""
+def rollback(
+    store: ModelStore,
+    registry: Registry | None,
+    name: str,
+    *,
+    by: str,
+    reason: str,
+    notice: Callable[[str], None] | None = None,
+) -> str:
+    """Make the previous champion the champion again; return its version.
+
+    Raises:
+        StoreError: there is no earlier champion; nothing was changed.
+        RegistryError: as in `promote`.
+    """
     version = store.rollback(name, by=by, reason=reason)
-    if registry is not None:
-        registry.alias(CHAMPION, version)
+    _follow(registry, CHAMPION, version, notice)
     return version
+
+
+def _follow(registry: Registry | None, alias: str, version: str, notice: Callable[[str], None] | None) -> None:
+    if registry is None:
+        return
+    try:
+        registry.alias(alias, version)
+    except RegistryError as error:
+        repeat = f"tamiz promote {version}" + ("" if alias == CHAMPION else f" --alias {alias}")
+        text = f"version {version} is the {alias} in the store, but the registry was not told: {error}. "
+        text += f"Repeat that with: {repeat}"
+        if notice is None:
+            raise RegistryError(text) from error
+        notice(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 
 from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
-from tamiz.config import Project
+from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
@@ -22,10 +23,12 @@ from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
-from tamiz.pipeline.publish import Published, champion_verdict, promote, publish
+from tamiz.pipeline.evidence import check_slices, lead
+from tamiz.pipeline.promotion import decide
+from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
-from tamiz.pipeline.train import Trained, train_candidate
+from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry, Task
 
@@ -88,6 +91,7 @@ class RunResult:
         champion: version that is champion after the run.
         verdict: why it became champion, or why not.
         report: where the report of the version stands.
+        lead: how far and how surely the winner is ahead of the next candidate on validation, if there is one.
     """
 
     steps: dict[str, str]
@@ -100,6 +104,7 @@ class RunResult:
     champion: str | None = None
     verdict: str | None = None
     report: str | None = None
+    lead: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -185,6 +190,7 @@ def run(
     for candidate in project.candidates:
         check_params(candidate.family, candidate.params)
     check_select(project.select)
+    check_slices(project)
     context = Context(project, registry, listener)
     with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner):
         wanted = STEPS[: STEPS.index(until) + 1]
@@ -335,7 +341,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                 train=lambda: context.side("train", gold),
                 validation=context.side("validation", gold),
                 key=key,
-                data={**data, "code": code_version()},
+                data={**data, "training": _training(project, config), "code": code_version()},
                 registry=context.registry,
                 blobs=context.blobs,
                 progress=context.listener.progress,
@@ -348,6 +354,11 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     else:
         context.skip("train", "gold table, candidates and code have not changed")
     return trained
+
+
+def _training(project: Project, config: CandidateConfig) -> dict[str, Any]:
+    """Return what decides a training besides what every package says of itself, so that it can be repeated."""
+    return {"seed": project.split.seed, **config.model_dump(include={"calibrate", "thresholds", "abstain_below"})}
 
 
 def _check_positive(project: Project, labels: Sequence[str]) -> None:
@@ -368,7 +379,7 @@ def _check_sides(context: Context, gold: dict[str, Any]) -> None:
 def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]) -> RunResult:
     """Choose, publish, promote."""
     project = context.project
-    choice: Choice = select(trained, project.select)
+    choice: Choice = select(trained, project.select, strict=not _has_champion(context))
     winner = choice.chosen
     key = fingerprint(candidate=winner.key, refit=project.select.refit)
     inputs = fingerprint(
@@ -382,7 +393,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     if known is not None and _still_there(context, known["published"]["version"]):
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
         published = Published.from_dict(known["published"])
-        verdict = _later_change(context, published.version) or known["verdict"]
+        verdict, ahead = _later_change(context, published.version) or known["verdict"], known.get("lead")
     else:
         context.listener.started("evaluate")
         sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
@@ -398,10 +409,10 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
             leaderboard=choice.ranking,
             progress=context.listener.progress,
         )
-        better, verdict = champion_verdict(project, context.store, published, sides["test"])
-        if better:
-            promote(context.store, context.registry, project.name, published.version, by=context.owner, reason=verdict)
-        context.state.remember("evaluate", inputs, {"published": published.to_dict(), "verdict": verdict})
+        verdict, ahead = _decided(context, published.version, gold), _lead(context, choice, sides["validation"])
+        context.state.remember(
+            "evaluate", inputs, {"published": published.to_dict(), "verdict": verdict, "lead": ahead}
+        )
         context.finish("evaluate", f"version {published.version} from {winner.candidate}: {verdict}")
     return RunResult(
         steps=context.done,
@@ -414,7 +425,38 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
         report=published.report or None,
+        lead=ahead,
     )
+
+
+def _lead(context: Context, choice: Choice, validation: Examples) -> dict[str, Any] | None:
+    """Compare the chosen candidate with the next one that keeps the limits."""
+    ranked = [c for c in choice.ranking if c.candidate not in choice.refused or c is choice.chosen]
+    if len(ranked) < 2:
+        return None
+    with tempfile.TemporaryDirectory() as name:
+        models = [candidate_package(context.blobs, c.key, Path(name) / c.candidate) for c in ranked[:2]]
+    found = lead(context.project.select, models[0], models[1], validation)
+    return found and {"winner": ranked[0].candidate, "runner_up": ranked[1].candidate, **found}
+
+
+def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
+    """Make a version the champion if the evidence is for it; say why, or why not."""
+    project = context.project
+    if not project.select.promote:
+        return "select.promote is false"
+    decision = decide(
+        project,
+        context.store,
+        context.lake,
+        context.registry,
+        version,
+        by=context.owner,
+        asked="run",
+        gold=gold["version"],
+        notice=context.listener.notice,
+    )
+    return decision.reason
 
 
 def _later_change(context: Context, version: str) -> str | None:
@@ -425,6 +467,11 @@ def _later_change(context: Context, version: str) -> str | None:
     if champion == version or not changes or version not in {change.version for change in changes}:
         return None
     return f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}"
+
+
+def _has_champion(context: Context) -> bool:
+    name = context.project.name
+    return name in context.store.names() and CHAMPION in context.store.index(name).aliases
 
 
 def _still_there(context: Context, version: str) -> bool:

@@ -62,8 +62,13 @@ def leaderboard(trained: Sequence[Trained], config: SelectConfig) -> tuple[Train
     )
 
 
-def select(trained: Sequence[Trained], config: SelectConfig) -> Choice:
+def select(trained: Sequence[Trained], config: SelectConfig, *, strict: bool = True) -> Choice:
     """Take the best candidate that keeps all limits.
+
+    Args:
+        trained: the candidates.
+        config: metric and limits.
+        strict: fail where no candidate keeps the limits; otherwise take the best of them, for a gate to refuse it.
 
     Raises:
         ConfigError: no candidate keeps the limits.
@@ -71,11 +76,12 @@ def select(trained: Sequence[Trained], config: SelectConfig) -> Choice:
     ranking = leaderboard(trained, config)
     refused = {c.candidate: why for c in ranking if (why := _broken_limit(c, config))}
     inside = [c for c in ranking if c.candidate not in refused]
-    if not inside:
+    if not inside and strict:
         raise ConfigError(
             "select.limits: no candidate keeps them: " + "; ".join(f"{c}: {w}" for c, w in refused.items())
         )
-    return Choice(inside[0], (*inside, *(c for c in ranking if c.candidate in refused)), refused)
+    order = (*inside, *(c for c in ranking if c.candidate in refused))
+    return Choice(order[0], order, refused)
 
 
 def _broken_limit(candidate: Trained, config: SelectConfig) -> str | None:

@@ -21,7 +21,15 @@ from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.types import Classifier, Progress, Registry, Task, Validation
 
-__all__ = ["Trained", "candidate_package", "fit_classifier", "record_folder", "record_run", "train_candidate"]
+__all__ = [
+    "Trained",
+    "assemble",
+    "candidate_package",
+    "fit_classifier",
+    "record_folder",
+    "record_run",
+    "train_candidate",
+]
 
 _FOLDER = "_candidates"
 
@@ -107,7 +115,7 @@ def train_candidate(
     classifier, fit_seconds = fit_classifier(
         config, labels, project.task, train(), validation, seed=seed, progress=progress
     )
-    model = _assemble(project, config, classifier, validation, data)
+    model = assemble(project, config, classifier, validation, data)
     evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
     metrics = {**evaluation.metrics, **speed(model, validation.texts_raw), "fit_seconds": fit_seconds}
     model = model.with_records(metrics=metrics)
@@ -151,7 +159,7 @@ def record_run(
     )
 
 
-def _assemble(
+def assemble(
     project: Project, config: CandidateConfig, classifier: Classifier, validation: Examples, data: Mapping[str, Any]
 ) -> Model:
     """Calibrate and set the rule on validation; put the model together."""
