@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_figures_are_those_of_the_decision(finished):
     (recorded,) = registry.runs()
     assert recorded.version == "2"
     assert recorded.metrics["test_accuracy"] == made.metrics["test_accuracy"]
-    assert recorded.params["thresholds"] == "default"
+    assert json.loads(recorded.params["thresholds"]) == {"values": {"money": 0.1}}
     assert loaded(project, "2").manifest.metrics["val_accuracy"] == made.after["val_accuracy"]
 
 
