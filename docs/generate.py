@@ -50,8 +50,8 @@ expected cost is answered; with `abstain` nothing is answered where that costs m
 however good the classifier is (split conformal prediction: Vovk 2005; Angelopoulos and Bates 2021). One half of the
 validation data then fits the calibration and the other the size of the sets, so that no example serves twice. What is
 left: a family may stop its fit by validation data, and the candidate is chosen on them; compare `test_set_coverage`.
-What is stated is the mean over all texts, not each kind of text's own. A multi-label set holds each true label with that
-probability; a label with too few examples for a quantile is in every set.
+What is stated is the mean over all texts, not each kind of text's own. A multi-label set holds each true label with
+that probability; a label with too few examples for a quantile is in every set.
 """
 
 

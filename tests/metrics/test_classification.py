@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tamiz.errors import DataError
-from tamiz.metrics import METRICS, confusion, per_label, score
+from tamiz.metrics import METRICS, confusion, per_label, score, score_sets
 from tamiz.types import Task
 
 AVERAGES = ("macro", "micro", "weighted")
@@ -258,3 +258,18 @@ def test_confusion_of_multi_label_equals_sklearn():
 def test_wrong_arrays_are_refused(targets, probabilities, decided, words):
     with pytest.raises(DataError, match=words):
         score(np.array(targets, dtype=int), probabilities, np.array(decided), task=Task.BINARY, labels=_labels(2))
+
+
+def test_sets_are_counted_by_hand():
+    sets = np.array([[True, True, False], [False, False, True], [False, False, False], [True, True, True]])
+    found = score_sets(np.array([0, 1, 2, 2]), sets)
+    assert found == {"set_coverage": 0.5, "set_size": 1.5}
+    several = np.array([[True, True, True], [False, False, True], [False, False, False], [True, False, False]])
+    assert score_sets(several, sets) == {"set_coverage": 0.8, "set_size": 1.5}
+    assert score_sets(np.zeros((4, 3), bool), sets) == {"set_size": 1.5}
+
+
+@pytest.mark.parametrize(("targets", "sets"), [((0,), (0, 3)), ((2,), (3, 3)), ((2, 3), (2, 4)), ((2,), (2,))])
+def test_sets_that_do_not_fit_are_refused(targets, sets):
+    with pytest.raises(DataError, match="sets: shape"):
+        score_sets(np.zeros(targets, int), np.zeros(sets, bool))

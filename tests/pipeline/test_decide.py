@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_figures_are_those_of_the_decision(finished):
     (recorded,) = registry.runs()
     assert recorded.version == "2"
     assert recorded.metrics["test_accuracy"] == made.metrics["test_accuracy"]
-    assert recorded.params["thresholds"] == "default"
+    assert json.loads(recorded.params["thresholds"]) == {"values": {"money": 0.1}}
     assert loaded(project, "2").manifest.metrics["val_accuracy"] == made.after["val_accuracy"]
 
 
@@ -180,3 +181,29 @@ def test_an_unknown_version_is_refused(finished):
     project, registry = finished(Task.BINARY)
     with pytest.raises(ModelNotFoundError):
         redecide(project, registry, "7", {"calibrate": "none"}, by="ana")
+
+
+@pytest.mark.parametrize(
+    ("task", "keys"),
+    [
+        (Task.BINARY, {"thresholds": {"metric": "recall", "at_least": {"precision": 0.7}}}),
+        (Task.BINARY, {"costs": {"false_negative": 4, "abstain": 0.4}, "conformal": {"coverage": 0.8}}),
+        (Task.MULTI_CLASS, {"costs": {"matrix": {"food": {"sport": 5}}}, "abstain": {"coverage": 0.8}}),
+        (Task.MULTI_LABEL, {"costs": {"labels": {"food": {"false_positive": 3}}}, "conformal": {"coverage": 0.8}}),
+    ],
+)
+def test_a_run_and_a_later_change_come_to_the_same_decision(tmp_path, task, keys):
+    """What the project file asks for when training, `redecide` gives without."""
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "later").mkdir()
+    plain = {"family": "linear", "calibrate": "temperature"}
+    asked = make_project(tmp_path / "asked", task, candidates=[{**plain, **keys}])
+    later = make_project(tmp_path / "later", task, candidates=[plain])
+    metrics = run(asked).metrics
+    run(later)
+    made = redecide(later, MemoryRegistry(), "1", keys, by="ana")
+    assert made.decision.rule == loaded(asked, "1").rule.to_dict()
+    assert made.decision.calibration == loaded(asked, "1").calibrator.to_dict()
+    assert {k: v for k, v in made.metrics.items() if k.startswith("test_")} == {
+        k: v for k, v in metrics.items() if k.startswith("test_")
+    }

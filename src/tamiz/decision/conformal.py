@@ -94,7 +94,7 @@ def fit_conformal(
         columns = [scores[np.arange(len(targets)), targets]]
     found = [_quantile(column, coverage) for column in columns]
     if all(quantile is None for quantile in found):
-        most, needed = max(len(column) for column in columns), math.ceil(coverage / (1 - coverage) - 1e-9)
+        most, needed = max(len(column) for column in columns), math.ceil(round(coverage / (1 - coverage), 6))
         of_what = "true labels of one kind" if task is Task.MULTI_LABEL else "examples"
         raise ConfigError(
             f"conformal.coverage {coverage}: needs at least {needed} validation {of_what}, there are {most}; "

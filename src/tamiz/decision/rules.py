@@ -158,6 +158,10 @@ class DecisionRule:
     def _threshold_array(self) -> FloatArray:
         return np.array(self.thresholds, dtype=np.float64)
 
+    @cached_property
+    def _cost_array(self) -> FloatArray:
+        return np.array(self.costs, dtype=np.float64)
+
     def _labels(self, probabilities: FloatArray, expected: FloatArray | None) -> IntArray:
         if self.task is Task.MULTI_CLASS:
             best = probabilities.argmax(axis=1) if expected is None else expected.argmin(axis=1)
@@ -170,7 +174,7 @@ class DecisionRule:
 
     def _expected_costs(self, probabilities: FloatArray) -> FloatArray:
         """Return the expected cost of each answer `(n, k)`, summed label by label: a row never depends on others."""
-        costs = np.array(self.costs, dtype=np.float64)
+        costs = self._cost_array
         expected: FloatArray = probabilities[:, :1] * costs[0]
         for j in range(1, len(costs)):
             expected += probabilities[:, j : j + 1] * costs[j]

@@ -223,10 +223,11 @@ def record_folder(folder: Path, evaluation: Evaluation, model: Model, *, side: s
 
 
 def _choices(config: CandidateConfig, model: Model) -> dict[str, Any]:
+    goal = config.thresholds.model_dump(exclude_defaults=True)
     return {
         "prepare": list(model.prepare.steps),
         "calibration": model.calibrator.method,
-        "thresholds": config.thresholds.metric,
+        "thresholds": config.thresholds.metric if set(goal) <= {"metric"} else goal,
         "abstain_below": model.rule.abstain_below,
         **{name: value for name, value in config.rule_settings().items() if name in ("costs", "abstain", "conformal")},
     }
