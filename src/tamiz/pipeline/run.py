@@ -25,6 +25,7 @@ from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.pipeline.publish import Published, champion_verdict, promote, publish
+from tamiz.pipeline.report import report_place
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, train_candidate
@@ -410,7 +411,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
-        report=published.report or None,
+        report=report_place(context.blobs, published.report) if published.report else None,
     )
 
 
