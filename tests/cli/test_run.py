@@ -194,3 +194,22 @@ def test_nothing_to_compare_is_no_error(place, tamiz):
     write_project(place)
     assert tamiz("compare", "--json").json == []
     assert tamiz("compare").code == 0
+
+
+def test_a_comparison_may_be_written_as_a_page(project, tamiz, refused):
+    from tests.reports.pages import Page
+
+    answer = tamiz("compare", "--report", "runs.html")
+    assert answer.code == 0
+    assert answer.out.splitlines()[-1] == "report: runs.html"
+    page = Page((project / "runs.html").read_text(encoding="utf-8"))
+    page.check()
+    (table,) = page.tables
+    assert [row[:2] for row in table[1:]] == [["linear", "2"], ["prior", "1"]]
+    assert " – " in table[1][2]
+    assert page.charts["Reliability"]["data"][1]["name"].startswith("linear, version 2, ECE ")
+    assert "cannot be written" in refused(2, "compare", "--report", "nowhere/runs.html")
+
+
+def test_a_run_says_where_its_report_is(project, tamiz):
+    assert "  report: lake/reports/topics/2/report.html" in tamiz("run").out.splitlines()

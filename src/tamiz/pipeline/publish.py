@@ -36,7 +36,7 @@ class Published:
         version: its number.
         metrics: all figures, test ones included.
         intervals: 95 % intervals of the test figures.
-        report: where its report stands; empty for versions of older releases.
+        report: key of its report in the lake's storage; empty for versions of older releases.
     """
 
     version: str

@@ -31,7 +31,7 @@ from tamiz.reports.sample import Sample
 from tamiz.reports.slices import slice_figures
 from tamiz.types import Progress, RunRecord
 
-__all__ = ["Material", "compare_report", "gather", "write_report"]
+__all__ = ["Material", "compare_report", "gather", "report_place", "write_report"]
 
 _QUICK_FIT_S = 5.0
 _PARTS = (1 / 8, 1 / 4, 1 / 2)
@@ -137,7 +137,7 @@ def write_report(
         progress: told how far refits for the learning curve have come.
 
     Returns:
-        Where the report stands.
+        Key of the report in the lake's storage.
     """
     sample = material.sample
     found = Findings(
@@ -165,8 +165,19 @@ def write_report(
     (folder / "report.html").write_bytes(files["report.html"])
     for name, content in files.items():
         blobs.write(f"{key}/{name}", content)
-    local = blobs.local(key)
-    return str(local / "report.html") if local is not None else f"{blobs.place}/{key}/report.html"
+    return f"{key}/report.html"
+
+
+def report_place(blobs: Blobs, key: str) -> str:
+    """Return path or address of a report.
+
+    Args:
+        blobs: the lake's storage.
+        key: what `write_report` returned.
+    """
+    folder, _, name = key.rpartition("/")
+    local = blobs.local(folder)
+    return str(local / name) if local is not None else f"{blobs.place}/{key}"
 
 
 def _pages() -> ModuleType:

@@ -26,6 +26,7 @@ from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION, Published, publish
+from tamiz.pipeline.report import report_place
 from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, candidate_package, train_candidate
@@ -424,8 +425,10 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
-        report=published.report or None,
-        lead=ahead,
+from tamiz.pipeline.evidence import check_slices, lead
+from tamiz.pipeline.promotion import decide
+from tamiz.pipeline.publish import CHAMPION, Published, publish
+from tamiz.pipeline.report import report_place
     )
 
 
