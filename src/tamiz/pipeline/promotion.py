@@ -239,7 +239,7 @@ def _compare(
     new = Model.load(store.fetch(f"{name}@{inputs['version']}"))
     try:
         old = Model.load(store.fetch(f"{name}@{champion}"))
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:  # damaged; a storage that cannot be reached is no reason to replace it
         return GIVES_WAY, f"the champion, version {champion}, cannot be scored on this test ({error})"
     if (old.task, old.labels) != (new.task, new.labels):
         return GIVES_WAY, f"the champion, version {champion}, has other labels"
