@@ -18,6 +18,7 @@ from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
 from tamiz.config import Project
 from tamiz.data.bronze import ingest as ingest_source
+from tamiz.data.corrections import load_corrections
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.readers import open_source
@@ -236,7 +237,8 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     inputs = fingerprint(
         bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
         data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
-        labels=project.labels.model_dump(),
+        labels=project.labels.model_dump(exclude={"corrections"}),
+        corrections=load_corrections(project).digest,
         task=project.task,
         steps=project.clean,
         code=code_version(),
@@ -268,7 +270,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     inputs = fingerprint(
         silver=silver["version"],
         split=project.split.model_dump(),
-        labels=project.labels.model_dump(),
+        labels=project.labels.model_dump(exclude={"corrections"}),
         own_test=project.data.test is not None,
         code=code_version(),
     )
