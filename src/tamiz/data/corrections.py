@@ -109,10 +109,10 @@ class Corrections:
         ]
         if wrong:
             line, label = min(wrong)
+            lines = _lines(sorted({line for line, _ in wrong}))
             raise LabelError(
-                f"{self._place}: {_lines(sorted({line for line, _ in wrong}))}: corrected_label {label!r} on line {line} "
-                f"is no label of the project; {one_of(label, allowed)}. {DROP!r} takes a row out; a new label must "
-                "stand in labels.names"
+                f"{self._place}: {lines}: corrected_label {label!r} on line {line} is no label of the project; "
+                f"{one_of(label, allowed)}. {DROP!r} takes a row out; a new label must stand in labels.names"
             )
 
 
