@@ -16,7 +16,7 @@ import typer
 from benchmarks import record, report
 from benchmarks.datasets import NoDataError, root
 
-BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "serving")
+BENCHMARKS = ("accuracy", "scaling", "vectorising", "latency", "reruns", "serving", "label_noise")
 SIZES = "10000 100000 1000000"
 
 
