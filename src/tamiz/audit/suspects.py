@@ -130,8 +130,9 @@ def _folds(near: IntArray, targets: NDArray[Any], seed: int) -> IntArray:
 def _main_label(targets: NDArray[Any]) -> IntArray:
     """Return the label, for several a row the rarest of its own (or `k` where it has none)."""
     if targets.ndim == 1:
-    XX = np.where(targets, targets.sum(axis=0), np.iinfo(np.int64).max)
-    return np.where(targets.any(axis=1), counts.argmin(axis=1), targets.shape[1]).astype(np.int64)
+        return np.asarray(targets, np.int64)
+    counts = np.where(targets, targets.sum(axis=0), np.iinfo(np.int64).max)
+    return np.asarray(np.where(targets.any(axis=1), counts.argmin(axis=1), targets.shape[1]), np.int64)
 
 
 def _usable(targets: NDArray[Any], k: int) -> IntArray:
