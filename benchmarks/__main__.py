@@ -16,7 +16,17 @@ import typer
 from benchmarks import record, report
 from benchmarks.datasets import NoDataError, root
 
-BENCHMARKS = ("accuracy", "families", "recipe", "scaling", "vectorising", "latency", "reruns", "serving")
+BENCHMARKS = (
+    "accuracy",
+    "families",
+    "recipe",
+    "label_noise",
+    "scaling",
+    "vectorising",
+    "latency",
+    "reruns",
+    "serving",
+)
 SIZES = "10000 100000 1000000"
 
 

@@ -328,8 +328,8 @@ def test_every_command_has_help(names, capsys):
 
 def test_the_commands_there_are():
     assert {names[0] for names in COMMANDS if names} == {
-        "init", "schema", "run", "ingest", "clean", "split", "train", "evaluate", "compare", "versions", "promote",
-        "rollback", "thresholds", "reproduce", "predict", "explain", "serve", "keys", "fetch",
+        "init", "schema", "check", "run", "ingest", "clean", "split", "train", "evaluate", "compare", "versions",
+        "promote", "rollback", "thresholds", "reproduce", "predict", "explain", "serve", "keys", "fetch",
     }  # fmt: skip
 
 

@@ -109,6 +109,9 @@ class LabelsConfig(_Section):
     """Binary tasks: the label that thresholds and curves are about; by default the last in order."""
     min_examples: Annotated[int, Field(ge=1)] = 1
     """Labels with fewer examples than this are refused."""
+    corrections: str | None = None
+    """CSV file with columns `row_id` and `corrected_label` whose filled lines override the data (`-` drops a row);
+    `tamiz check --suspects FILE.csv` writes one to fill in."""
 
 
 class SplitConfig(_Section):

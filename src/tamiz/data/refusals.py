@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from tamiz.config import Project
+from tamiz.data.corrections import CORRECTED, DROPPED
 from tamiz.data.rows import Labels
 from tamiz.errors import LabelError, one_of
 from tamiz.types import Task
@@ -32,8 +33,9 @@ class Reason:
     DUPLICATE = "duplicate of another row"
     RARE = "label has too few examples"
     UNTRAINED = "label has no training example"
+    DROPPED = "dropped by a correction"
 
-    ALL = (KEPT, MISSING, EMPTY, UNLISTED, CLASH, CONFLICT, DUPLICATE, RARE, UNTRAINED)
+    ALL = (KEPT, MISSING, EMPTY, UNLISTED, CLASH, CONFLICT, DUPLICATE, RARE, UNTRAINED, DROPPED)
     REPEATS = (CLASH, DUPLICATE)
     """Rows whose text is there already: nothing is wrong with them, so they do not count against `max_refused`."""
 
@@ -85,8 +87,19 @@ class KeyTable:
         reasons: Sequence[str],
         origin: tuple[Sequence[Any], Sequence[str], Sequence[int]],
         ids: Sequence[str] | None,
+        corrected: Sequence[int],
     ) -> None:
-        """Add a batch: text keys, labels, reasons known so far, (time, source, row) and, where asked for, given ids."""
+        """Add a batch: text keys, labels, reasons known so far, (time, source, row), given ids, marks of corrections.
+
+        Args:
+            part: `train`, `test` or `unlabeled`.
+            texts: text keys.
+            labels: labels of each row, after correction.
+            reasons: reasons known so far.
+            origin: times of ingest, sources and row numbers.
+            ids: ids, where repeated ones are to be told.
+            corrected: 0, `CORRECTED` or `DROPPED` (see `corrections.py`).
+        """
         n = len(texts)
         halves = np.frombuffer(bytes.fromhex("".join(texts)), ">u8").reshape(n, 2).astype(np.uint64)
         ingested, sources, rows = origin
@@ -100,6 +113,7 @@ class KeyTable:
                 "ingested": np.array([int(when.timestamp() * 1e6) for when in ingested], np.int64),
                 "source": np.fromiter((self._sources.setdefault(s, len(self._sources)) for s in sources), np.int32, n),
                 "row": np.array(rows, np.int64),
+                "corrected": np.array(corrected, np.int8),
                 "id": np.fromiter((_id_hash(i) for i in ids), np.uint64, n) if ids else np.zeros(n, np.uint64),
             }
         )
@@ -138,8 +152,9 @@ def judge(keys: KeyTable, project: Project, *, ids_given: bool) -> Judged:
     """Decide which rows are refused.
 
     Rows of the test set are refused only where they could not be scored. Among the others, in this order: texts that
-    stand in the test set; texts with different labels, all of them; repeats of a text, but for the first labelled row
-    in order of ingest; and rows with a label that then has too few examples.
+    stand in the test set; repeats of a text that a person has corrected or dropped; texts with different labels, all of
+    them; repeats of a text, but for the first labelled row in order of ingest; and rows with a label that then has too
+    few examples.
     """
     frame = keys.frame()
     reasons = frame["reason"].to_numpy().copy()
@@ -181,12 +196,27 @@ def _refuse_repeats(frame: pl.DataFrame, reasons: NDArray[np.int8]) -> None:
     test = open_.filter(pl.col("part") == _PARTS.index("test"))
     rest = open_.filter(pl.col("part") != _PARTS.index("test"))
     _refuse(reasons, rest.join(test, on=_TEXT, how="semi"), Reason.CLASH)
-    rest = rest.join(test, on=_TEXT, how="anti")
+    rest = _refuse_repeats_of_corrected(frame, reasons, rest.join(test, on=_TEXT, how="anti"))
     labelled = rest.filter(pl.col("label") >= 0)
     torn = labelled.filter(pl.col("label").n_unique().over(_TEXT) > 1)
     _refuse(reasons, torn, Reason.CONFLICT)
     left = rest.join(torn, on="at", how="anti").sort(pl.col("label") < 0, "order")
     _refuse(reasons, left.filter(pl.int_range(pl.len()).over(_TEXT) > 0), Reason.DUPLICATE)
+
+
+def _refuse_repeats_of_corrected(frame: pl.DataFrame, reasons: NDArray[np.int8], rest: pl.DataFrame) -> pl.DataFrame:
+    """Refuse rows whose text a person has judged in another row, and return those that are left.
+
+    Else a corrected row would be at odds with its own uncorrected repeats, and a repeat take a dropped row's place.
+    """
+    judged = frame.filter((pl.col("corrected") > 0) & (pl.col("part") == _PARTS.index("train")))
+    for mark, reason in ((CORRECTED, Reason.DUPLICATE), (DROPPED, Reason.DROPPED)):
+        repeats = rest.filter(pl.col("corrected") == 0).join(
+            judged.filter(pl.col("corrected") == mark), on=_TEXT, how="semi"
+        )
+        _refuse(reasons, repeats, reason)
+        rest = rest.join(repeats, on="at", how="anti")
+    return rest
 
 
 def _labelled_train(frame: pl.DataFrame, reasons: NDArray[np.int8]) -> NDArray[np.bool_]:

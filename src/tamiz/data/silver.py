@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tamiz.cleaning import Cleaner
 from tamiz.config import Project
+from tamiz.data.corrections import DROPPED, Corrections, load_corrections
 from tamiz.data.lake import Lake
 from tamiz.data.refusals import Judged, KeyTable, Reason, check_labels, judge, text_key
 from tamiz.data.rows import Labels, Row, RowReader, partition_columns
@@ -106,13 +107,16 @@ def clean(
 
     Raises:
         ColumnError: a column named in the project is not in the data.
-        LabelError: fewer than two labels have examples, or a binary task has more.
+        LabelError: fewer than two labels have examples, a binary task has more, or a correction names an unknown one.
+        DataError: a correction names a row that is not there.
         RefusedShareError: more rows were refused than `data.max_refused` allows; repeated texts do not count.
     """
     versions = {"train": bronze_version, "test": test_version, "unlabeled": unlabeled_version}
     parts = [_part(lake, name, version, project) for name, version in versions.items() if version is not None]
     with Spool(_spool_schema(project)) as spool:
-        keys, times = _first_pass(lake, parts, project, spool)
+        corrections = load_corrections(project)
+        keys, times = _first_pass(lake, parts, project, spool, corrections)
+        corrections.check(project.labels.names)
         judged = judge(keys, project, ids_given=project.data.id is not None)
         reasons = Counter(Reason.ALL[code] for code in judged.reasons.tolist() if code)
         lake.replace("silver/quarantine", QUARANTINE, _refused_rows(lake, parts, judged))
@@ -141,15 +145,22 @@ def _spool_schema(project: Project) -> pa.Schema:
     return schema.set(schema.get_field_index("time"), pa.field("time", pa.string()))
 
 
-def _first_pass(lake: Lake, parts: list[_Part], project: Project, spool: Spool) -> tuple[KeyTable, TimeReader]:
+def _first_pass(
+    lake: Lake, parts: list[_Part], project: Project, spool: Spool, corrections: Corrections
+) -> tuple[KeyTable, TimeReader]:
     cleaner, keys, times = Cleaner(project.clean), KeyTable(), TimeReader()
     allowed = None if project.labels.names is None else frozenset(project.labels.names)
     for part in parts:
         for batch in lake.scan(part.table, version=part.version, columns=part.reader.columns, batch_rows=2_048):
             row = part.reader.read(batch)
             times.observe(row.times)
+            marks = [0] * len(row.texts)
+            if part.name != "unlabeled":
+                labels, marks = corrections.apply(row.ids, row.labels)
+                row = replace(row, labels=labels)
             cleaned = cleaner.many([text or "" for text in row.texts])
-            reasons = [_row_reason(*cells, allowed) for cells in zip(row.texts, cleaned, row.labels, strict=True)]
+            rows = zip(row.texts, cleaned, row.labels, marks, strict=True)
+            reasons = [_row_reason(*cells, allowed) for cells in rows]
             text_keys = [text_key(text) if text else _NO_TEXT for text in cleaned]
             origin = {name: batch.column(name).to_pylist() for name in ("_ingested_at", "_source", "_row")}
             keys.add(
@@ -159,12 +170,15 @@ def _first_pass(lake: Lake, parts: list[_Part], project: Project, spool: Spool) 
                 reasons=reasons,
                 origin=(origin["_ingested_at"], origin["_source"], origin["_row"]),
                 ids=row.ids if project.data.id is not None else None,
+                corrected=marks,
             )
             spool.write(_spool_batch(spool.schema, part.name, row, cleaned, text_keys, origin))
     return keys, times
 
 
-def _row_reason(raw: str | None, cleaned: str, labels: Labels, allowed: frozenset[str] | None) -> str:
+def _row_reason(raw: str | None, cleaned: str, labels: Labels, mark: int, allowed: frozenset[str] | None) -> str:
+    if mark == DROPPED:
+        return Reason.DROPPED
     if raw is None:
         return Reason.MISSING
     if not cleaned.strip():
@@ -258,7 +272,7 @@ def _plain(value: object) -> str:
 def _check_share(codes: NDArray[np.int8], project: Project, lake: Lake) -> None:
     """Refuse to go on where too many rows of the source and the test set were refused for a fault of their own."""
     refused = Counter(Reason.ALL[code] for code in codes.tolist() if code)
-    for reason in Reason.REPEATS:
+    for reason in (*Reason.REPEATS, Reason.DROPPED):
         del refused[reason]
     total, n = refused.total(), len(codes)
     if n and total / n > project.data.max_refused:

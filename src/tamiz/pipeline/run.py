@@ -17,6 +17,7 @@ from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
+from tamiz.data.corrections import load_corrections
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.readers import open_source
@@ -249,7 +250,8 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     inputs = fingerprint(
         bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
         data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
-        labels=project.labels.model_dump(),
+        labels=project.labels.model_dump(exclude={"corrections"}),
+        corrections=load_corrections(project).digest,
         task=project.task,
         steps=project.clean,
         code=code_version(),
@@ -281,7 +283,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     inputs = fingerprint(
         silver=silver["version"],
         split=project.split.model_dump(),
-        labels=project.labels.model_dump(),
+        labels=project.labels.model_dump(exclude={"corrections"}),
         own_test=project.data.test is not None,
         code=code_version(),
     )
@@ -425,10 +427,8 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
         verdict=verdict,
-from tamiz.pipeline.evidence import check_slices, lead
-from tamiz.pipeline.promotion import decide
-from tamiz.pipeline.publish import CHAMPION, Published, publish
-from tamiz.pipeline.report import report_place
+        report=report_place(context.blobs, published.report) if published.report else None,
+        lead=ahead,
     )
 
 

@@ -1,0 +1,85 @@
+"""Confident learning: which given labels do held-out probabilities speak against?
+
+Source: Northcutt, Jiang & Chuang (2021), "Confident learning: estimating uncertainty in dataset labels", Journal of
+Artificial Intelligence Research 70. Rows are ranked by normalised margin, section 4.2 there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tamiz.types import BoolArray, FloatArray, IntArray
+
+__all__ = ["Doubts", "doubt_labels", "doubt_sets"]
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What speaks against the given labels of `n` rows.
+
+    Attributes:
+        suspected: whether a row lies off the diagonal of the confident joint, `(n,)`.
+        margin: probability of the given label less that of the likeliest other, in [-1, 1]; multi-label: of its most
+            doubtful label, `(n,)`.
+        suggested: likeliest other label, int64 `(n,)`; multi-label: the labels after change, bool `(n, k)`.
+        probability: held-out probability of the suggestion, `(n,)`.
+    """
+
+    suspected: BoolArray
+    margin: FloatArray
+    suggested: IntArray | BoolArray
+    probability: FloatArray
+
+
+def doubt_labels(probabilities: FloatArray, given: IntArray) -> Doubts:
+    """Judge one label a row.
+
+    A row counts for a label if its probability reaches that label's threshold, the mean probability among the rows
+    given it, and for the likeliest of such labels if there are several. It is suspected if that is not its own.
+
+    Args:
+        probabilities: held-out probabilities `(n, k)`.
+        given: labels `(n,)`, in `[0, k)`.
+
+    Example:
+        >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.95, 0.05]])
+        >>> doubt_labels(p, np.array([0, 0, 1, 1, 1])).suspected.tolist()
+        [False, False, False, False, True]
+    """
+    n, k = probabilities.shape
+    own = probabilities[np.arange(n), given]
+    counts = np.bincount(given, minlength=k)
+    sums = np.bincount(given, weights=own, minlength=k)
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    reaching = np.where(probabilities >= thresholds, probabilities, -np.inf)
+    counted = reaching.argmax(axis=1)
+    others = probabilities.copy()
+    others[np.arange(n), given] = -np.inf
+    suggested = others.argmax(axis=1)
+    best_other = others.max(axis=1)
+    suspected = np.isfinite(reaching.max(axis=1)) & (counted != given) & (best_other > own)
+    return Doubts(suspected, own - best_other, suggested.astype(np.int64), best_other)
+
+
+def doubt_sets(probabilities: FloatArray, given: BoolArray) -> Doubts:
+    """Judge several labels a row, each label as a yes-or-no question of its own.
+
+    Args:
+        probabilities: held-out probabilities `(n, k)`.
+        given: which labels each row has, `(n, k)`.
+    """
+    own = np.where(given, probabilities, 1 - probabilities)
+    wrong = np.zeros_like(given)
+    for j in range(given.shape[1]):
+        column = np.stack([1 - probabilities[:, j], probabilities[:, j]], axis=1)
+        if given[:, j].any() and not given[:, j].all():
+            wrong[:, j] = doubt_labels(column, given[:, j].astype(np.int64)).suspected
+    margins = 2 * own - 1
+    doubtful = np.where(wrong, margins, np.inf).min(axis=1)
+    suspected = np.asarray(wrong.any(axis=1), np.bool_)
+    margin = np.where(suspected, doubtful, margins.min(axis=1))
+    # Only what is suspected is changed; unsuspected rows would change in their most doubtful label.
+    change = np.where(suspected[:, None], wrong, margins == margins.min(axis=1, keepdims=True))
+    return Doubts(suspected, margin, given ^ change, (1 - margin) / 2)

@@ -1,0 +1,120 @@
+"""`tamiz check`: what is in the data, and what a person should look at before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from tamiz.audit import DEFAULT_SAMPLE, Finding, Report, check_data, write_page, write_suspects
+from tamiz.cli.console import Terminal, errors, output, print_json, table
+from tamiz.cli.options import AsJson, ProjectPath, Quiet
+from tamiz.cli.projects import guessed_project
+from tamiz.config import Project
+from tamiz.data.lake import Lake
+from tamiz.errors import LabelError, RefusedShareError
+from tamiz.pipeline import run as run_pipeline
+from tamiz.registry.memory import MemoryRegistry
+from tamiz.settings import read_project
+
+__all__ = ["register"]
+
+_STYLES = {"ok": "green", "note": "cyan", "warning": "bold yellow"}
+_SHOWN_ROWS = 10
+_SHOWN_CHARACTERS = 60
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("check")(check)
+
+
+def check(
+    source: Annotated[
+        str | None, typer.Argument(help="A file of texts, to check without a project file; by default ./tamiz.yaml.")
+    ] = None,
+    project: ProjectPath = Path("tamiz.yaml"),
+    html: Annotated[Path | None, typer.Option("--html", help="Write the findings with plots as one HTML file.")] = None,
+    suspects: Annotated[
+        Path | None, typer.Option("--suspects", help="Write rows with doubtful labels as CSV, to be filled in.")
+    ] = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=100, help="Most rows to look at for label errors.")
+    ] = DEFAULT_SAMPLE,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is a warning.")] = False,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Report on the data: missing values, labels, lengths, languages, repeats, conflicts, leakage, label errors.
+
+    Brings ingest, clean and split up to date first. Nothing is trained for use and no data is changed.
+
+    Example: tamiz check -p examples/reviews --html report.html
+
+    Example: tamiz check reviews.csv --suspects suspects.csv
+    """
+    found = guessed_project(source, save=None) if source else read_project(project, notice=_notice)
+    report = _report(found, sample=sample, quiet=quiet or as_json, wait_s=wait)
+    if html is not None:
+        write_page(report, html)
+    if suspects is not None:
+        write_suspects(report.suspects, suspects, found)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _show(report, [path for path in (html, suspects) if path is not None])
+    if strict and report.warnings:
+        raise typer.Exit(1)
+
+
+def _report(project: Project, *, sample: int, quiet: bool, wait_s: float) -> Report:
+    """Bring the tables up to date and check them; data that cannot be cleaned or split is checked as it came."""
+    terminal = Terminal(quiet=quiet)
+    refusal = None
+    try:
+        try:
+            run_pipeline(project, MemoryRegistry(), listener=terminal, until="split", wait_s=wait_s)
+        except (LabelError, RefusedShareError) as error:
+            refusal = str(error)
+        terminal.started("check")
+        lake = Lake(project.resolve(project.lake))
+        return check_data(lake, project, refusal=refusal, sample=sample, progress=terminal.progress)
+    finally:
+        terminal.close()
+
+
+def _notice(text: str) -> None:
+    errors.print(f"[yellow]note[/]  {escape(text)}")
+
+
+def _show(report: Report, written: Sequence[Path]) -> None:
+    rows = [
+        [f"[{_STYLES[one.severity]}]{one.severity}[/]", one.name, _cell(one.summary, None)] for one in report.findings
+    ]
+    output.print(table(f"Data of {escape(report.project)}", ["", "check", "found"], rows, first_left=3))
+    for finding in report.findings:
+        if finding.severity != "ok":
+            _show_details(finding)
+    for path in written:
+        output.print(f"wrote {path}", markup=False)
+
+
+def _show_details(finding: Finding) -> None:
+    output.print(f"[{_STYLES[finding.severity]}]{finding.severity}[/]  {finding.name}")
+    for detail in finding.details:
+        output.print(f"  {detail}", markup=False)
+    for one in finding.tables[:1]:
+        rows = [[_cell(cell, _SHOWN_CHARACTERS) for cell in row] for row in one.rows[:_SHOWN_ROWS]]
+        output.print(
+            table(escape(one.title), [escape(name) for name in one.columns], rows, first_left=len(one.columns))
+        )
+
+
+def _cell(value: object, most: int | None) -> str:
+    """Return a cell without markup, line breaks and control characters."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str("" if value is None else value))
+    return escape(text if most is None or len(text) <= most else text[: most - 1] + "…")

@@ -1,0 +1,70 @@
+"""`tamiz check`."""
+
+from __future__ import annotations
+
+import csv
+
+from tests.projects import rows, write_csv, write_project
+
+
+def test_a_project_is_checked_before_anything_was_run(place, tamiz):
+    write_project(place)
+    answer = tamiz("check", "--html", "report.html")
+    assert answer.code == 0, answer.err
+    assert [line.split()[:2] for line in answer.err.splitlines()] == [["done", s] for s in ("ingest", "clean", "split")]
+    for name in ("missing values", "labels", "lengths", "languages", "duplicates", "conflicts", "leakage"):
+        assert name in answer.out
+    assert "wrote report.html" in answer.out
+    assert (place / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not (place / "models").exists()
+
+
+def test_a_file_is_checked_without_a_project(place, tamiz):
+    write_csv(place / "posts.csv", rows(120))
+    answer = tamiz("check", "posts.csv", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["project"] == "posts"
+    labels = next(one for one in answer.json["findings"] if one["name"] == "labels")
+    assert set(labels["figures"]["counts"]) == {"food", "money", "sport"}
+
+
+def test_strict_fails_where_there_is_a_warning(place, tamiz):
+    table = rows(120)
+    table[1]["text"], table[1]["label"], table[0]["label"] = table[0]["text"], "food", "sport"
+    write_csv(place / "texts.csv", table)
+    write_project(place)
+    assert tamiz("check", "--quiet").code == 0
+    answer = tamiz("check", "--strict", "--quiet")
+    assert (answer.code, answer.err) == (1, "")
+    assert "2 rows have the text of another" in answer.out
+
+
+def test_markup_in_labels_and_texts_is_shown_as_it_is(place, tamiz):
+    table = rows(120)
+    for row in table:
+        row["label"] = f"[bold]{row['label']}[/nothing]"
+    table[1]["text"], table[0]["label"] = table[0]["text"], "[red]\x1b[2J"
+    table[1]["label"] = "[bold]food[/nothing]"
+    write_csv(place / "texts.csv", table)
+    write_project(place)
+    answer = tamiz("check", "--quiet")
+    assert answer.code == 0, answer.err
+    assert "[bold]food[/nothing]" in answer.out
+    assert "\x1b[2J" not in answer.out
+
+
+def test_suspects_go_out_and_corrections_come_back(place, tamiz):
+    write_project(place, n=240)
+    assert tamiz("check", "--suspects", "suspects.csv", "--quiet").code == 0
+    with (place / "suspects.csv").open(encoding="utf-8-sig", newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert listed  # every tenth label is wrong
+    for row in listed:
+        row["corrected_label"] = row["suggested_label"]
+    write_csv(place / "suspects.csv", listed)
+    write_project(place, labels={"corrections": "suspects.csv"})
+    again = tamiz("check", "--json")
+    assert again.code == 0, again.err
+    figures = next(one for one in again.json["findings"] if one["name"] == "label errors")["figures"]
+    assert figures["suspected"] < len(listed) / 2
+    assert not {one["row_id"] for one in again.json["suspects"]} & {row["row_id"] for row in listed}
