@@ -1,7 +1,9 @@
 """Confident learning: which given labels do held-out probabilities speak against?
 
 Source: Northcutt, Jiang & Chuang (2021), "Confident learning: estimating uncertainty in dataset labels", Journal of
-Artificial Intelligence Research 70. Rows are ranked by normalised margin, section 4.2 there.
+Artificial Intelligence Research 70. The confident joint is counted with class thresholds (section 3.1), calibrated to
+the number of rows of each label, and tells how many rows of each pair of labels to suspect: those with the largest
+margin ("prune by noise rate", section 3.2).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ class Doubts:
     """What speaks against the given labels of `n` rows.
 
     Attributes:
-        suspected: whether a row lies off the diagonal of the confident joint, `(n,)`.
+        suspected: whether a row is among the most doubtful, as many as the confident joint estimates, `(n,)`.
         margin: probability of the given label less that of the likeliest other, in [-1, 1]; multi-label: of its most
             doubtful label, `(n,)`.
         suggested: likeliest other label, int64 `(n,)`; multi-label: the labels after change, bool `(n, k)`.
@@ -37,7 +39,8 @@ def doubt_labels(probabilities: FloatArray, given: IntArray) -> Doubts:
     """Judge one label a row.
 
     A row counts for a label if its probability reaches that label's threshold, the mean probability among the rows
-    given it, and for the likeliest of such labels if there are several. It is suspected if that is not its own.
+    given it, and for the likeliest of such labels if there are several. From the shares that count for another label
+    than the given one follows how many rows of each pair of labels are suspected.
 
     Args:
         probabilities: held-out probabilities `(n, k)`.
@@ -53,14 +56,38 @@ def doubt_labels(probabilities: FloatArray, given: IntArray) -> Doubts:
     counts = np.bincount(given, minlength=k)
     sums = np.bincount(given, weights=own, minlength=k)
     thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    reaching = np.where(probabilities >= thresholds, probabilities, -np.inf)
-    counted = reaching.argmax(axis=1)
     others = probabilities.copy()
     others[np.arange(n), given] = -np.inf
     suggested = others.argmax(axis=1)
     best_other = others.max(axis=1)
-    suspected = np.isfinite(reaching.max(axis=1)) & (counted != given) & (best_other > own)
+    suspected = _most_doubtful(probabilities, given, own, _wrong_by_pair(probabilities, given, thresholds))
     return Doubts(suspected, own - best_other, suggested.astype(np.int64), best_other)
+
+
+def _wrong_by_pair(probabilities: FloatArray, given: IntArray, thresholds: FloatArray) -> IntArray:
+    """Return the estimated number of rows by given label and true label, `(k, k)`."""
+    k = probabilities.shape[1]
+    reaching = np.where(probabilities >= thresholds, probabilities, -np.inf)
+    counts = np.isfinite(reaching.max(axis=1))
+    joint = np.zeros((k, k), np.int64)
+    np.add.at(joint, (given[counts], reaching.argmax(axis=1)[counts]), 1)
+    # Only rows that reach a threshold were counted; the others are taken to be wrong as often.
+    rows = np.bincount(given, minlength=k)[:, None]
+    rates = joint / np.maximum(joint.sum(axis=1, keepdims=True), 1)
+    return np.asarray(np.rint(rates * rows), np.int64)
+
+
+def _most_doubtful(probabilities: FloatArray, given: IntArray, own: FloatArray, wanted: IntArray) -> BoolArray:
+    """Mark for each pair of labels as many rows as wanted, those that speak most for the other label."""
+    marked = np.zeros(len(given), np.bool_)
+    for label in np.flatnonzero(wanted.sum(axis=1) > wanted.diagonal()):
+        rows = np.flatnonzero(given == label)
+        for other in np.flatnonzero(wanted[label]):
+            if other != label:
+                gap = probabilities[rows, other] - own[rows]
+                order = np.argsort(-gap, kind="stable")[: wanted[label, other]]
+                marked[rows[order[gap[order] > 0]]] = True
+    return marked
 
 
 def doubt_sets(probabilities: FloatArray, given: BoolArray) -> Doubts:
