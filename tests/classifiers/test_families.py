@@ -15,6 +15,11 @@ VARIANTS = {
         {"words": None, "characters": (3, 4), "tf": "count", "idf": False, "norm": False},
         {"tokens": "words_and_marks", "tf": "binary", "class_weight": "balanced", "max_features": 20},
     ],
+    "nb_stack": [
+        {},
+        {"tf": "count", "scale": "joined", "alpha": 1, "stack": "probabilities", "stack_labels": "own", "C": 1},
+        {"words": (1, 3), "count_features": 10, "tfidf_features": None, "surface": False, "complement_norm": True},
+    ],
 }
 CASES = [
     pytest.param(family, params, task, id=f"{family}-{number}-{task}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
@@ -18,7 +18,7 @@ from tamiz.types import FloatArray, IntArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["NgramFeatures", "FeatureParams", "Row"]
+__all__ = ["FeatureParams", "Lengths", "NgramFeatures", "Row", "spread_parts"]
 
 Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
 
@@ -195,7 +195,7 @@ class NgramFeatures:
         per_character = np.zeros(len(text) + 1)
         first = 0
         for block in self._blocks:
-            _spread(per_character, text, block.index, parts, first)
+            spread_parts(per_character, text, block.index, parts, first)
             first += len(block)
         return per_character[:-1]
 
@@ -233,7 +233,18 @@ class NgramFeatures:
         return made
 
 
-def _spread(per_character: FloatArray, text: str, index: NgramIndex, parts: dict[int, float], first: int) -> None:
+def spread_parts(
+    per_character: FloatArray, text: str, index: NgramIndex, parts: Mapping[int, float], first: int = 0
+) -> None:
+    """Add to each character what the n-grams of one index that it belongs to give out.
+
+    Args:
+        per_character: changed in place, one value a character and one more.
+        text: the text.
+        index: knows the n-grams.
+        parts: what each feature gives, by number; it is shared equally among its occurrences and their characters.
+        first: the number in `parts` of the index's first feature.
+    """
     found = index.occurrences(text)
     if not len(found.features):
         return

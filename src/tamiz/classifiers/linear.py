@@ -102,7 +102,7 @@ class LinearClassifier:
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
         blocks = (self.params.words is not None) + (self.params.characters is not None)
-        x = self.features_.fit_values(texts, _Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
+        x = self.features_.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
         if x.shape[1] == 0:
             raise LabelError(
                 f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
@@ -227,15 +227,3 @@ class LinearClassifier:
 _TINY = 2.2e-308  # asking numpy for it at each text takes longer than the division it guards
 _DUST = 1e-12  # what rounding leaves of sums that are zero
 _WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
-
-
-class _Counter:
-    """Add up the texts that have been counted and pass the sum on."""
-
-    def __init__(self, progress: Progress | None, message: str, total: int) -> None:
-        self._progress, self._message, self._total, self._done = progress, message, total, 0
-
-    def __call__(self, texts: int) -> None:
-        self._done += texts
-        if self._progress:
-            self._progress(self._message, self._done, self._total)
