@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CLASSIFIERS", "check_params", "classifier_class", "params_schema"]
 
 CLASSIFIERS = {
+    "boosting": "tamiz.classifiers.boosting:BoostingClassifier",
     "linear": "tamiz.classifiers.linear:LinearClassifier",
     "nb_stack": "tamiz.classifiers.nb_stack:NbStackClassifier",
     "prior": "tamiz.classifiers.prior:PriorClassifier",

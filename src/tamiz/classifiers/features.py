@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +14,18 @@ from pydantic import Field, model_validator
 
 from tamiz.classifiers import base
 from tamiz.classifiers.ngrams import CharSequences, Counts, NgramIndex, WordSequences
-from tamiz.types import FloatArray, IntArray
+from tamiz.types import Contribution, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["FeatureParams", "Lengths", "NgramFeatures", "Row", "spread_parts"]
+__all__ = ["FeatureParams", "Lengths", "NgramFeatures", "Row", "spread_parts", "word_contributions"]
 
 Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
 
 _TINY = np.finfo(np.float64).tiny
+_DUST = 1e-12  # what rounding leaves of sums that are zero
+_WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
 _ROOM_FOR_SHARED_KEYS = 1000  # values; n-grams that share a key stand in more texts than were counted
 _MANY_VALUES = 100_000_000  # above so many feature values, training keeps 4 bytes of each rather than 8
 
@@ -259,3 +262,17 @@ def spread_parts(
     np.subtract.at(steps, found.last + 1, density)
     owner = np.repeat(np.arange(len(spans)), np.diff(sizes))
     np.add.at(per_character, spans[owner, 0] + np.arange(len(owner)) - sizes[owner], np.cumsum(steps)[owner])
+
+
+def word_contributions(text: str, per_character: FloatArray) -> tuple[Contribution, ...]:
+    """Return what each word and each run of marks of a text gives, where it gives anything.
+
+    Args:
+        text: the text.
+        per_character: what each character gives, as `NgramFeatures.spread` returns it.
+    """
+    return tuple(
+        Contribution(start, end, value)
+        for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
+        if abs(value := float(per_character[start:end].sum())) > _DUST
+    )

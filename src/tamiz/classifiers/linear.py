@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row
+from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import Regression, Weights
 from tamiz.errors import LabelError, PackageError
-from tamiz.types import Contribution, Explanation, FloatArray, Progress, Task, Validation
+from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["LinearClassifier"]
 
@@ -189,11 +188,7 @@ class LinearClassifier:
         parts = parts / np.broadcast_to(lengths, weights.intercept.shape)[column]
         per_character = self.features_.spread(text, dict(zip(row.indices.tolist(), parts.tolist(), strict=True)))
         intercept = sign * float(weights.intercept[column])
-        contributions = tuple(
-            Contribution(start, end, value)
-            for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
-            if abs(value := float(per_character[start:end].sum())) > _DUST
-        )
+        contributions = word_contributions(text, per_character)
         score = intercept + sum(c.value for c in contributions)
         return Explanation(self.labels[label], base=intercept, score=score, contributions=contributions)
 
@@ -225,5 +220,3 @@ class LinearClassifier:
 
 
 _TINY = 2.2e-308  # asking numpy for it at each text takes longer than the division it guards
-_DUST = 1e-12  # what rounding leaves of sums that are zero
-_WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")

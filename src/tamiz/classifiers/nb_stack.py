@@ -20,7 +20,6 @@ the published recipe.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,17 +29,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import Row
+from tamiz.classifiers.features import Row, word_contributions
 from tamiz.classifiers.nb_features import BayesFeatureParams, BayesFeatures
 from tamiz.errors import LabelError, PackageError
-from tamiz.types import Contribution, Explanation, FloatArray, Progress, Task, Validation
+from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["NbStackClassifier"]
 
-_TINY = 2.2e-308
-_DUST = 1e-12  # what rounding leaves of sums that are zero
 _STEPS = 64  # of the path along which an explanation averages the slope
-_WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
 
 
 class NbStackParams(BayesFeatureParams):
@@ -185,11 +181,7 @@ class NbStackClassifier:
         slopes = self._slopes(self._first(row), column)
         parts[row.indices[words]] = sign * row.values[words] * (self.coef_[row.indices[words]] @ slopes)
         per_character = self.features_.spread(text, parts)
-        contributions = tuple(
-            Contribution(start, end, value)
-            for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
-            if abs(value := float(per_character[start:end].sum())) > _DUST
-        )
+        contributions = word_contributions(text, per_character)
         base_score = score - sum(c.value for c in contributions)
         return Explanation(self.labels[label], base=base_score, score=score, contributions=contributions)
 
