@@ -19,6 +19,17 @@ VARIANTS = {
         {"rounds": 20, "num_threads": 1},
         {"rounds": 5, "num_threads": 1, "characters": (2, 3), "class_weight": "balanced", "feature_share": 1},
     ],
+    "ensemble": [
+        {},
+        {
+            "members": [
+                {"family": "linear", "prepare": [{"stem": "english"}]},
+                {"family": "prior"},
+                {"family": "nb_stack"},
+            ],
+            "weights": [3, 0, 1],
+        },
+    ],
     "nb_stack": [
         {},
         {"tf": "count", "scale": "joined", "alpha": 1, "stack": "probabilities", "stack_labels": "own", "C": 1},

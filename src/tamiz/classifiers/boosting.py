@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["BoostingClassifier"]
 
 _MOST_IN_LEAF = 20  # LightGBM's own default
+_FEATURES_PER_TREE = 1000
 _TEXTS_PER_LEAF = 50  # with few texts, a leaf may hold one in so many
 
 
@@ -44,8 +45,8 @@ class BoostingParams(FeatureParams):
     """Most leaves of a tree."""
     min_data_in_leaf: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Fewest training texts in a leaf; `auto`: a fiftieth of all, at least 1 and at most 20."""
-    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Each tree may use this share of the features, drawn at random."""
+    feature_share: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
+    """Each tree may use this share of the features, drawn at random; `auto`: 1,000 of them, or all if fewer."""
     l2: Annotated[float, Field(ge=0)] = 1.0
     """L2 penalty on the values of leaves."""
     class_weight: Literal["balanced"] | None = None
@@ -262,6 +263,9 @@ class _Grower:
         least = params.min_data_in_leaf
         if least == "auto":
             least = max(1, min(_MOST_IN_LEAF, x.shape[0] // _TEXTS_PER_LEAF))
+        share = params.feature_share
+        if share == "auto":
+            share = min(1.0, _FEATURES_PER_TREE / x.shape[1])
         self._about = {
             "objective": objective,
             "num_class": classes,
@@ -270,13 +274,14 @@ class _Grower:
             "num_leaves": params.leaves,
             "min_data_in_leaf": least,
             "min_data_in_bin": min(3, least),
-            "feature_fraction": params.feature_share,
+            "feature_fraction": share,
             "lambda_l2": params.l2,
-            "max_bin": 63,  # a TF-IDF value takes few distinct ones, most of them zero
+            "max_bin": 15,  # a TF-IDF value takes few distinct ones, most of them zero
             "feature_pre_filter": False,
             "seed": seed,
             "deterministic": True,
-            "force_row_wise": True,  # the layout that LightGBM chooses by a timing would differ between runs
+            # A layout chosen by a timing would differ between runs; by column is quicker where trees see few features.
+            "force_col_wise": True,
             "num_threads": params.num_threads,
             "verbosity": -1,
         }
