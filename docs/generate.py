@@ -98,6 +98,8 @@ def reference(schema: dict[str, Any]) -> str:
         about = params_schema(family)
         rows = table(about, about) if about.get("properties") else "None.\n"
         parts += [f"\n### `{family}`\n\n", rows]
+        for name, inner in about.get("$defs", {}).items():
+            parts += [f"\n{inner['description']} (`{name.lower()}`)\n\n", table(inner, about)]
     parts.append("\n## Cleaning steps\n\n" + cleaning())
     parts.append("\n## Metrics\n\nWith the prefix `val_` or `test_`.\n\n| metric | meaning |\n| --- | --- |\n")
     parts += [f"| `{name}` | {text} |\n" for name, text in METRICS.items()]

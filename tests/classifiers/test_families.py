@@ -15,6 +15,26 @@ VARIANTS = {
         {"words": None, "characters": (3, 4), "tf": "count", "idf": False, "norm": False},
         {"tokens": "words_and_marks", "tf": "binary", "class_weight": "balanced", "max_features": 20},
     ],
+    "boosting": [
+        {"rounds": 20, "num_threads": 1},
+        {"rounds": 5, "num_threads": 1, "characters": (2, 3), "class_weight": "balanced", "feature_share": 1},
+    ],
+    "ensemble": [
+        {},
+        {
+            "members": [
+                {"family": "linear", "prepare": [{"stem": "english"}]},
+                {"family": "prior"},
+                {"family": "nb_stack"},
+            ],
+            "weights": [3, 0, 1],
+        },
+    ],
+    "nb_stack": [
+        {},
+        {"tf": "count", "scale": "joined", "alpha": 1, "stack": "probabilities", "stack_labels": "own", "C": 1},
+        {"words": (1, 3), "count_features": 10, "tfidf_features": None, "surface": False, "complement_norm": True},
+    ],
 }
 CASES = [
     pytest.param(family, params, task, id=f"{family}-{number}-{task}")

@@ -41,7 +41,8 @@ def test_a_threshold_by_hand_makes_a_version(labels_each, tamiz):
     assert "tamiz promote 2" in answer.out
     assert tamiz("thresholds", "2", "--json").json["thresholds"] == {"food": 0.2, "money": 0.5, "sport": 0.9}
     assert tamiz("thresholds", "--json").json["version"] == "1"
-    assert tamiz("promote", "2").code == 0
+    assert tamiz("promote", "2").code == 1  # such thresholds cost F1
+    assert tamiz("promote", "2", "--force", "--reason", "food matters").code == 0
     assert tamiz("thresholds", "--json").json["version"] == "2"
 
 

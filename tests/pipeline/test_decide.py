@@ -42,6 +42,10 @@ def loaded(project: Project, version: str) -> Model:
     return Model.load(store.fetch(f"topics@{version}"))
 
 
+def weights(model: Model) -> dict[str, str]:
+    return {path: entry.sha256 for path, entry in model.manifest.files.items() if path != "model.md"}
+
+
 def side(project: Project, name: str):
     model = loaded(project, "1")
     return load_examples(Lake(project.resolve(project.lake)), side=name, labels=model.labels, task=model.task)
@@ -63,9 +67,9 @@ def test_a_new_version_has_the_same_weights_and_other_thresholds(finished, task)
     assert new.rule.thresholds != old.rule.thresholds
     assert new.manifest.data["weights_of"] == "1"
     assert new.manifest.data["gold"] == old.manifest.data["gold"]
-    assert {path: entry.sha256 for path, entry in new.manifest.files.items()} == {
-        path: entry.sha256 for path, entry in old.manifest.files.items()
-    }
+    assert weights(new) == weights(old)
+    card = ModelStore(project.resolve(project.registry.store)).fetch("topics@2") / "model.md"
+    assert "test_f1_macro" in card.read_text(encoding="utf-8")
 
 
 def test_figures_are_those_of_the_decision(finished):

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["CLASSIFIERS", "check_params", "classifier_class", "params_schema"]
 
 CLASSIFIERS = {
+    "boosting": "tamiz.classifiers.boosting:BoostingClassifier",
+    "ensemble": "tamiz.classifiers.ensemble:EnsembleClassifier",
     "linear": "tamiz.classifiers.linear:LinearClassifier",
+    "nb_stack": "tamiz.classifiers.nb_stack:NbStackClassifier",
     "prior": "tamiz.classifiers.prior:PriorClassifier",
 }
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from tamiz.errors import ConfigError, LabelError, PackageError
-from tamiz.types import BoolArray, FloatArray, Task
+from tamiz.types import BoolArray, FloatArray, Progress, Task
 
 __all__ = [
+    "Counter",
     "Params",
     "check_labels",
     "indicators",
@@ -29,6 +30,25 @@ class Params(BaseModel):
     """Parameters of a family; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Counter:
+    """Add up the texts that have been counted and pass the sum on.
+
+    Args:
+        progress: told the sum; nothing where `None`.
+        message: name of the step.
+        total: the sum at the end.
+    """
+
+    def __init__(self, progress: Progress | None, message: str, total: int) -> None:
+        self._progress, self._message, self._total, self._done = progress, message, total, 0
+
+    def __call__(self, texts: int) -> None:
+        """Count `texts` more."""
+        self._done += texts
+        if self._progress:
+            self._progress(self._message, self._done, self._total)
 
 
 def check_labels(labels: tuple[str, ...], task: Task) -> None:

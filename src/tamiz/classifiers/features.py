@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
@@ -13,16 +14,18 @@ from pydantic import Field, model_validator
 
 from tamiz.classifiers import base
 from tamiz.classifiers.ngrams import CharSequences, Counts, NgramIndex, WordSequences
-from tamiz.types import FloatArray, IntArray
+from tamiz.types import Contribution, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["NgramFeatures", "FeatureParams", "Row"]
+__all__ = ["FeatureParams", "Lengths", "NgramFeatures", "Row", "spread_parts", "word_contributions"]
 
 Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
 
 _TINY = np.finfo(np.float64).tiny
+_DUST = 1e-12  # what rounding leaves of sums that are zero
+_WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
 _ROOM_FOR_SHARED_KEYS = 1000  # values; n-grams that share a key stand in more texts than were counted
 _MANY_VALUES = 100_000_000  # above so many feature values, training keeps 4 bytes of each rather than 8
 
@@ -195,7 +198,7 @@ class NgramFeatures:
         per_character = np.zeros(len(text) + 1)
         first = 0
         for block in self._blocks:
-            _spread(per_character, text, block.index, parts, first)
+            spread_parts(per_character, text, block.index, parts, first)
             first += len(block)
         return per_character[:-1]
 
@@ -250,7 +253,18 @@ class NgramFeatures:
         return made
 
 
-def _spread(per_character: FloatArray, text: str, index: NgramIndex, parts: dict[int, float], first: int) -> None:
+def spread_parts(
+    per_character: FloatArray, text: str, index: NgramIndex, parts: Mapping[int, float], first: int = 0
+) -> None:
+    """Add to each character what the n-grams of one index that it belongs to give out.
+
+    Args:
+        per_character: changed in place, one value a character and one more.
+        text: the text.
+        index: knows the n-grams.
+        parts: what each feature gives, by number; it is shared equally among its occurrences and their characters.
+        first: the number in `parts` of the index's first feature.
+    """
     found = index.occurrences(text)
     if not len(found.features):
         return
@@ -265,3 +279,17 @@ def _spread(per_character: FloatArray, text: str, index: NgramIndex, parts: dict
     np.subtract.at(steps, found.last + 1, density)
     owner = np.repeat(np.arange(len(spans)), np.diff(sizes))
     np.add.at(per_character, spans[owner, 0] + np.arange(len(owner)) - sizes[owner], np.cumsum(steps)[owner])
+
+
+def word_contributions(text: str, per_character: FloatArray) -> tuple[Contribution, ...]:
+    """Return what each word and each run of marks of a text gives, where it gives anything.
+
+    Args:
+        text: the text.
+        per_character: what each character gives, as `NgramFeatures.spread` returns it.
+    """
+    return tuple(
+        Contribution(start, end, value)
+        for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
+        if abs(value := float(per_character[start:end].sum())) > _DUST
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row
+from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import Regression, Weights
 from tamiz.errors import LabelError, PackageError
-from tamiz.types import Contribution, Explanation, FloatArray, Progress, Task, Validation
+from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["LinearClassifier"]
 
@@ -102,7 +101,7 @@ class LinearClassifier:
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
         blocks = (self.params.words is not None) + (self.params.characters is not None)
-        x = self.features_.fit_values(texts, _Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
+        x = self.features_.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
         if x.shape[1] == 0:
             raise LabelError(
                 f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
@@ -189,11 +188,7 @@ class LinearClassifier:
         parts = parts / np.broadcast_to(lengths, weights.intercept.shape)[column]
         per_character = self.features_.spread(text, dict(zip(row.indices.tolist(), parts.tolist(), strict=True)))
         intercept = sign * float(weights.intercept[column])
-        contributions = tuple(
-            Contribution(start, end, value)
-            for start, end in (match.span() for match in _WORD_OR_MARKS.finditer(text))
-            if abs(value := float(per_character[start:end].sum())) > _DUST
-        )
+        contributions = word_contributions(text, per_character)
         score = intercept + sum(c.value for c in contributions)
         return Explanation(self.labels[label], base=intercept, score=score, contributions=contributions)
 
@@ -235,17 +230,3 @@ class LinearClassifier:
 
 
 _TINY = 2.2e-308  # asking numpy for it at each text takes longer than the division it guards
-_DUST = 1e-12  # what rounding leaves of sums that are zero
-_WORD_OR_MARKS = re.compile(r"\w+|[^\w\s]+")
-
-
-class _Counter:
-    """Add up the texts that have been counted and pass the sum on."""
-
-    def __init__(self, progress: Progress | None, message: str, total: int) -> None:
-        self._progress, self._message, self._total, self._done = progress, message, total, 0
-
-    def __call__(self, texts: int) -> None:
-        self._done += texts
-        if self._progress:
-            self._progress(self._message, self._done, self._total)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tamiz.blobs import open_blobs
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
@@ -20,9 +19,10 @@ from tamiz.errors import ConfigError, PackageError
 from tamiz.metrics import score, score_sets
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
-from tamiz.pipeline.publish import promote as promote_version
+from tamiz.pipeline.promotion import decide
+from tamiz.pipeline.publish import release
 from tamiz.pipeline.state import fingerprint
-from tamiz.pipeline.train import record_folder, record_run
+from tamiz.pipeline.train import Trained, record_run
 from tamiz.store import ModelStore
 from tamiz.types import FloatArray, Registry, Task
 
@@ -154,8 +154,10 @@ def redecide(
         return made
     made = _publish(project, store, registry, config, model, made, validation)
     if promote and made.version is not None:
+        # Asked for by a person, who may have other aims than `select.metric`; what the gates say is recorded.
         reason = f"another decision rule than version {base_version}"
-        promote_version(store, registry, name, made.version, by=by, reason=reason)
+        lake = Lake(project.resolve(project.lake))
+        decide(project, store, lake, registry, made.version, by=by, asked="hand", why=reason, force=True)
     return replace(made, promoted=promote)
 
 
@@ -261,36 +263,33 @@ def _publish(
     made: Redecided,
     validation: Examples,
 ) -> Redecided:
-    """Score on test, publish and register; the same decision again finds the version it gave first."""
-    name, index = project.name, store.index(project.name)
+    """Measure on validation and release; the same decision again finds the version it gave first."""
     key = fingerprint(
-        base=index.versions[made.base].sha256, calibration=model.calibrator.to_dict(), rule=model.rule.to_dict()
+        base=store.index(project.name).versions[made.base].sha256,
+        calibration=model.calibrator.to_dict(),
+        rule=model.rule.to_dict(),
     )
-    test = _side(project, model, "test")
+    sides = {side: _side(project, model, side) for side in ("train", "test")} | {"validation": validation}
     checked = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=project.split.seed)
     kept = {k: v for k, v in model.manifest.metrics.items() if not k.startswith(("val_", "test_"))}
     metrics = {**kept, **checked.metrics, **speed(model, validation.texts_raw)}
-    final = evaluate(model, test.texts_raw, test.targets, prefix="test_") if test.texts_raw else None
-    test_figures = {} if final is None else final.metrics
     data = {**model.manifest.data, "key": key, "weights_of": made.base}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    model = model.with_records(metrics={**metrics, **test_figures}, data=data, created_at=now)
-    with tempfile.TemporaryDirectory() as folder_name:
-        folder = Path(folder_name)
-        run_id = record_run(registry, config, model, key=key, metrics=metrics, intervals=checked.intervals)
-        model.save(folder / "package")
-        if final is not None:
-            record_folder(folder, final, model, side="test")
-        known = [version for version, info in index.versions.items() if info.key == key]
-        version = known[-1] if known else store.publish(name, folder / "package")
-        registry.register(run_id, version=version, metrics=test_figures, artifacts=folder)
-    return replace(
-        made,
-        version=version,
-        decision=replace(made.decision, version=version),
-        metrics=model.manifest.metrics,
-        intervals={} if final is None else final.intervals,
+    model = model.with_records(metrics=metrics, data=data, created_at=now)
+    run_id = record_run(registry, config, model, key=key, metrics=metrics, intervals=checked.intervals)
+    place = project.resolve(project.lake)
+    found = release(
+        project,
+        Trained(config.title, config.family, key, metrics, checked.intervals, run_id),
+        model,
+        sides=sides,
+        lake=Lake(place),
+        blobs=open_blobs(place),
+        store=store,
+        registry=registry,
     )
+    decision = replace(made.decision, version=found.version)
+    return replace(made, version=found.version, decision=decision, metrics=found.metrics, intervals=found.intervals)
 
 
 def _decision(model: Model) -> Decision:

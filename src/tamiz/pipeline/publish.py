@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, rec
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry
 
-__all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "rollback"]
+__all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "release", "rollback"]
 
 CHAMPION = "champion"
 
@@ -95,26 +95,72 @@ def publish(
         )
         if project.select.refit:
             model = refitted(project, config, model, sides, progress)
-        metrics, evaluation = dict(trained.metrics), None
+        metrics = dict(trained.metrics)
         if project.select.refit:
             metrics.update(speed(model, sides["validation"].texts_raw))
-        if len(sides["test"].texts_raw):
-            evaluation = evaluate(model, sides["test"].texts_raw, sides["test"].targets, prefix="test_")
-            metrics.update(evaluation.metrics)
-        data = {**model.manifest.data, "key": key, "refit": project.select.refit}
-        model = model.with_records(metrics=metrics, data=data)
+        model = model.with_records(
+            metrics=metrics, data={**model.manifest.data, "key": key, "refit": project.select.refit}
+        )
+    return release(
+        project,
+        replace(trained, run_id=run_id),
+        model,
+        sides=sides,
+        lake=lake,
+        blobs=blobs,
+        store=store,
+        registry=registry,
+        leaderboard=leaderboard,
+        progress=progress,
+    )
+
+
+def release(
+    project: Project,
+    trained: Trained,
+    model: Model,
+    *,
+    sides: dict[str, Examples],
+    lake: Lake,
+    blobs: Blobs,
+    store: ModelStore,
+    registry: Registry,
+    leaderboard: Sequence[Trained] = (),
+    progress: Progress | None = None,
+) -> Published:
+    """Score a finished model on test, publish it with card and report, and register it.
+
+    Args:
+        project: the project.
+        trained: the candidate, with its run in the registry.
+        model: what is published; `data["key"]` of its manifest tells whether it was published before.
+        sides: examples by side.
+        lake: where the figures go into report tables.
+        blobs: the lake's storage.
+        store: where the version goes.
+        registry: where it is registered.
+        leaderboard: all candidates, best first, for the report.
+        progress: told how far refits for the report have come.
+    """
+    test, evaluation = sides["test"], None
+    if len(test.texts_raw):
+        evaluation = evaluate(model, test.texts_raw, test.targets, prefix="test_")
+        model = model.with_records(metrics={**model.manifest.metrics, **evaluation.metrics})
+    with tempfile.TemporaryDirectory() as name:
+        files = Path(name)
         material = gather(project, trained, model, sides, evaluation, lake)
-        manifest = model.save(folder / "files" / "package", facts=material.facts)
+        manifest = model.save(files / "package", facts=material.facts)
         if evaluation is not None:
-            record_folder(folder / "files", evaluation, model, side="test")
-        version = _known_version(store, project.name, key) or store.publish(project.name, folder / "files" / "package")
+            record_folder(files, evaluation, model, side="test")
+        known = _known_version(store, project.name, str(model.manifest.data["key"]))
+        version = known or store.publish(project.name, files / "package")
         about: dict[str, Any] = {"trained": trained, "leaderboard": leaderboard, "sides": sides, "progress": progress}
-        report = write_report(folder / "files", blobs, project, material, manifest, version, **about)
-        test_figures = evaluation.metrics if evaluation else {}
-        registry.register(run_id, version=version, metrics=test_figures, artifacts=folder / "files")
+        report = write_report(files, blobs, project, material, manifest, version, **about)
+        figures = evaluation.metrics if evaluation else {}
+        registry.register(trained.run_id, version=version, metrics=figures, artifacts=files)
     if evaluation is not None:
         _report(lake, project.name, version, trained.candidate, evaluation, model)
-    return Published(version, metrics, evaluation.intervals if evaluation else {}, report)
+    return Published(version, model.manifest.metrics, evaluation.intervals if evaluation else {}, report)
 
 
 def refitted(

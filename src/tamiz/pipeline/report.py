@@ -86,7 +86,7 @@ def gather(
         sample = _sample(model, sides[side], evaluation, columns)
     facts = CardFacts(
         intervals=intervals,
-        sizes={name: len(own.texts_raw) for name, own in sides.items()},
+        sizes={name: len(own.texts) for name, own in sides.items()},
         counts={name: label_counts(own.targets, model.labels) for name, own in sides.items()},
         slices=tuple(slice_figures(sample)) if sample is not None else (),
         seed=project.split.seed,
@@ -204,7 +204,9 @@ def _learning_curve(
     metric = _metric(project)
     if wanted is False or (wanted == "auto" and trained.metrics["fit_seconds"] > _QUICK_FIT_S):
         return []
-    config = next(c for c in project.candidates if c.title == trained.candidate)
+    config = next((c for c in project.candidates if c.title == trained.candidate), None)
+    if config is None:  # the project names it no more
+        return []
     train = sides["train"]
     order = np.random.default_rng(project.split.seed).permutation(len(train.texts))
     points = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tamiz.card import CARD_NAME
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
@@ -37,7 +38,7 @@ class Reproduction:
         metrics: recorded and repeated value of each validation and test figure; `None` where one has it not.
         probability_difference: largest absolute difference of a probability on the test side (on validation without
             one).
-        files: whether each file of the package has the same bytes again.
+        files: whether each file of the package, but for the card, has the same bytes again.
         changed: what is other than it was, such as code and libraries: recorded and present.
     """
 
@@ -148,7 +149,7 @@ def _compared(number: str, old: Model, new: Model, metrics: dict[str, float], ex
     pair = [model.predict_proba(examples.texts_raw) for model in (old, new)]
     distance = float(np.abs(pair[0] - pair[1]).max())
     files = new.manifest.files
-    names = sorted({*old.manifest.files, *files})
+    names = sorted({*old.manifest.files, *files} - {CARD_NAME})  # the card tells of figures, and when
     same = distance <= _TOLERANCE and all(
         a is not None and b is not None and abs(a - b) <= _TOLERANCE for a, b in both.values()
     )
