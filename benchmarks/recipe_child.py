@@ -23,7 +23,14 @@ __all__ = ["main"]
 
 Probabilities = NDArray[Any]
 FitAndPredict = Callable[[list[str], NDArray[Any], list[str]], Probabilities]
-FAITHFUL: dict[str, Any] = {"recipe": "published"}
+FAITHFUL: dict[str, Any] = {
+    "tf": "count",
+    "scale": "joined",
+    "alpha": 1.0,
+    "stack": "probabilities",
+    "stack_labels": "own",
+    "C": 1.0,
+}
 
 
 def main(who: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def cells(page, name):
         (Task.MULTI_CLASS, {"Answers by truth"}),
         (Task.MULTI_LABEL, {f"Threshold: {name}" for name in ("all labels together", "label 0", "label 1", "label 2")}),
     ],
-    ids=str,
+    ids=["binary", "multi-class", "multi-label"],
 )
 def test_a_page_shows_what_its_task_has(task, more):
     sample = sample_of(task)
