@@ -46,7 +46,7 @@ class BoostingParams(FeatureParams):
     min_data_in_leaf: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Fewest training texts in a leaf; `auto`: a fiftieth of all, at least 1 and at most 20."""
     feature_share: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = "auto"
-    """Each tree may use this share of the features, drawn at random; `auto`: 1,000 of them, or all if fewer."""
+    """Each tree may use this share of the features, drawn at random; `auto`: half, but no more than 1,000."""
     l2: Annotated[float, Field(ge=0)] = 1.0
     """L2 penalty on the values of leaves."""
     class_weight: Literal["balanced"] | None = None
@@ -265,7 +265,8 @@ class _Grower:
             least = max(1, min(_MOST_IN_LEAF, x.shape[0] // _TEXTS_PER_LEAF))
         share = params.feature_share
         if share == "auto":
-            share = min(1.0, _FEATURES_PER_TREE / x.shape[1])
+            # Trees that may all use the same few words would use no others.
+            share = min(0.5, _FEATURES_PER_TREE / x.shape[1])
         self._about = {
             "objective": objective,
             "num_class": classes,

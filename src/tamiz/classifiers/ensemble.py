@@ -56,7 +56,8 @@ class EnsembleParams(base.Params):
     members: list[Member] = Field(
         default=[Member(family="linear"), Member(family="nb_stack")], min_length=2, max_length=20
     )
-    """The classifiers, each `{family: ..., params: {...}, prepare: [...]}`. All learn from the same texts."""
+    """The classifiers, each `{family: ..., params: {...}, prepare: [...]}`; by default `linear` and `nb_stack`. All
+    learn from the same texts."""
     weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     """Fixed weights of the members, in proportion; by default those with the lowest log loss on validation, or equal
     ones where there is none, as in a refit."""
