@@ -235,6 +235,17 @@ def test_a_sample_is_stated(tmp_path):
     assert "a random 100 of 150" in found(report, "label errors").summary
 
 
+def test_labels_that_cannot_be_judged_are_passed_over(tmp_path):
+    table = [{**row, "label": "money" if i < 3 else "food"} for i, row in enumerate(clean_rows(60))]
+    few = checked(tmp_path, table)
+    assert few.suspects == ()
+    assert found(few, "labels").figures["rare"] == ["money"]
+    (tmp_path / "words").mkdir()
+    strange = [{"id": i, "text": f"{chr(0x4E00 + 3 * i)}", "label": "ab"[i % 2]} for i in range(40)]
+    nothing = checked(tmp_path / "words", strange)
+    assert "could not be looked for" in found(nothing, "label errors").summary
+
+
 def test_sets_of_labels_are_judged_label_by_label(tmp_path):
     rng = np.random.default_rng(0)
     table: list[dict[str, object]] = []

@@ -10,7 +10,7 @@ import pytest
 from tamiz.config import Project
 from tamiz.data.corrections import load_corrections
 from tamiz.data.lake import Lake
-from tamiz.errors import ConfigError, DataError, LabelError
+from tamiz.errors import ConfigError, DataError
 from tamiz.pipeline import STEPS
 from tamiz.registry import MemoryRegistry
 from tamiz.types import Task
@@ -102,7 +102,7 @@ def test_several_labels_are_parted_as_in_the_data(tmp_path):
     ("lines", "error", "message"),
     [
         (["r1,food", "r999,food", "nobody,-"], DataError, "lines 3, 4"),
-        (["r1,food", "r2,fod"], LabelError, "line 3.*did you mean 'food'"),
+        (["r1,food", "r2,fod"], DataError, "line 3.*did you mean 'food'"),
         (["r1,food", "r1,sport"], DataError, "lines 2 and 3 correct the same row"),
         (["r1,food", ",sport"], DataError, "line 3 has a corrected_label and no row_id"),
         (['r1,"a\nb"', "r999,food"], DataError, "line 4"),

@@ -15,6 +15,7 @@ from tamiz.audit.texts import conflicts_finding, duplicates_finding, languages_f
 from tamiz.config import Project
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
+from tamiz.errors import LabelError
 from tamiz.types import Progress
 
 __all__ = ["DEFAULT_SAMPLE", "Report", "check_data"]
@@ -98,8 +99,12 @@ def check_data(
         return Report(project.name, tuple(findings), ())
     _tell(progress, "looking at the split")
     findings.append(leakage_finding(lake, project))
-    suspects, looked_at, n = find_suspects(lake, project, sample=sample, progress=progress)
-    findings.append(suspects_finding(suspects, looked_at, n))
+    suspects: list[Suspect] = []
+    try:
+        suspects, looked_at, n = find_suspects(lake, project, sample=sample, progress=progress)
+        findings.append(suspects_finding(suspects, looked_at, n))
+    except LabelError as error:  # too few texts, or texts without a word in common
+        findings.append(Finding("label errors", Severity.NOTE, f"could not be looked for: {error}"))
     return Report(project.name, tuple(findings), tuple(suspects))
 
 

@@ -42,6 +42,9 @@ def find_suspects(
         project: the project; its first `linear` candidate gives the model's settings.
         sample: most rows to look at, drawn at random.
         progress: told how far the fits have come.
+
+    Raises:
+        LabelError: no n-gram is frequent enough to learn from.
     """
     labels = _labels(lake, project)
     sides = [load_examples(lake, side=side, labels=labels, task=project.task) for side in _SIDES]
@@ -52,7 +55,7 @@ def find_suspects(
     targets = np.concatenate([side.targets for side in sides])[chosen]
     usable = _usable(targets, len(labels))
     texts, targets, chosen = [texts[at] for at in usable], targets[usable], chosen[usable]
-    if len(texts) < 2 * _FOLDS:
+    if len(texts) < 2 * _FOLDS or (targets.ndim == 1 and len(np.unique(targets)) < 2):
         return [], len(texts), n
     probabilities = held_out(texts, targets, labels, project, progress=progress)
     order, doubts = ranked(probabilities, targets, project.task)

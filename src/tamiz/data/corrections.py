@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tamiz.config import Project
 from tamiz.data.rows import Labels
-from tamiz.errors import ConfigError, DataError, LabelError, one_of
+from tamiz.errors import ConfigError, DataError, one_of
 from tamiz.types import Task
 
 __all__ = ["CORRECTED", "DROP", "DROPPED", "Corrections", "load_corrections", "split_labels"]
@@ -94,8 +94,7 @@ class Corrections:
             names: labels of the project; by default all labels of the data are allowed.
 
         Raises:
-            DataError: a row id is not in the data.
-            LabelError: a label is not one of the project's, or of the data's.
+            DataError: a row id is not in the data, or a label is not one of the project's, or of the data's.
         """
         unmet = sorted(one.line for row_id, one in self._by_id.items() if row_id not in self._met)
         if unmet:
@@ -110,7 +109,7 @@ class Corrections:
         if wrong:
             line, label = min(wrong)
             lines = _lines(sorted({line for line, _ in wrong}))
-            raise LabelError(
+            raise DataError(
                 f"{self._place}: {lines}: corrected_label {label!r} on line {line} is no label of the project; "
                 f"{one_of(label, allowed)}. {DROP!r} takes a row out; a new label must stand in labels.names"
             )
@@ -122,7 +121,6 @@ def load_corrections(project: Project) -> Corrections:
     Raises:
         ConfigError: the file is not there or cannot be read.
         DataError: a column is missing, a line has no row id, or two lines differ about a row.
-        LabelError: a line gives several labels to a task with one.
     """
     named = project.labels.corrections
     if named is None:

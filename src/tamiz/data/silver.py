@@ -107,8 +107,8 @@ def clean(
 
     Raises:
         ColumnError: a column named in the project is not in the data.
-        LabelError: fewer than two labels have examples, a binary task has more, or a correction names an unknown one.
-        DataError: a correction names a row that is not there.
+        LabelError: fewer than two labels have examples, or a binary task has more.
+        DataError: a correction names a row or a label that is not there.
         RefusedShareError: more rows were refused than `data.max_refused` allows; repeated texts do not count.
     """
     versions = {"train": bronze_version, "test": test_version, "unlabeled": unlabeled_version}
