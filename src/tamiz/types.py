@@ -26,6 +26,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Progress",
+    "Refits",
     "Registry",
     "RunRecord",
     "Source",
@@ -138,6 +139,16 @@ class Explains(Protocol):
 
     def explain(self, text: str, label: int) -> Explanation:
         """Explain the score of `labels[label]`; spans refer to `text`."""
+
+
+@runtime_checkable
+class Refits(Protocol):
+    """A classifier that settles something on validation (when to stop, weights) which a fit on all examples keeps."""
+
+    def refit(
+        self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
+    ) -> Classifier:
+        """Return a new classifier fitted on these texts with what this one settled."""
 
 
 @runtime_checkable

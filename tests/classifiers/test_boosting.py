@@ -212,3 +212,20 @@ def test_without_lightgbm_the_error_says_what_to_install(tmp_path):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'tamiz[train]'" in json.loads(out.stdout)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_refit_keeps_the_rounds_that_validation_chose(task, tmp_path):
+    texts, targets, labels = examples(task, n=120)
+    held, answers, _ = examples(task, n=60, seed=1)
+    wrong = np.random.default_rng(0).random(answers.shape) < 0.3  # else more rounds would always be better
+    answers = np.where(wrong, ~answers if task is Task.MULTI_LABEL else (answers + 1) % len(labels), answers)
+    about = {"rounds": 60, "num_threads": 1, "learning_rate": 0.5, "early_stopping": 3}
+    model = BoostingClassifier(labels, task, seed=7, **about)
+    model.fit(texts, targets, validation=Validation(held, answers))
+    assert max(model.rounds_.values()) < 60
+    model.save(tmp_path)
+    again = BoostingClassifier.load(tmp_path).refit(texts, targets, seed=7)
+    assert again is not model
+    assert again.rounds_ == model.rounds_
+    np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))

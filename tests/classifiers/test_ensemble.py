@@ -196,3 +196,16 @@ def test_an_ensemble_does_not_explain():
 
     with pytest.raises(RequestError, match="cannot explain"):
         model_of("ensemble").explain("bread and butter")
+
+
+@pytest.mark.parametrize("task", Task)
+def test_a_refit_keeps_weights_and_temperatures(task):
+    texts, targets, labels = examples(task)
+    held_out = examples(task, n=60, seed=1)
+    members = [LINEAR, {"family": "boosting", "params": {"rounds": 40, "num_threads": 1, "early_stopping": 3}}]
+    model = EnsembleClassifier(labels, task, members=members).fit(texts, targets, validation=Validation(*held_out[:2]))
+    again = model.refit(texts, targets, seed=0)
+    assert set(again.members_) == set(model.members_)
+    np.testing.assert_array_equal(again.weights_, model.weights_)
+    np.testing.assert_array_equal(again.temperatures_, model.temperatures_)
+    np.testing.assert_array_equal(again.predict_proba(texts), model.predict_proba(texts))

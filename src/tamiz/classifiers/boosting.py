@@ -36,7 +36,8 @@ class BoostingParams(FeatureParams):
     max_features: Annotated[int, Field(ge=1)] | None = 10_000
     """Keep only so many n-grams of each kind, the most widespread; `null` for all. Trees take time for each."""
     rounds: Annotated[int, Field(ge=1)] = 200
-    """Most trees: of each label, in binary tasks of both together. Without validation, as in a refit, all are grown."""
+    """Most trees: of each label, in binary tasks of both together. Without validation all are grown; a refit grows
+    as many as validation chose."""
     early_stopping: Annotated[int, Field(ge=1)] | None = 20
     """Stop when the log loss on validation has not fallen for so many rounds, and keep the best; `null` never stops."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -78,6 +79,7 @@ class BoostingClassifier:
         self.features_ = NgramFeatures(self.params)
         self.boosters_: dict[int, Any] = {}
         """By the first column of scores that each gives."""
+        self._settled: dict[int, int] = {}
         self.fixed_: FloatArray = np.empty(0)
         """Scores `(columns,)`; those that no booster gives count."""
 
@@ -114,6 +116,14 @@ class BoostingClassifier:
             self._fit_labels(x, has[:, first:], held_out and (held_out[0], held_out[1][:, first:]), progress)
         return self
 
+    def refit(
+        self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
+    ) -> Self:
+        """Return a new classifier with as many rounds for each booster as this one kept."""
+        new = type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+        new._settled = self.rounds_
+        return new.fit(texts, targets, progress=progress)
+
     def _fit_labels(
         self, x: csr_matrix, has: BoolArray, held_out: tuple[csr_matrix, BoolArray] | None, progress: Progress | None
     ) -> None:
@@ -125,7 +135,8 @@ class BoostingClassifier:
             if y.all() or not y.any():
                 continue
             told = _told(progress, column, columns, self.params.rounds)
-            self.boosters_[column] = grower.grow(y.astype(int), held_out and held_out[1][:, column].astype(int), told)
+            held_y = held_out and held_out[1][:, column].astype(int)
+            self.boosters_[column] = grower.grow(y.astype(int), held_y, told, self._settled.get(column))
 
     def _fit_classes(
         self, x: csr_matrix, has: BoolArray, held_out: tuple[csr_matrix, BoolArray] | None, progress: Progress | None
@@ -143,7 +154,7 @@ class BoostingClassifier:
                 held_x, held_y = held_out[0][known], held_out[1][known][:, present].argmax(axis=1)
         grower = _Grower(self.params, self._seed, "multiclass", len(present), x, held_x)
         told = _told(progress, 0, 1, self.params.rounds)
-        self.boosters_[0] = grower.grow(has[:, present].argmax(axis=1), held_y, told)
+        self.boosters_[0] = grower.grow(has[:, present].argmax(axis=1), held_y, told, self._settled.get(0))
         self.fixed_[present] = np.nan
 
     @property
@@ -289,8 +300,13 @@ class _Grower:
         self._train = self._lightgbm.Dataset(x, params=self._about, free_raw_data=False)
         self._held = held_x is not None and self._lightgbm.Dataset(held_x, reference=self._train, free_raw_data=False)
 
-    def grow(self, y: NDArray[Any], held_y: NDArray[Any] | None, told: Callable[[Any], None]) -> Any:
-        """Return a booster; with `held_y`, the answers of the held-out texts, it is cut after its best round."""
+    def grow(
+        self, y: NDArray[Any], held_y: NDArray[Any] | None, told: Callable[[Any], None], rounds: int | None
+    ) -> Any:
+        """Return a booster of so many rounds (of all there may be).
+
+        With `held_y`, the answers of the held-out texts, it is cut after its best round.
+        """
         weights = np.ones(y.max() + 1)
         if self._params.class_weight == "balanced":
             weights = len(y) / (len(weights) * np.maximum(np.bincount(y), 1))
@@ -303,7 +319,7 @@ class _Grower:
             valid_sets = [self._held]
             callbacks.append(self._lightgbm.early_stopping(self._params.early_stopping, verbose=False))
         booster = self._lightgbm.train(
-            self._about, self._train, self._params.rounds, valid_sets=valid_sets, callbacks=callbacks
+            self._about, self._train, rounds or self._params.rounds, valid_sets=valid_sets, callbacks=callbacks
         )
         # Through its text and back: the answers are those of a loaded model, and training's memory is given back.
         best = booster.best_iteration if valid_sets else None

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from tamiz.classifiers import base, check_params, classifier_class
 from tamiz.cleaning import Cleaner, StepSpec
 from tamiz.errors import ConfigError, PackageError
-from tamiz.types import BoolArray, Classifier, FloatArray, Progress, Task, Validation
+from tamiz.types import BoolArray, Classifier, FloatArray, Progress, Refits, Task, Validation
 
 __all__ = ["EnsembleClassifier"]
 
@@ -60,7 +60,7 @@ class EnsembleParams(base.Params):
     learn from the same texts."""
     weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     """Fixed weights of the members, in proportion; by default those with the lowest log loss on validation, or equal
-    ones where there is none, as in a refit."""
+    ones where there is none. A refit keeps them."""
     temperatures: bool = True
     """Sharpen or soften each member's probabilities by a temperature fitted on validation, where there is one."""
 
@@ -126,6 +126,24 @@ class EnsembleClassifier:
         self._combine(validation)
         self.members_ = {place: made for place, made in self.members_.items() if self.weights_[place] > 0}
         return self
+
+    def refit(
+        self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
+    ) -> Self:
+        """Return a new classifier with this one's weights and temperatures; members that did not count are left out."""
+        new = type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+        new.weights_, new.temperatures_ = self.weights_.copy(), self.temperatures_.copy()
+        count = len(self.params.members)
+        for place, member in self.members_.items():
+            config, own = self.params.members[place], self._prepare[place].many(texts)
+            told = _told(progress, f"member {place + 1} of {count}, {config.family}")
+            if isinstance(member, Refits):
+                new.members_[place] = member.refit(own, targets, seed=seed, progress=told)
+            else:
+                cls: Any = classifier_class(config.family)
+                made: Classifier = cls(self.labels, self.task, seed=seed, **config.params)
+                new.members_[place] = made.fit(own, targets, progress=told)
+        return new
 
     def _combine(self, validation: Validation | None) -> None:
         """Choose temperatures and weights."""

@@ -21,7 +21,7 @@ from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.report import gather, write_report
 from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder, record_run
 from tamiz.store import ModelStore
-from tamiz.types import Progress, Registry
+from tamiz.types import Progress, Refits, Registry
 
 __all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "release", "rollback"]
 
@@ -166,12 +166,13 @@ def release(
 def refitted(
     project: Project, config: CandidateConfig, model: Model, sides: dict[str, Examples], progress: Progress | None
 ) -> Model:
-    """Fit a candidate's classifier again on training + validation; calibration and rule stay."""
-    both = _joined(sides["train"], sides["validation"])
-    classifier, _ = fit_classifier(
-        config, model.labels, project.task, both, None, seed=project.split.seed, progress=progress
-    )
-    return Model(model.name, classifier, model.clean, model.prepare, model.calibrator, model.rule, model.manifest)
+    """Fit a candidate's classifier again on training + validation; calibration, rule and what it settled stay."""
+    both, seed = _joined(sides["train"], sides["validation"]), project.split.seed
+    if isinstance(model.classifier, Refits):
+        texts = model.prepare.many(both.texts)
+        return replace(model, classifier=model.classifier.refit(texts, both.targets, seed=seed, progress=progress))
+    classifier, _ = fit_classifier(config, model.labels, project.task, both, None, seed=seed, progress=progress)
+    return replace(model, classifier=classifier)
 
 
 def _joined(first: Examples, second: Examples) -> Examples:
