@@ -30,11 +30,14 @@ FAITHFUL: dict[str, Any] = {
     "stack": "probabilities",
     "stack_labels": "own",
     "C": 1.0,
+    "tokens": "long_words",
+    "surface": False,
 }
+WORDS: dict[str, Any] = {"words": (1, 1), "label_mixing": False}
 
 
 def main(who: str) -> dict[str, Any]:
-    """Fit and predict in one of four ways: `dense`, `recipe`, `nb_stack` or `linear`."""
+    """Fit and predict in one of five ways: `dense`, `recipe`, `nb_stack`, `words` or `linear`."""
     project = project_of("movies")
     data = read(project)
     prepare = Cleaner(["case", {"stem": "porter"}])
@@ -43,6 +46,8 @@ def main(who: str) -> dict[str, Any]:
         candidate = list(linear_candidates(project))[-1]
         texts = Cleaner(project.clean).then(Cleaner(candidate.prepare)).many(data.texts)
         fit_and_predict = _family("linear", data.labels, candidate.params)
+    elif who == "words":
+        fit_and_predict = _family("linear", data.labels, WORDS)
     elif who == "dense":
         fit_and_predict = _dense
     else:
