@@ -122,6 +122,17 @@ def test_a_version_is_reproduced_bit_by_bit(project, tamiz):
     assert tamiz("reproduce", "champion").out.endswith("reproduced\n")
 
 
+def test_abstention_is_part_of_what_is_reproduced(project, tamiz):
+    path = project / "tamiz.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["candidates"] = [{"family": "linear", "abstain": {"coverage": 0.8}}]
+    path.write_text(yaml.safe_dump(raw))
+    version = tamiz("run", "--json").json["version"]
+    answer = tamiz("reproduce", version, "--json")
+    assert answer.code == 0, answer
+    assert answer.json["metrics"]["test_coverage"][1] < 1
+
+
 def test_what_was_not_made_from_the_record_is_not_reproduced(project, tamiz):
     """A package whose record names other parameters than its weights were made with."""
     folder = project / "models" / "topics" / "2"

@@ -114,13 +114,12 @@ def _check(manifest: Manifest, project: Project, number: str) -> None:
 
 
 def _candidate(manifest: Manifest) -> CandidateConfig:
-    training = {k: v for k, v in manifest.data["training"].items() if k != "seed"}
     return CandidateConfig(
         family=manifest.family,
         name=manifest.candidate,
         prepare=manifest.prepare,
         params=manifest.params,
-        **training,
+        **manifest.rule.get("settings", {}),  # as asked for; the rule itself is what came of it
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
-from tamiz.config import CandidateConfig, Project
+from tamiz.config import Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.corrections import load_corrections
 from tamiz.data.gold import Examples, load_examples
@@ -344,7 +344,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                 train=lambda: context.side("train", gold),
                 validation=context.side("validation", gold),
                 key=key,
-                data={**data, "training": _training(project, config), "code": code_version()},
+                data={**data, "training": {"seed": project.split.seed}, "code": code_version()},
                 registry=context.registry,
                 blobs=context.blobs,
                 progress=context.listener.progress,
@@ -357,11 +357,6 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     else:
         context.skip("train", "gold table, candidates and code have not changed")
     return trained
-
-
-def _training(project: Project, config: CandidateConfig) -> dict[str, Any]:
-    """Return what decides a training besides what every package says of itself, so that it can be repeated."""
-    return {"seed": project.split.seed, **config.model_dump(include={"calibrate", "thresholds", "abstain_below"})}
 
 
 def _check_positive(project: Project, labels: Sequence[str]) -> None:
