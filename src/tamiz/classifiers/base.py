@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,12 @@ from tamiz.types import BoolArray, FloatArray, Progress, Task
 
 __all__ = [
     "Counter",
+    "Family",
     "Params",
     "check_labels",
+    "column_of",
     "indicators",
+    "probabilities",
     "read_arrays",
     "read_settings",
     "sigmoid",
@@ -49,6 +53,32 @@ class Counter:
         self._done += texts
         if self._progress:
             self._progress(self._message, self._done, self._total)
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Family(Generic[P]):
+    """What a classifier is given: labels, task, typed parameters and a seed.
+
+    Args:
+        labels: labels in order.
+        task: what kind of answer is given.
+        seed: of whatever a fit draws.
+        params: fields of the subclass's `Params`.
+
+    Raises:
+        ConfigError: the labels do not fit the task.
+    """
+
+    Params: type[P]
+
+    def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
+        self.labels = tuple(labels)
+        self.task = task
+        check_labels(self.labels, task)
+        self.params = self.Params(**params)
+        self._seed = seed
 
 
 def check_labels(labels: tuple[str, ...], task: Task) -> None:
@@ -91,6 +121,19 @@ def softmax(scores: FloatArray) -> FloatArray:
     """Return rows that sum to one."""
     exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def probabilities(scores: FloatArray, task: Task) -> FloatArray:
+    """Return probabilities `(n, k)` from scores `(n, columns)`; binary tasks have one column, for the second label."""
+    if task is Task.MULTI_CLASS:
+        return softmax(scores)
+    p = sigmoid(scores)
+    return np.hstack([1.0 - p, p]) if task is Task.BINARY else p
+
+
+def column_of(label: int, task: Task) -> tuple[int, int]:
+    """Return which column of the scores speaks of a label, and with which sign."""
+    return (0, 2 * label - 1) if task is Task.BINARY else (label, 1)
 
 
 def write_settings(folder: Path, labels: tuple[str, ...], task: Task, params: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import FeatureParams, Lengths, NgramFeatures, word_contributions
+from tamiz.classifiers.features import FeatureParams, Lengths, NgramFeatures, fit_features, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import NEVER
-from tamiz.errors import LabelError, PackageError
+from tamiz.errors import PackageError
 from tamiz.extras import require
 from tamiz.types import BoolArray, Explanation, FloatArray, Progress, Task, Validation
 
@@ -56,7 +56,7 @@ class BoostingParams(FeatureParams):
     """Threads, when fitting and when serving; 0: as many as the machine has. Answers do not depend on it."""
 
 
-class BoostingClassifier:
+class BoostingClassifier(base.Family[BoostingParams]):
     """Gradient-boosted trees: one booster a label in multi-label tasks, else one for all labels.
 
     Args:
@@ -71,11 +71,7 @@ class BoostingClassifier:
     Params = BoostingParams
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
-        self.labels = tuple(labels)
-        self.task = task
-        base.check_labels(self.labels, task)
-        self.params = BoostingParams(**params)
-        self._seed = seed
+        super().__init__(labels, task, seed=seed, **params)
         self.features_ = NgramFeatures(self.params)
         self.boosters_: dict[int, Any] = {}
         """By the first column of scores that each gives."""
@@ -99,12 +95,7 @@ class BoostingClassifier:
         """
         require("lightgbm", extra="train")
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
-        blocks = (self.params.words is not None) + (self.params.characters is not None)
-        x = self.features_.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
-        if x.shape[1] == 0:
-            raise LabelError(
-                f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
-            )
+        x = fit_features(self.features_, texts, self.params.min_df, progress)
         held_out = None
         if validation is not None and self.params.early_stopping is not None and len(validation.texts):
             held = base.indicators(validation.targets, len(self.labels), self.task, len(validation.texts))
@@ -192,11 +183,7 @@ class BoostingClassifier:
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`."""
-        scores = self.scores(texts)
-        if self.task is Task.MULTI_CLASS:
-            return base.softmax(scores) if len(texts) else scores
-        p = base.sigmoid(scores)
-        return np.hstack([1.0 - p, p]) if self.task is Task.BINARY else p
+        return base.probabilities(self.scores(texts), self.task)
 
     def explain(self, text: str, label: int) -> Explanation:
         """Share the score of a label out among the words of a text by their Shapley values.
@@ -205,7 +192,7 @@ class BoostingClassifier:
 
         Source: Lundberg, Erion & Lee (2018), "Consistent individualized feature attribution for tree ensembles".
         """
-        column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
+        column, sign = base.column_of(label, self.task)
         score = sign * float(self.scores([text])[0, column])
         row = next(iter(self.features_.rows([text])))
         parts = sign * self._shapley(text, column)[row.indices]

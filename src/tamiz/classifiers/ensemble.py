@@ -2,8 +2,8 @@
 
 Each member's probabilities are first sharpened or softened by a temperature of its own, so that an overconfident member
 does not outweigh the others; the mean is then calibrated like any family's answer, by what the project file asks for.
-Temperatures and weights are those with the lowest log loss on validation. Without validation, as when a champion is
-fitted again on all data, temperatures are 1 and weights equal, or those that the parameters fix.
+Temperatures and weights are those with the lowest log loss on validation; a refit on all data keeps them. Without
+validation temperatures are 1 and weights equal, or those that the parameters fix.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class EnsembleParams(base.Params):
         return self
 
 
-class EnsembleClassifier:
+class EnsembleClassifier(base.Family[EnsembleParams]):
     """Several classifiers that answer together.
 
     Args:
@@ -88,11 +88,7 @@ class EnsembleClassifier:
     Params = EnsembleParams
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
-        self.labels = tuple(labels)
-        self.task = task
-        base.check_labels(self.labels, task)
-        self.params = EnsembleParams(**params)
-        self._seed = seed
+        super().__init__(labels, task, seed=seed, **params)
         self._prepare = [Cleaner(member.prepare) for member in self.params.members]
         count = len(self.params.members)
         self.members_: dict[int, Classifier] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,22 @@ from pydantic import Field, model_validator
 
 from tamiz.classifiers import base
 from tamiz.classifiers.ngrams import CharSequences, Counts, NgramIndex, WordSequences
-from tamiz.types import Contribution, FloatArray, IntArray
+from tamiz.errors import LabelError
+from tamiz.types import Contribution, FloatArray, IntArray, Progress
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["FeatureParams", "Lengths", "NgramFeatures", "Row", "spread_parts", "word_contributions"]
+__all__ = [
+    "FeatureParams",
+    "Features",
+    "Lengths",
+    "NgramFeatures",
+    "Row",
+    "fit_features",
+    "spread_parts",
+    "word_contributions",
+]
 
 Lengths = tuple[Annotated[int, Field(ge=1, le=8)], Annotated[int, Field(ge=1, le=8)]]
 
@@ -127,6 +137,33 @@ class _Block:
         return csr_matrix((values[:done], indices[:done], indptr), shape=(len(texts), len(self.index)))
 
 
+class Features(Protocol):
+    """A vectoriser that chooses its features from texts."""
+
+    @property
+    def kinds(self) -> int:
+        """Number of times that all texts are counted."""
+
+    @property
+    def ngrams(self) -> int:
+        """Number of features that are n-grams."""
+
+    def fit_values(self, texts: Sequence[str], told: Callable[[int], None]) -> csr_matrix:
+        """Choose features and return their values `(n, features)`; `told` hears of each text twice for each kind."""
+
+
+def fit_features(features: Features, texts: Sequence[str], min_df: int, progress: Progress | None) -> csr_matrix:
+    """Choose features and return their values `(n, features)`.
+
+    Raises:
+        LabelError: no n-gram stands in `min_df` texts.
+    """
+    x = features.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts) * features.kinds))
+    if features.ngrams == 0:
+        raise LabelError(f"no n-gram stands in {min_df} of the {len(texts)} texts; lower min_df or give more texts")
+    return x
+
+
 class NgramFeatures:
     """Word features, then character features, each block scaled to length one and weighted.
 
@@ -142,6 +179,16 @@ class NgramFeatures:
 
     def __len__(self) -> int:
         return sum(map(len, self._blocks))
+
+    @property
+    def kinds(self) -> int:
+        """Number of kinds of n-grams: words, characters or both."""
+        return (self._options.words is not None) + (self._options.characters is not None)
+
+    @property
+    def ngrams(self) -> int:
+        """Number of features; all are n-grams."""
+        return len(self)
 
     def fit_values(self, texts: Sequence[str], told: Callable[[int], None]) -> csr_matrix:
         """Choose features and return their values in `texts`, `(n, features)`.
@@ -226,9 +273,7 @@ class NgramFeatures:
             arrays[f"{block.kind}_ngrams"] = block.index.ngrams.astype(np.int32)
             arrays[f"{block.kind}_idf"] = block.idf
             if isinstance(block.index.sequences, WordSequences):
-                # No word holds a line break; lone surrogates may come in with odd input.
-                text = "\n".join(block.index.sequences.words)
-                (folder / "words.txt").write_bytes(text.encode("utf-8", "surrogatepass"))
+                block.index.sequences.save(folder)
         return arrays
 
     @classmethod
@@ -245,8 +290,7 @@ class NgramFeatures:
                 continue
             sequences: WordSequences | CharSequences = CharSequences()
             if kind == "words":
-                text = (folder / "words.txt").read_bytes().decode("utf-8", "surrogatepass")
-                sequences = WordSequences(options.tokens, lengths[1] - 1, text.split("\n") if text else ())
+                sequences = WordSequences.load(options.tokens, lengths[1] - 1, folder)
             index = NgramIndex(sequences, lengths, arrays[f"{kind}_ngrams"].astype(np.int64))
             weight = options.characters_weight if kind == "characters" and options.words is not None else 1.0
             made._blocks.append(_Block(index, options, weight, arrays[f"{kind}_idf"]))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row, word_contributions
+from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row, fit_features, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import Regression, Weights
-from tamiz.errors import LabelError, PackageError
+from tamiz.errors import PackageError
 from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["LinearClassifier"]
@@ -43,7 +43,7 @@ class LinearParams(FeatureParams):
     """When the solver stops, in its own measure; `auto`: .1 for liblinear, .0001 for lbfgs."""
 
 
-class LinearClassifier:
+class LinearClassifier(base.Family[LinearParams]):
     """A linear model over n-grams.
 
     Args:
@@ -56,11 +56,7 @@ class LinearClassifier:
     Params = LinearParams
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
-        self.labels = tuple(labels)
-        self.task = task
-        base.check_labels(self.labels, task)
-        self.params = LinearParams(**params)
-        self._seed = seed
+        super().__init__(labels, task, seed=seed, **params)
         self.features_ = NgramFeatures(self.params)
         self.weights_: Weights | None = None
         self._joined: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -100,12 +96,7 @@ class LinearClassifier:
             LabelError: targets do not fit, or no n-gram stands in `min_df` texts.
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
-        blocks = (self.params.words is not None) + (self.params.characters is not None)
-        x = self.features_.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts) * blocks))
-        if x.shape[1] == 0:
-            raise LabelError(
-                f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
-            )
+        x = fit_features(self.features_, texts, self.params.min_df, progress)
         if self._mixing:
             self._take(self._regression().mixed_labels(x, has, progress))
         elif self._one_vs_rest:
@@ -166,13 +157,9 @@ class LinearClassifier:
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`."""
         scores = self.scores(texts)
-        if not self._one_vs_rest:
-            return base.softmax(scores)
+        if self.task is not Task.MULTI_CLASS or not self._one_vs_rest:
+            return base.probabilities(scores, self.task)
         p = base.sigmoid(scores)
-        if self.task is Task.BINARY:
-            return np.hstack([1.0 - p, p])
-        if self.task is Task.MULTI_LABEL:
-            return p
         return np.asarray(p / np.maximum(p.sum(axis=1, keepdims=True), _TINY))
 
     def explain(self, text: str, label: int) -> Explanation:
@@ -181,7 +168,7 @@ class LinearClassifier:
         An n-gram's part is divided equally among the characters of its words.
         """
         weights = self._fitted
-        column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
+        column, sign = base.column_of(label, self.task)
         row = next(iter(self.features_.rows([text])))
         parts = sign * row.values * weights.coef[row.indices, column]
         lengths = self._lengths(row, self._joined[row.indices, len(weights.intercept) :])
@@ -194,7 +181,7 @@ class LinearClassifier:
 
     def top_features(self, label: int, n: int) -> list[tuple[str, float]]:
         """Return at most `n` n-grams that raise the score of a label, strongest first; words where there are words."""
-        column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
+        column, sign = base.column_of(label, self.task)
         scale = self.features_.scale()
         strength = sign * self._fitted.coef[: len(scale), column] * scale
         best = np.argpartition(-strength, min(n, len(strength)) - 1)[:n]

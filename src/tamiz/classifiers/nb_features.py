@@ -86,6 +86,8 @@ class BayesFeatures:
         self._idf: FloatArray = np.empty(0)
         self._columns = np.full((2, 0), -1, np.int64)  # of each n-gram's count and TF-IDF value, -1 where left out
 
+    kinds = 1  # words alone
+
     @property
     def ngrams(self) -> int:
         """Number of columns of n-grams; surface features come after them."""
@@ -164,8 +166,7 @@ class BayesFeatures:
         """Write the words into `folder` and return the arrays that `load` needs."""
         sequences = self._index.sequences
         if isinstance(sequences, WordSequences):
-            # No word holds a line break; lone surrogates may come in with odd input.
-            (folder / "words.txt").write_bytes("\n".join(sequences.words).encode("utf-8", "surrogatepass"))
+            sequences.save(folder)
         return {"ngrams": self._index.ngrams.astype(np.int32), "idf": self._idf, "columns": self._columns}
 
     @classmethod
@@ -177,8 +178,7 @@ class BayesFeatures:
             OSError: the file of words is missing.
         """
         made = cls(options)
-        text = (folder / "words.txt").read_bytes().decode("utf-8", "surrogatepass")
-        sequences = WordSequences(options.tokens, options.words[1] - 1, text.split("\n") if text else ())
+        sequences = WordSequences.load(options.tokens, options.words[1] - 1, folder)
         made._index = NgramIndex(sequences, options.words, arrays["ngrams"].astype(np.int64))
         made._idf, made._columns = arrays["idf"], arrays["columns"]
         return made

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import Row, word_contributions
+from tamiz.classifiers.features import Row, fit_features, word_contributions
 from tamiz.classifiers.nb_features import BayesFeatureParams, BayesFeatures
-from tamiz.errors import LabelError, PackageError
+from tamiz.errors import PackageError
 from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["NbStackClassifier"]
@@ -58,7 +58,7 @@ class NbStackParams(BayesFeatureParams):
     """The regression learns from scores of texts held out of naive Bayes, in so many folds."""
 
 
-class NbStackClassifier:
+class NbStackClassifier(base.Family[NbStackParams]):
     """Stacked naive Bayes.
 
     Args:
@@ -71,11 +71,7 @@ class NbStackClassifier:
     Params = NbStackParams
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
-        self.labels = tuple(labels)
-        self.task = task
-        base.check_labels(self.labels, task)
-        self.params = NbStackParams(**params)
-        self._seed = seed
+        super().__init__(labels, task, seed=seed, **params)
         self.features_ = BayesFeatures(self.params)
         # The scores of a row x are x @ coef + intercept; over probabilities, a second stage follows.
         self.coef_: NDArray[np.float32] = np.empty((0, 0), np.float32)
@@ -99,11 +95,7 @@ class NbStackClassifier:
         from tamiz.classifiers.nb_fit import Stacking
 
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
-        x = self.features_.fit_values(texts, base.Counter(progress, "counting n-grams", 2 * len(texts)))
-        if self.features_.ngrams == 0:
-            raise LabelError(
-                f"no n-gram stands in {self.params.min_df} of the {len(texts)} texts; lower min_df or give more texts"
-            )
+        x = fit_features(self.features_, texts, self.params.min_df, progress)
         p = self.params
         stacking = Stacking(
             alpha=p.alpha,
@@ -158,11 +150,7 @@ class NbStackClassifier:
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`."""
-        scores = self.scores(texts)
-        if self.task is Task.MULTI_CLASS:
-            return base.softmax(scores) if len(texts) else scores
-        p = base.sigmoid(scores)
-        return np.hstack([1.0 - p, p]) if self.task is Task.BINARY else p
+        return base.probabilities(self.scores(texts), self.task)
 
     def explain(self, text: str, label: int) -> Explanation:
         """Share the score of a label out among the words of a text.
@@ -173,7 +161,7 @@ class NbStackClassifier:
 
         Source: Sundararajan, Taly & Yan (2017), "Axiomatic attribution for deep networks".
         """
-        column, sign = (0, 2 * label - 1) if self.task is Task.BINARY else (label, 1)
+        column, sign = base.column_of(label, self.task)
         row = next(iter(self.features_.rows([text])))
         score = sign * float(self.scores([text])[0, column])
         words = row.indices < self.features_.ngrams

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, pairwise, repeat
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ _MERGE_AT = 8_000_000  # distinct n-grams held in unmerged chunks, 16 bytes each
 _ROLL, _MIX, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C55, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9))
 _SEPARATOR = 0xFFFFFFFE  # never the number of a word
 _SPACE, _NUL = 32, 0
+_WORDS_FILE = "words.txt"
 # Of ASCII, everything but letters, digits and the underscore becomes a space; `str.translate` has a fast path for this.
 _ASCII_WORDS = "".join(chr(c) if re.match(r"\w", chr(c)) else " " for c in range(128))
 
@@ -220,6 +222,21 @@ class WordSequences:
     def words(self) -> list[str]:
         """Known words in the order of their numbers."""
         return list(self._numbers)
+
+    def save(self, folder: Path) -> None:
+        """Write the words into `folder`."""
+        # No word holds a line break; lone surrogates may come in with odd input.
+        (folder / _WORDS_FILE).write_bytes("\n".join(self.words).encode("utf-8", "surrogatepass"))
+
+    @classmethod
+    def load(cls, kind: str, gap: int, folder: Path) -> WordSequences:
+        """Read the words that `save` wrote.
+
+        Raises:
+            OSError: the file is missing.
+        """
+        text = (folder / _WORDS_FILE).read_bytes().decode("utf-8", "surrogatepass")
+        return cls(kind, gap, text.split("\n") if text else ())
 
     def used_by(self, ngrams: Ints) -> tuple[WordSequences, Ints]:
         """Return sequences of the words in `ngrams` alone, and `ngrams` in their numbers."""
