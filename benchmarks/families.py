@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from tamiz.classifiers import CLASSIFIERS
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, DataConfig, Project
 from tamiz.data.gold import Examples
-from tamiz.decision import Calibrator
-from tamiz.metrics import score
+from tamiz.metrics import calibration_error
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
 from tamiz.pipeline.train import assemble, fit_classifier
@@ -99,13 +98,10 @@ def _leaderboard(one: _Set) -> list[dict[str, Any]]:
 
 def _measured(model: Model, test: Labelled) -> dict[str, Any]:
     found = evaluate(model, test.texts, test.targets, prefix="")
-    uncalibrated = replace(model, calibrator=Calibrator("none", model.task)).predict_proba(test.texts)
-    about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
-    raw = score(test.targets, uncalibrated, found.decided, **about)
     return {
         **found.metrics,
         "f1_macro_interval": found.intervals["f1_macro"],
-        "ece_raw": raw["ece"],
+        "ece_raw": calibration_error(test.targets, found.raw, found.decided, task=model.task, labels=model.labels),
         "calibration": model.calibrator.method,
         **speed(model, test.texts),
     }

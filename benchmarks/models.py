@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from benchmarks.datasets import linear_candidates, project_of, read
-from tamiz.classifiers import check_params, classifier_class
 from tamiz.cleaning import Cleaner
-from tamiz.decision import fit_calibrator, fit_rule
-from tamiz.model import Model, new_manifest
+from tamiz.data.gold import Examples
+from tamiz.model import Model
+from tamiz.pipeline.train import assemble, fit_classifier
 
 __all__ = ["Fitted", "complaints_model"]
 
@@ -48,26 +48,10 @@ def complaints_model(*, defaults: bool = False) -> Fitted:
         part.tolist() for part in train_test_split(rows, test_size=0.1, stratify=data.targets, random_state=0)
     )
     texts, others = [data.texts[row] for row in train], [data.texts[row] for row in held]
-    clean, prepare = Cleaner(project.clean), Cleaner(candidate.prepare)
-    both = clean.then(prepare)
-    family: Any = classifier_class(candidate.family)
-    classifier = family(data.labels, project.task, seed=0, **candidate.params)
-    classifier.fit(both.many(texts), data.targets[train])
-    raw = classifier.predict_proba(both.many(others))
-    calibrator = fit_calibrator(candidate.calibrate, raw, data.targets[held], project.task)
-    rule = fit_rule(candidate.thresholds, calibrator.apply(raw), data.targets[held], project.task)
-    manifest = new_manifest(
-        name=project.name,
-        task=project.task,
-        labels=data.labels,
-        positive=None,
-        text_column=project.data.text,
-        clean=list(clean.steps),
-        prepare=list(prepare.steps),
-        family=candidate.family,
-        candidate=candidate.title,
-        params=check_params(candidate.family, candidate.params),
-        data={},
-    )
-    model = Model(project.name, classifier, clean, prepare, calibrator, rule, manifest)
+    sides = [
+        Examples(raw, Cleaner(project.clean).many(raw), data.targets[part], [], {})
+        for raw, part in ((texts, train), (others, held))
+    ]
+    classifier, _ = fit_classifier(candidate, data.labels, project.task, sides[0], None, seed=project.split.seed)
+    model = assemble(project, candidate, classifier, sides[1], {})
     return Fitted(model, texts, data.targets[train], others)

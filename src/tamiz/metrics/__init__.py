@@ -1,11 +1,13 @@
 """How good a classifier is: figures, their uncertainty, and which way is up."""
 
+from tamiz.metrics._inputs import ECE_BINS
 from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
 from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
 from tamiz.metrics.names import METRICS, higher_is_better
 from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
 
 __all__ = [
+    "ECE_BINS",
     "METRICS",
     "Comparison",
     "Difference",

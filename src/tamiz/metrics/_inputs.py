@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from tamiz.errors import DataError
 from tamiz.types import BoolArray, FloatArray, Task
 
+ECE_BINS = 15
+"""Bins of equal width in which confidence and accuracy are compared."""
 _SMALLEST = float(np.finfo(np.float64).eps)  # the same bound as scikit-learn's log_loss
 
 

@@ -26,13 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.errors import DataError
-from tamiz.metrics._inputs import Inputs, brier_losses, checked, log_losses, ranked
+from tamiz.metrics._inputs import ECE_BINS, Inputs, brier_losses, checked, log_losses, ranked
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
 __all__ = ["calibration_error", "confusion", "per_label", "score", "score_sets"]
-
-_BINS = 15
 
 
 def score(
@@ -246,9 +244,9 @@ def _ece(inputs: Inputs) -> float:
 
 def _bin_distance(confidences: FloatArray, right: BoolArray) -> float:
     """Return the mean over examples of |mean confidence - share right| of their bin; bins are open to the left."""
-    bins = np.clip(np.ceil(confidences * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
-    confidence = np.bincount(bins, weights=confidences, minlength=_BINS)
-    hits = np.bincount(bins, weights=right, minlength=_BINS)
+    bins = np.clip(np.ceil(confidences * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    confidence = np.bincount(bins, weights=confidences, minlength=ECE_BINS)
+    hits = np.bincount(bins, weights=right, minlength=ECE_BINS)
     return float(np.abs(confidence - hits).sum() / len(confidences))
 
 

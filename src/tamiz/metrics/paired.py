@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from tamiz.errors import ConfigError, DataError, one_of
 from tamiz.metrics import intervals
-from tamiz.metrics._inputs import Inputs, checked
+from tamiz.metrics._inputs import ECE_BINS, Inputs, checked
 from tamiz.metrics.names import METRICS, base_name
 from tamiz.types import BoolArray, FloatArray, Task
 
 __all__ = ["Comparison", "McNemar", "compare", "compare_values", "holm", "mcnemar"]
 
 _RESAMPLES = 2000
-_BINS = 15  # of ece, as in `score`
 _ROUNDING = 1e-12
 Measure = Callable[[FloatArray], FloatArray]
 
@@ -238,9 +237,9 @@ def _ece_of(inputs: Inputs) -> Measure:
         confidence = inputs.probabilities.max(axis=1)[:, None]
         hit = (inputs.probabilities.argmax(axis=1) == inputs.targets)[:, None]
     n, columns = confidence.shape
-    bins = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1) + _BINS * np.arange(columns)
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1) + ECE_BINS * np.arange(columns)
     rows = np.repeat(np.arange(n), columns)
-    gaps = csr_array(((confidence - hit).ravel(), (bins.ravel(), rows)), shape=(_BINS * columns, n))
+    gaps = csr_array(((confidence - hit).ravel(), (bins.ravel(), rows)), shape=(ECE_BINS * columns, n))
 
     def of(weights: FloatArray) -> FloatArray:
         distances: FloatArray = np.abs(gaps @ weights).sum(axis=0) / (n * columns)

@@ -16,9 +16,8 @@ from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.decision import check_decision, fit_decision, set_thresholds
 from tamiz.errors import ConfigError, PackageError
-from tamiz.metrics import score, score_sets
 from tamiz.model import Model
-from tamiz.pipeline.evaluate import evaluate, speed
+from tamiz.pipeline.evaluate import evaluate, figures_of, speed
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import release
 from tamiz.pipeline.state import fingerprint
@@ -241,17 +240,12 @@ def _side(project: Project, base: Model, side: str) -> Examples:
             "train it with: tamiz run"
         )
     lake = Lake(project.resolve(project.lake))
-    return load_examples(lake, side=side, labels=base.labels, task=base.task, version=version)
+    about: dict[str, Any] = {"labels": base.labels, "task": base.task, "version": version}
+    return load_examples(lake, side=side, **about, raw=side != "train")
 
 
 def _figures(model: Model, raw: FloatArray, targets: NDArray[Any]) -> dict[str, float]:
-    probabilities = model.calibrator.apply(raw)
-    decided = model.rule.decide(probabilities)
-    about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
-    figures = score(targets, probabilities, decided, **about)
-    if model.rule.conformal is not None:
-        figures |= score_sets(targets, model.rule.prediction_set(probabilities))
-    return {f"val_{name}": value for name, value in figures.items()}
+    return figures_of(model, model.calibrator.apply(raw), targets, prefix="val_")
 
 
 def _publish(

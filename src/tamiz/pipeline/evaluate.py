@@ -16,7 +16,7 @@ from tamiz.metrics import bootstrap, confusion, score, score_sets
 from tamiz.model import Model
 from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["Evaluation", "confusion_table", "evaluate", "speed"]
+__all__ = ["Evaluation", "confusion_table", "evaluate", "figures_of", "speed"]
 
 _TIMED_TEXTS = 200
 _RESAMPLES = 1000
@@ -56,19 +56,27 @@ def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefi
     raw = model.uncalibrated_proba(texts)
     probabilities = model.calibrator.apply(raw)
     decided = model.rule.decide(probabilities)
-    about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
-    figures = score(targets, probabilities, decided, **about)
-    if model.rule.conformal is not None:
-        figures |= score_sets(targets, model.rule.prediction_set(probabilities))
-    intervals = bootstrap(targets, probabilities, decided, **about, resamples=_RESAMPLES, seed=seed)
+    intervals = bootstrap(targets, probabilities, decided, **_about(model), resamples=_RESAMPLES, seed=seed)
     return Evaluation(
-        {prefix + name: value for name, value in figures.items()},
+        figures_of(model, probabilities, targets, prefix=prefix),
         {prefix + name: bounds for name, bounds in intervals.items()},
         confusion(targets, decided, len(model.labels)),
         probabilities,
         decided,
         raw,
     )
+
+
+def figures_of(model: Model, probabilities: FloatArray, targets: NDArray[Any], *, prefix: str) -> dict[str, float]:
+    """Score calibrated probabilities `(n, k)` and what the model's rule makes of them, without intervals."""
+    figures = score(targets, probabilities, model.rule.decide(probabilities), **_about(model))
+    if model.rule.conformal is not None:
+        figures |= score_sets(targets, model.rule.prediction_set(probabilities))
+    return {prefix + name: value for name, value in figures.items()}
+
+
+def _about(model: Model) -> dict[str, Any]:
+    return {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
 
 
 def speed(model: Model, texts: Sequence[str]) -> dict[str, float]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tamiz.config import Project, SelectConfig
 from tamiz.data.gold import Examples
 from tamiz.errors import ConfigError, DataError, one_of
-from tamiz.metrics import METRICS, Comparison, compare, compare_values, higher_is_better, holm, mcnemar
+from tamiz.metrics import METRICS, Comparison, compare, compare_values, holm, mcnemar
 from tamiz.metrics.names import base_name
 from tamiz.model import Model
-from tamiz.pipeline.select import prefers_higher
+from tamiz.pipeline.select import beyond, prefers_higher
 from tamiz.types import BoolArray, FloatArray
 
 __all__ = ["BUILT_IN", "SEED", "Answers", "Gate", "answers", "better", "check_slices", "lead", "limits", "slices"]
@@ -143,22 +143,16 @@ def _judged(settings: SelectConfig, found: Comparison, figures: Mapping[str, Any
 
 def limits(settings: SelectConfig, metrics: Mapping[str, float]) -> Gate:
     """Ask whether the figures of a version keep `select.limits`; a limit on `val_ece` holds for `test_ece` too."""
-    judged = []
+    judged, broken = [], []
     for name, limit in settings.limits.items():
         twin = "test_" + name.removeprefix("val_") if name.startswith("val_") else name
         for figure in dict.fromkeys((name, twin)):
             value = metrics.get(figure)
             if value is None and figure != name:
                 continue  # no test side
-            kept = value is not None and (value >= limit if higher_is_better(name) else value <= limit)
-            judged.append({"metric": figure, "value": value, "limit": limit, "kept": kept})
-    broken = [
-        f"{found['metric']} is {found['value']:.4g}, the limit is {found['limit']:g}"
-        if found["value"] is not None
-        else f"{found['metric']} was not measured"
-        for found in judged
-        if not found["kept"]
-    ]
+            why = beyond(figure, value, limit)
+            judged.append({"metric": figure, "value": value, "limit": limit, "kept": why is None})
+            broken += [why] if why else []
     reason = "outside select.limits: " + "; ".join(broken) if broken else f"{len(judged)} limits are kept"
     return Gate("limits", not broken, reason, {"limits": judged})
 

@@ -19,10 +19,10 @@ from tamiz.data.lake import Lake
 from tamiz.data.origin import example_columns
 from tamiz.errors import TamizError
 from tamiz.extras import require
-from tamiz.metrics import METRICS, score
+from tamiz.metrics import METRICS
 from tamiz.model import Model
 from tamiz.package import Manifest
-from tamiz.pipeline.evaluate import Evaluation, evaluate
+from tamiz.pipeline.evaluate import Evaluation, evaluate, figures_of
 from tamiz.pipeline.train import Trained, fit_classifier
 from tamiz.reports.findings import Contender, Findings, label_counts, top_words
 from tamiz.reports.measures import Bin, Reliability, reliability
@@ -245,15 +245,7 @@ def _refitted_value(
         return None
     refitted = replace(model, classifier=classifier)
     probabilities = refitted.predict_proba(validation.texts_raw)
-    figures = score(
-        validation.targets,
-        probabilities,
-        model.rule.decide(probabilities),
-        task=model.task,
-        labels=model.labels,
-        positive=model.rule.positive,
-    )
-    return figures.get(metric.removeprefix("val_"))
+    return figures_of(refitted, probabilities, validation.targets, prefix="val_").get(metric)
 
 
 def compare_report(project: Project, runs: Sequence[RunRecord], blobs: Blobs, metric: str) -> str:

@@ -76,9 +76,9 @@ def reproduce(
     manifest = old.manifest
     _check(manifest, project, number)
     config, was = _candidate(manifest), _as_it_was(project, manifest)
+    about: dict[str, Any] = {"labels": old.labels, "task": old.task, "version": manifest.data["gold"]}
     sides = {
-        side: load_examples(lake, side=side, labels=old.labels, task=old.task, version=manifest.data["gold"])
-        for side in ("train", "validation", "test")
+        side: load_examples(lake, side=side, **about, raw=side != "train") for side in ("train", "validation", "test")
     }
     seed = manifest.data["training"]["seed"]
     classifier, _ = fit_classifier(

@@ -10,7 +10,7 @@ from tamiz.errors import ConfigError, one_of
 from tamiz.metrics import higher_is_better
 from tamiz.pipeline.train import Trained
 
-__all__ = ["Choice", "check_select", "leaderboard", "prefers_higher", "select"]
+__all__ = ["Choice", "beyond", "check_select", "leaderboard", "prefers_higher", "select"]
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,21 @@ def select(trained: Sequence[Trained], config: SelectConfig, *, strict: bool = T
 
 def _broken_limit(candidate: Trained, config: SelectConfig) -> str | None:
     for name, limit in config.limits.items():
-        value = candidate.metrics.get(name)
-        if value is None:
-            return f"{name} was not measured"
-        if (value < limit) if higher_is_better(name) else (value > limit):
-            return f"{name} is {value:.4g}, the limit is {limit:g}"
+        if why := beyond(name, candidate.metrics.get(name), limit):
+            return why
     return None
+
+
+def beyond(name: str, value: float | None, limit: float) -> str | None:
+    """Say how a figure breaks a limit, `None` where it keeps it.
+
+    Args:
+        name: the metric, which decides on which side of the limit a value must be.
+        value: the figure; one that was not measured keeps no limit.
+        limit: the least or the most that is allowed.
+    """
+    if value is None:
+        return f"{name} was not measured"
+    if value >= limit if higher_is_better(name) else value <= limit:
+        return None
+    return f"{name} is {value:.4g}, the limit is {limit:g}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.metrics import calibration_error, confusion, per_label
+from tamiz.metrics import ECE_BINS, calibration_error, confusion, per_label
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
@@ -35,7 +35,6 @@ __all__ = [
 
 MOST_LABELS = 12
 """Up to so many labels each has a curve of its own."""
-_BINS = 15
 _POINTS = 200
 _MOST_PAIRS = 500_000  # of example and label; above, curves of many labels are drawn from a random part of the examples
 _STEPS = np.arange(101) / 100
@@ -93,7 +92,7 @@ class Confusion(NamedTuple):
     share: float
 
 
-def reliability(sample: Sample, *, calibrated: bool = True, bins: int = _BINS) -> Reliability:
+def reliability(sample: Sample, *, calibrated: bool = True, bins: int = ECE_BINS) -> Reliability:
     """Compare probabilities with frequencies, before or after calibration.
 
     Args:
