@@ -1,0 +1,215 @@
+"""Whole runs of small projects: how data are divided, where they come from, and labels that allow nothing."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tamiz.config import parse_project
+from tamiz.errors import LabelError
+from tamiz.model import Model
+from tamiz.pipeline import STEPS, RunResult
+from tamiz.registry import MemoryRegistry
+from tamiz.store import ModelStore
+from tamiz.types import Task
+from tests.projects import (
+    PRIOR,
+    figures,
+    lake_of,
+    make_project,
+    raw_project,
+    rows,
+    run,
+    side,
+    sides,
+    store_of,
+    write_csv,
+    write_jsonl,
+)
+
+# --- other ways to divide
+
+
+def test_an_own_test_set_is_left_whole(tmp_path):
+    train, test = rows(90), rows(40, start=200)
+    write_csv(tmp_path / "texts.csv", [*train, {**test[0], "id": "copied"}])
+    write_csv(tmp_path / "held-out.csv", test)
+    project = make_project(tmp_path, data={"test": "held-out.csv"}, split={"validation": 0.2})
+    result = run(project)
+    assert set(side(project, "test").row_ids) == {row["id"] for row in test}
+    assert "copied" not in sides(project)
+    assert "test_f1_macro" in result.metrics
+    assert lake_of(project).count("bronze/test") == 40
+
+
+def test_no_test_side_at_all(tmp_path):
+    project = make_project(tmp_path, split={"validation": 0.2, "test": 0})
+    result = run(project)
+    assert not any(name.startswith("test_") for name in result.metrics)
+    assert (result.version, result.champion) == ("1", "1")
+    again = run(make_project(tmp_path, split={"validation": 0.2, "test": 0}, candidates=PRIOR))
+    assert again.verdict == (
+        "there is no test_f1_macro to compare it by: the test is empty; a person may promote it: tamiz promote 2"
+    )
+    assert again.champion == "1"
+
+
+def test_a_split_by_time_tests_on_the_newest(tmp_path):
+    dated = [{**row, "day": str(date(2025, 1, 1) + timedelta(days=i))} for i, row in enumerate(rows(120))]
+    np.random.default_rng(0).shuffle(dated)
+    write_csv(tmp_path / "texts.csv", dated)
+    project = make_project(tmp_path, data={"time": "day"}, split={"by": "time", "validation": 0.2, "test": 0.2})
+    run(project)
+    day = {row["id"]: row["day"] for row in dated}
+    spans = {}
+    for row, name in sides(project).items():
+        spans.setdefault(name, []).append(day[row])
+    assert max(spans["train"]) < min(spans["validation"])
+    assert max(spans["validation"]) < min(spans["test"])
+    assert len(spans["test"]) == pytest.approx(24, abs=2)
+
+
+def test_a_group_stays_on_one_side(tmp_path):
+    grouped = [{**row, "author": f"a{i % 30}"} for i, row in enumerate(rows(120))]
+    write_csv(tmp_path / "texts.csv", grouped)
+    project = make_project(tmp_path, data={"group": "author"})
+    run(project, until="split")
+    author = {row["id"]: row["author"] for row in grouped}
+    found: dict[str, set[str]] = {}
+    for row, name in sides(project).items():
+        found.setdefault(author[row], set()).add(name)
+    assert len(found) == 30
+    assert all(len(names) == 1 for names in found.values())
+
+
+def test_unlabelled_texts_are_kept_and_not_learnt_from(tmp_path):
+    write_csv(tmp_path / "more.csv", [{"id": f"u{i}", "text": row["text"]} for i, row in enumerate(rows(30, seed=9))])
+    project = make_project(tmp_path, n=90, data={"unlabeled": "more.csv"})
+    run(project)
+    silver = lake_of(project).read("silver/texts", columns=["part"]).column("part").to_pylist()
+    assert silver.count("unlabeled") == 30
+    assert len(sides(project)) == 90
+
+
+# --- sources
+
+
+def as_tsv(folder: Path, table: list[dict]) -> str:
+    return write_csv(folder / "texts.tsv", table, delimiter="\t").name
+
+
+def as_semicolons(folder: Path, table: list[dict]) -> str:
+    return write_csv(folder / "texts.csv", table, delimiter=";").name
+
+
+def as_jsonl(folder: Path, table: list[dict]) -> str:
+    return write_jsonl(folder / "texts.jsonl", table).name
+
+
+def as_parquet(folder: Path, table: list[dict]) -> str:
+    pl.DataFrame(table).write_parquet(folder / "texts.parquet")
+    return "texts.parquet"
+
+
+def as_excel(folder: Path, table: list[dict]) -> str:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (list(table[0]), *(list(row.values()) for row in table)):
+        sheet.append(row)
+    book.save(folder / "texts.xlsx")
+    return "texts.xlsx"
+
+
+def as_folder(folder: Path, table: list[dict]) -> str:
+    for row in table:
+        path = folder / "texts" / row["label"] / f"{row['id']}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"], encoding="utf-8")
+    return "texts"
+
+
+@pytest.fixture(scope="module")
+def from_csv(tmp_path_factory) -> RunResult:
+    return run(make_project(tmp_path_factory.mktemp("csv")))
+
+
+@pytest.mark.parametrize("write", [as_tsv, as_semicolons, as_jsonl, as_parquet, as_excel, as_folder])
+def test_every_format_comes_to_the_same_figures(tmp_path, from_csv, write):
+    raw = raw_project(data={"source": write(tmp_path, rows(120))})
+    if write is as_folder:  # the file's path is its id
+        raw["data"]["id"] = None
+    project = parse_project(raw).at(tmp_path)
+    result = run(project)
+    if write is not as_folder:
+        assert figures(result.metrics) == figures(from_csv.metrics)
+    assert len(sides(project)) == 120
+    assert result.metrics["test_f1_macro"] > 0.6
+
+
+def test_labels_in_real_lists_and_in_text_are_the_same(tmp_path):
+    table = rows(120, task=Task.MULTI_LABEL)
+    results = []
+    for name, write in (("lists", as_jsonl), ("text", lambda folder, t: write_csv(folder / "t.csv", t).name)):
+        (tmp_path / name).mkdir()
+        raw = raw_project(Task.MULTI_LABEL, data={"source": write(tmp_path / name, table)})
+        results.append(run(parse_project(raw).at(tmp_path / name)))
+    assert figures(results[0].metrics) == figures(results[1].metrics)
+
+
+def test_columns_may_have_any_name(tmp_path):
+    table = [{"clé": r["id"], "Reseña (texto)": r["text"], "y": r["label"]} for r in rows(90)]
+    write_csv(tmp_path / "texts.csv", table)
+    project = make_project(tmp_path, data={"id": "clé", "text": "Reseña (texto)", "label": "y"})
+    result = run(project)
+    model = Model.load(store_of(project).fetch("topics"))
+    assert model.text_column == "Reseña (texto)"
+    assert result.version == "1"
+
+
+# --- S3
+
+
+def test_lake_and_store_may_lie_on_s3(s3_place, tmp_path, from_csv, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    places = {"lake": f"{s3_place}/lake", "registry": {"store": f"{s3_place}/models"}}
+    project = make_project(tmp_path, select={"refit": True}, **places)
+    registry = MemoryRegistry()
+    first = run(project, registry)
+    assert first.steps == dict.fromkeys(STEPS, "done")
+    validation = {name: value for name, value in first.metrics.items() if name.startswith("val_")}
+    assert validation == {name: value for name, value in from_csv.metrics.items() if name.startswith("val_")}
+    assert set(run(project, registry).steps.values()) == {"skipped"}
+    worse = run(make_project(tmp_path, candidates=PRIOR, **places), registry)
+    assert (worse.version, worse.champion) == ("2", "1")
+    store = ModelStore(f"{s3_place}/models", cache=tmp_path / "cache")
+    assert Model.load(store.fetch("topics")).predict(["bread soup cheese"])[0].label == "food"
+    assert {path.name for path in tmp_path.iterdir()} <= {"texts.csv", "home", "cache"}
+
+
+# --- labels that allow nothing
+
+
+def test_one_label_alone_is_refused(tmp_path):
+    write_csv(tmp_path / "texts.csv", [{**row, "label": "only"} for row in rows(30)])
+    with pytest.raises(LabelError, match=r"at least two labels.*'only' \(30\)"):
+        run(make_project(tmp_path))
+
+
+def test_three_labels_are_too_many_for_a_binary_task(tmp_path):
+    write_csv(tmp_path / "texts.csv", rows(60))
+    with pytest.raises(LabelError, match="task is binary and column 'label' has 3 labels"):
+        run(make_project(tmp_path, Task.BINARY))
+
+
+def test_a_csv_written_by_hand_needs_no_ids(tmp_path):
+    with (tmp_path / "texts.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "label"], *([r["text"], r["label"]] for r in rows(60))])
+    project = make_project(tmp_path, data={"id": None})
+    run(project, until="split")
+    assert len(sides(project)) == 60
