@@ -95,3 +95,16 @@ def test_wrong_arguments(local_lake):
         load_examples(local_lake, side="train", labels=("bad", "goood"), task=Task.BINARY)
     with pytest.raises(ColumnError, match=r"no column 'stat'; .*did you mean 'state'"):
         load_examples(local_lake, side="train", labels=("bad", "good"), task=Task.BINARY, columns=["stat"])
+
+
+def test_examples_are_taken_in_the_order_asked_for(local_lake):
+    of = project("binary", data=DATA)
+    done = divided(local_lake, ROWS, of)
+    about = {"side": "train", "labels": done.labels, "task": of.task, "columns": ["group"]}
+    every = load_examples(local_lake, **about)
+    part = every.take(np.array([5, 0]))
+    for name in ("texts_raw", "texts", "row_ids"):
+        assert getattr(part, name) == [getattr(every, name)[5], getattr(every, name)[0]]
+    assert part.targets.tolist() == every.targets[[5, 0]].tolist()
+    assert part.columns["group"] == [every.columns["group"][5], every.columns["group"][0]]
+    assert load_examples(local_lake, **about, raw=False).take(np.array([1])).texts_raw == []

@@ -17,7 +17,7 @@ from tamiz.data.lake import Lake
 from tamiz.data.quotas import SIDES
 from tamiz.data.silver import QUARANTINE
 from tamiz.errors import ColumnError, DataError, LabelError, one_of
-from tamiz.types import Task
+from tamiz.types import IntArray, Task
 
 __all__ = ["Examples", "load_examples", "write_gold"]
 
@@ -42,6 +42,21 @@ class Examples:
     targets: NDArray[Any]
     row_ids: list[str]
     columns: dict[str, list[Any]]
+
+    def take(self, places: IntArray) -> Examples:
+        """Return the examples at these places, in their order."""
+        at = places.tolist()
+
+        def chosen(cells: list[Any]) -> list[Any]:
+            return [cells[place] for place in at] if cells else []
+
+        return Examples(
+            texts_raw=chosen(self.texts_raw),
+            texts=chosen(self.texts),
+            targets=self.targets[places],
+            row_ids=chosen(self.row_ids),
+            columns={name: chosen(cells) for name, cells in self.columns.items()},
+        )
 
 
 def load_examples(

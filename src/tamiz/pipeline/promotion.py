@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isclose
@@ -280,7 +280,7 @@ def _unseen(test: Examples, lake: Lake, inputs: dict[str, Any], manifests: Mappi
         own = np.array([key in seen for key in test.columns["text_key"]], dtype=np.bool_)
         overlap[who] = {"rows": None if unknown else int(own.sum()), "unknown": unknown}
         keep &= ~own
-    kept = _rows(test, np.flatnonzero(keep))
+    kept = test.take(np.flatnonzero(keep))
     digest = hashlib.sha256("\n".join(sorted(kept.row_ids)).encode("utf-8", "surrogatepass")).hexdigest()
     inputs["test"] = {"rows": len(kept.row_ids), "row_ids_sha256": digest, "seen": overlap}
     return kept
@@ -298,19 +298,6 @@ def _seen(lake: Lake, manifest: Manifest, inputs: Mapping[str, Any]) -> tuple[se
     except TamizError:
         return set(), f"version {gold} of the gold table cannot be read any more"
     return set(pc.unique(table.column("text_key")).to_pylist()), None
-
-
-def _rows(examples: Examples, places: Any) -> Examples:
-    def chosen(cells: Sequence[Any]) -> list[Any]:
-        return [cells[place] for place in places]
-
-    return Examples(
-        texts_raw=chosen(examples.texts_raw),
-        texts=chosen(examples.texts),
-        targets=examples.targets[places],
-        row_ids=chosen(examples.row_ids),
-        columns={name: chosen(cells) for name, cells in examples.columns.items()},
-    )
 
 
 def replay(store: ModelStore, lake: Lake, record: Mapping[str, Any]) -> list[str]:

@@ -212,15 +212,10 @@ def _learning_curve(
     points = []
     for part in _PARTS:
         rows = order[: round(part * len(order))]
-        value = _refitted_value(project, config, model, _chosen(train, rows), sides["validation"], metric, progress)
+        value = _refitted_value(project, config, model, train.take(rows), sides["validation"], metric, progress)
         if value is not None:
             points.append((len(rows), value))
     return [*points, (len(order), trained.metrics[metric])] if metric in trained.metrics else points
-
-
-def _chosen(examples: Examples, rows: np.ndarray) -> Examples:
-    texts = [examples.texts[row] for row in rows.tolist()]
-    return Examples(texts_raw=[], texts=texts, targets=examples.targets[rows], row_ids=[], columns={})
 
 
 def _refitted_value(
