@@ -97,6 +97,7 @@ class LinearClassifier(base.Family[LinearParams]):
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
         x = fit_features(self.features_, texts, self.params.min_df, progress)
+        del texts  # solvers need the memory
         if self._mixing:
             self._take(self._regression().mixed_labels(x, has, progress))
         elif self._one_vs_rest:

@@ -77,9 +77,9 @@ def fit_classifier(
     classifier: Classifier = cls(tuple(labels), task, seed=seed, **config.params)
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
-    texts, targets = prepare.many(train.texts), train.targets
+    texts, targets = [prepare.many(train.texts)], train.targets
     del train  # a second copy of a million texts is a gigabyte
-    classifier.fit(texts, targets, validation=held_out, progress=progress)
+    classifier.fit(texts.pop(), targets, validation=held_out, progress=progress)  # so that `fit` can let them go
     return classifier, time.perf_counter() - start
 
 
