@@ -46,8 +46,9 @@ unit: $(VENV)/.dev  ## Tests, with branch coverage
 docs: $(VENV)/.base  ## Write the generated pages: the project file's reference and schema
 	$(BIN)/python docs/generate.py
 
+# Pins keep their extras: with hashes, pip refuses an extra that only a dependency asks for once a newer release is out.
 requirements: $(VENV)/.dev  ## Pin the newest allowed versions
-	cd requirements && for name in base dev; do ../$(BIN)/pip-compile --quiet --strip-extras --generate-hashes \
+	cd requirements && for name in base dev; do ../$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes \
 	  --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 	  --resolver=backtracking --output-file $$name.txt $$name.in; done
 
