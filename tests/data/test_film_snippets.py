@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import tamiz.data.film_snippets as film_snippets
-import tamiz.data.package_index as package_index
+import tamiz.package_index as package_index
 from tamiz.data.film_snippets import CITATION, COLUMNS, LICENSE, RELEASE, Release, fetch_film_snippets
 from tamiz.errors import ConfigError, SourceError
 

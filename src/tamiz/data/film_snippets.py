@@ -13,7 +13,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamiz.data.package_index import PackageFile, fetch
+from tamiz.package_index import PackageFile, fetch
 from tamiz.errors import SourceError
 from tamiz.types import Progress
 
