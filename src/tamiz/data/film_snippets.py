@@ -13,8 +13,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tamiz.package_index import PackageFile, fetch
 from tamiz.errors import SourceError
+from tamiz.package_index import PackageFile, fetch
 from tamiz.types import Progress
 
 __all__ = ["CITATION", "COLUMNS", "LICENSE", "RELEASE", "Release", "fetch_film_snippets"]
