@@ -19,6 +19,7 @@ from benchmarks.datasets import NoDataError, root
 BENCHMARKS = (
     "accuracy",
     "families",
+    "few_shot",
     "recipe",
     "label_noise",
     "scaling",
@@ -35,7 +36,7 @@ def main(
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
     sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
-    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families` or `scaling` to run.")] = "",
+    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families`, `few_shot` or `scaling` to run.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
     """Measure Tamiz beside its peers. Slow figures fail nothing."""
@@ -60,7 +61,7 @@ def main(
 
 def _part(name: str, sizes: str, parts: str) -> str:
     """Return what is measured of a benchmark, nothing where it is all."""
-    chosen = parts.split() if name in ("accuracy", "families", "scaling") else []
+    chosen = parts.split() if name in ("accuracy", "families", "few_shot", "scaling") else []
     return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
 
 
