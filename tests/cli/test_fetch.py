@@ -39,7 +39,7 @@ def quiet_cache(place, monkeypatch):
 
 def test_an_unknown_data_set_is_refused(quiet_cache, refused):
     line = refused(2, "fetch", "film-snipets")
-    assert "no data set 'film-snipets'; allowed: film-snippets; did you mean 'film-snippets'?" in line
+    assert "no data set 'film-snipets'; allowed: complaints, film-snippets, imdb; did you mean 'film-snippets'?" in line
 
 
 def test_an_index_without_the_file_is_named(quiet_cache, refused, index):
