@@ -44,7 +44,7 @@ def test_a_break_is_mended_in_the_same_call(web, tmp_path):
 
 def test_a_break_without_a_byte_is_reported_and_mended_by_the_next_call(web, tmp_path):
     web.breaks = [300_000, 0]
-    with pytest.raises(SourceError, match="broke off after 300000 of 900000 bytes. Run again"):
+    with pytest.raises(SourceError, match=r"broke off after 300000 of 900000 bytes\. Run again"):
         download(f"{web.url}/data.zip", tmp_path / "data.zip")
     assert not (tmp_path / "data.zip").exists()
     web.asked.clear()
@@ -52,9 +52,7 @@ def test_a_break_without_a_byte_is_reported_and_mended_by_the_next_call(web, tmp
     assert [asked for _, asked, _ in web.asked] == ["bytes=300000-"]
 
 
-@pytest.mark.parametrize(
-    ("etags", "dated", "kept"), [(True, True, True), (False, True, True), (False, False, False)]
-)
+@pytest.mark.parametrize(("etags", "dated", "kept"), [(True, True, True), (False, True, True), (False, False, False)])
 def test_a_part_of_another_state_is_never_continued(web, tmp_path, etags, dated, kept):
     web.etags, web.dated, web.breaks = etags, dated, [300_000, 0]
     with pytest.raises(SourceError):
@@ -109,7 +107,7 @@ def test_a_part_that_is_longer_than_the_file_is_dropped(web, tmp_path):
 def test_addresses_are_checked(web, tmp_path):
     with pytest.raises(ConfigError, match="not a web address"):
         download("file:///etc/hosts", tmp_path / "hosts")
-    with pytest.raises(SourceError, match="/none.zip answered 404"):
+    with pytest.raises(SourceError, match=r"/none\.zip answered 404"):
         download(f"{web.url}/none.zip", tmp_path / "none.zip")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -114,7 +114,7 @@ def _visible(name: str) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Found]:
-    """Return the tables of a folder and its partitions or, without any, the folder itself as one label per sub-folder."""
+    """Return the tables of a folder and its partitions; without any, the folder itself, a label per sub-folder."""
     entries = sorted(entry for entry in folder.iterdir() if _visible(entry.name))
     tables = [file for entry in _with_partitions(entries) if (file := _recognise(str(entry)))]
     if tables:
