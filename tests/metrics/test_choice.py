@@ -56,7 +56,7 @@ def test_more_is_better(metric):
 
 
 def test_what_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match="is unknown; allowed: .*; did you mean 'eval_loss'"):
+    with pytest.raises(ConfigError, match=r"is unknown; allowed: .*; did you mean 'eval_loss'"):
         best_version(FIGURES, "eval_lass")
     with pytest.raises(ModelNotFoundError, match="no version has the metric 'test_ece'; allowed: "):
         best_version(FIGURES, "test_ece")

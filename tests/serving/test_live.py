@@ -6,7 +6,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from tamiz.data.lake import Lake
 from tamiz.errors import ConflictError, ModelNotFoundError, PackageError
+from tamiz.pipeline.promotion import replay
 from tamiz.serving.app import create_app
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.live import LiveModels
@@ -273,7 +275,7 @@ def test_a_metric_that_no_version_has_is_refused_with_what_there_is(store, tmp_p
     live.refresh()
     got = ask(create_app(live), "POST", f"{URL}/deploy", json={"by": "best_val_fl"})
     (error,) = got.json()["errors"]
-    assert (got.status_code, error["field"], error["code"]) == (422, "body.by", "unknown_metric")
+    assert (got.status_code, error["location"], error["type"]) == (422, "body.by", "unknown_metric")
     assert "allowed: best_val_f1; did you mean 'best_val_f1'?" in error["message"]
     assert "best_val_fl" not in got.text
     assert store.decisions("demo", "1") == {}

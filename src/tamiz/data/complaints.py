@@ -77,7 +77,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _BLOCK_BYTES = 1 << 23
-_GROUP_ROWS = 5_000  # of a year, kept in memory until written
+_GROUP_ROWS = 2_000  # of a year, kept in memory until written
 _FILE_ROWS = 250_000
 _FOLDER = "complaints/train.parquet"
 
@@ -199,7 +199,7 @@ class _Years:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting: dict[str, list[pl.DataFrame]] = {}
+        self._waiting: dict[str, list[pa.Table]] = {}
         self._files: dict[str, tuple[pq.ParquetWriter, int]] = {}
         self._parts: Counter[str] = Counter()
 
@@ -219,16 +219,17 @@ class _Years:
         keyed = frame.with_columns(year=pl.col("date_received").dt.year().cast(pl.String).fill_null("unknown"))
         for (year,), rows in keyed.partition_by("year", as_dict=True, maintain_order=True).items():
             waiting = self._waiting.setdefault(year, [])
-            waiting.append(rows.select(_SCHEMA.names))
+            # As text of its own: polars' would keep the whole block alive that a rare year's row came in.
+            waiting.append(rows.select(_SCHEMA.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_SCHEMA))
             if sum(map(len, waiting)) >= _GROUP_ROWS:
                 self._flush(year)
 
     def _flush(self, year: str) -> None:
-        rows = pl.concat(self._waiting.pop(year))
+        rows = pa.concat_tables(self._waiting.pop(year))
         writer, written = self._files.pop(year, (None, 0))
         if writer is None:
             writer = self._open(year)
-        writer.write_table(rows.to_arrow().cast(_SCHEMA), row_group_size=_GROUP_ROWS)
+        writer.write_table(rows, row_group_size=_GROUP_ROWS)
         written += len(rows)
         if written >= _FILE_ROWS:
             writer.close()
