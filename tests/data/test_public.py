@@ -200,7 +200,7 @@ def test_a_newer_archive_replaces_the_files_of_the_older(web, tmp_path):
 
 
 def test_large_years_go_into_several_files(monkeypatch, web, tmp_path):
-    for name, value in {"_GROUP_ROWS": 50, "_FILE_ROWS": 120, "_BLOCK_BYTES": 4_096}.items():
+    for name, value in {"_GROUP_ROWS": 50, "_FILE_ROWS": 120, "_BLOCK_ROWS": 70}.items():
         monkeypatch.setattr(complaints, name, value)
     found = get_complaints(
         web, tmp_path, [row(n, "Mortgage", "Word " * 20, f"20{15 + n % 2}-01-01") for n in range(700)]
@@ -218,7 +218,10 @@ def test_large_years_go_into_several_files(monkeypatch, web, tmp_path):
     [
         (b"no archive", "cannot be unpacked"),
         (archive([], name="readme.txt"), "holds no .csv file"),
-        (archive([row(1, "Mortgage", "Text.")], [name for name in COLUMNS if name != "State"]), "lacks a column"),
+        (
+            archive([row(1, "Mortgage", "Text.")], [name for name in COLUMNS if name != "State"]),
+            "lacks the column 'State'",
+        ),
         (archive([row(1, "Mortgage", "")]), "holds no complaint with a narrative"),
     ],
     ids=["no zip", "no table", "no column", "no row"],

@@ -7,16 +7,20 @@ join the three eras.
 
 from __future__ import annotations
 
+import csv
+import io
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tamiz.data.downloads import Downloaded, download
@@ -76,7 +80,7 @@ _SCHEMA = pa.schema(
         ("state", pa.string()),
     ]
 )
-_BLOCK_BYTES = 1 << 23
+_BLOCK_ROWS = 10_000
 _GROUP_ROWS = 2_000  # of a year, kept in memory until written
 _FILE_ROWS = 250_000
 _FOLDER = "complaints/train.parquet"
@@ -154,44 +158,46 @@ class _Counts:
 
 
 def _frames(archive: Path, progress: Progress | None) -> Iterator[pl.DataFrame]:
-    """Read the table of the archive in blocks, all cells as text and empty ones as null."""
+    """Read the table of the archive in blocks of rows, all cells as text and empty ones as null."""
     try:
         with zipfile.ZipFile(archive) as opened:
             member = next((info for info in opened.infolist() if info.filename.lower().endswith(".csv")), None)
             if member is None:
                 raise SourceError(f"{archive.name} holds no .csv file")
-            with opened.open(member) as stream, _reader(stream) as reader:
-                for batch in reader:
+            with opened.open(member) as stream:
+                for rows in _blocks(stream, archive.name):
                     if progress:
                         progress("read complaints", stream.tell(), member.file_size)
-                    yield _frame(batch)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+                    yield _frame(rows)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise SourceError(f"{archive} cannot be unpacked ({type(error).__name__}). Delete it and run again") from error
-    except KeyError as error:
-        raise SourceError(f"the table in {archive.name} lacks a column; expected: {', '.join(_COLUMNS)}") from error
-    except pa.ArrowInvalid as error:
-        raise SourceError(f"the table in {archive.name} is not the CSV file that is expected") from error
+    except csv.Error as error:
+        raise SourceError(f"the table in {archive.name} is not the CSV file that is expected: {error}") from error
 
 
-def _reader(stream: IO[bytes]) -> pacsv.CSVStreamingReader:
-    return pacsv.open_csv(
-        stream,
-        read_options=pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=list(_COLUMNS),
-            column_types=dict.fromkeys(_COLUMNS, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
-    )
+def _blocks(stream: IO[bytes], name: str) -> Iterator[list[tuple[str, ...]]]:
+    """Give the cells of the columns that are kept."""
+    # A few narratives hold bytes of another encoding; they are no reason to have no data.
+    table = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline=""), strict=True)
+    header = next(table, [])
+    missing = [column for column in _COLUMNS if column not in header]
+    if missing:
+        raise SourceError(f"the table in {name} lacks the column {missing[0]!r}; it has: {', '.join(header)[:500]}")
+    cells = itemgetter(*map(header.index, _COLUMNS))
+    while block := list(islice(table, _BLOCK_ROWS)):
+        if any(len(row) != len(header) for row in block):
+            raise SourceError(
+                f"the table in {name} has a row of other than {len(header)} cells by line {table.line_num}"
+            )
+        yield [cells(row) for row in block]
 
 
-def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    frame = pl.DataFrame(pl.from_arrow(batch)).rename(_COLUMNS)
+def _frame(rows: list[tuple[str, ...]]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(_COLUMNS.values(), pl.String), orient="row")
     # Older copies of the file write 08/24/2023.
     iso, american = (pl.col("date").str.to_date(form, strict=False) for form in ("%Y-%m-%d", "%m/%d/%Y"))
-    return frame.with_columns(date_received=pl.coalesce(iso, american)).drop("date")
+    dated = frame.with_columns(pl.coalesce(iso, american).alias("date_received")).drop("date")
+    return dated.with_columns(pl.when(pl.col(pl.String) != "").then(pl.col(pl.String)))
 
 
 class _Years:
