@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,13 @@ import pytest
 
 from tamiz.blobs import open_blobs
 from tamiz.data import complaints, imdb
+from tamiz.data.bronze import ingest
 from tamiz.data.complaints import CATEGORIES, LEFT_OUT
 from tamiz.data.downloads import Downloaded
+from tamiz.data.lake import Lake
 from tamiz.data.places import find_files
 from tamiz.data.public import DATA_SETS, DataSet, fetch
+from tamiz.data.readers import open_source
 from tamiz.errors import ConfigError, SourceError
 from tests.data.web import Web, serving
 
@@ -181,6 +184,16 @@ def test_complaints_come_as_the_example_reads_them(web, tmp_path):
     (source,) = record["sources"]
     assert source["sha256"] == hashlib.sha256(web.files["/ccdb/complaints.csv.zip"]).hexdigest()
     assert source["last_modified"]
+
+
+def test_fetched_complaints_can_be_ingested(web, tmp_path):
+    get_complaints(
+        web, tmp_path, [row(1, "Mortgage", "Late.", "2019-05-01"), row(2, "Mortgage", "Lost.", "2023-05-01")]
+    )
+    lake = Lake(str(tmp_path / "lake"))
+    source = open_source([str(tmp_path / "data/complaints/train.parquet")])
+    assert ingest(lake, source, partition_by=["state"], now=datetime.now(UTC)).added_rows == 2
+    assert sorted(lake.read("bronze/texts", columns=["narrative"])["narrative"].to_pylist()) == ["Late.", "Lost."]
 
 
 def test_the_categories_are_those_of_the_example():
