@@ -4,7 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -240,3 +242,54 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     heavy = {"scipy", "sklearn", "pandas", "polars", "pyarrow", "deltalake", "mlflow", "boto3", "matplotlib"}
     assert "fastapi" in loaded
     assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_deploying_by_metric_drops_no_request(tmp_path, workers):
+    """Callers keep asking while the best version is chosen, loaded and swapped in."""
+    store = ModelStore(str(tmp_path / "store"))
+    for figure, family in ((0.7, "linear"), (0.9, "prior")):
+        model = make_model(family).with_records(metrics={"best_val_f1": figure})
+        publish(store, model, tmp_path, champion=family == "linear")
+    settings = HttpSettings(
+        store=store.place, names=["demo"], limits=ServeConfig(port=free_port()), poll_s=0.05, workers=workers
+    )
+    over, asked, seen = threading.Event(), threading.Semaphore(0), []
+
+    def keep_asking() -> None:
+        with httpx.Client(base_url=str(client.base_url), timeout=PATIENCE_S) as own:
+            while not over.is_set():
+                got = own.post(f"{URL}/predict", json={"text": ["my card was charged", "a loan"]})
+                seen.append((got.status_code, got.json().get("version"), len(got.json().get("predictions", ()))))
+                asked.release()
+
+    with running(settings, tmp_path / "log") as (_, client), ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(keep_asking) for _ in range(4)]
+        try:
+            for _ in range(40):
+                assert asked.acquire(timeout=PATIENCE_S)
+            got = client.post(f"{URL}/deploy", json={"by": "best_val_f1", "mode": "max"}, timeout=PATIENCE_S)
+            answered = len(seen)
+            for _ in range(answered + 40):
+                assert asked.acquire(timeout=PATIENCE_S)
+        finally:
+            over.set()
+        for caller in callers:
+            caller.result()
+    assert got.json() == {
+        "model": "demo",
+        "version": "2",
+        "previous": "1",
+        "workers": {"serving": workers, "all": workers},
+        "by": {
+            "metric": "best_val_f1",
+            "mode": "max",
+            "value": 0.9,
+            "reason": "best by best_val_f1 (highest): 0.9, version 1 has 0.7",
+        },
+    }
+    assert {status for status, _, _ in seen} == {200}
+    assert {count for _, _, count in seen} == {2}
+    assert {version for _, version, _ in seen} == {"1", "2"}
+    assert {version for _, version, _ in seen[answered + 4 :]} == {"2"}  # four may have been under way
+    assert store.index("demo").aliases == {"champion": "2"}

@@ -1,4 +1,4 @@
-"""`tamiz fetch`: what it refuses; fetching itself is tested with `tamiz.data.film_snippets`."""
+"""`tamiz fetch`: what it shows and refuses; the data sets are tested with `tamiz.data.public`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.data.test_public import archive, row
+from tests.data.web import serving
 
 
 class NoIndex(BaseHTTPRequestHandler):
@@ -39,7 +42,7 @@ def quiet_cache(place, monkeypatch):
 
 def test_an_unknown_data_set_is_refused(quiet_cache, refused):
     line = refused(2, "fetch", "film-snipets")
-    assert "no data set 'film-snipets'; allowed: film-snippets; did you mean 'film-snippets'?" in line
+    assert "no data set 'film-snipets'; allowed: complaints, film-snippets, imdb; did you mean 'film-snippets'?" in line
 
 
 def test_an_index_without_the_file_is_named(quiet_cache, refused, index):
@@ -56,3 +59,32 @@ def test_an_index_that_does_not_answer_is_named(quiet_cache, refused):
 
 def test_an_address_that_is_none_is_refused(quiet_cache, refused):
     assert "not a web address" in refused(2, "fetch", "film-snippets", "--index-url", "simple")
+
+
+def test_without_a_name_the_data_sets_are_listed(quiet_cache, tamiz):
+    shown = tamiz("fetch").out
+    for word in (
+        "film-snippets",
+        "imdb",
+        "complaints",
+        "complaints/train.parquet/",
+        "licence: free for research",
+        "83",
+    ):
+        assert word in shown, word
+    listed = tamiz("fetch", "--json").json
+    assert set(listed) == {"film-snippets", "imdb", "complaints"}
+    assert set(listed["imdb"]) == {"about", "download_mb", "writes", "licence", "citation"}
+
+
+def test_a_data_set_comes_with_its_terms(quiet_cache, tamiz):
+    with serving() as web:
+        web.files["/c.zip"] = archive([row(1, "Mortgage", "Late fees."), row(2, "Crops", "Hail.")])
+        get = ("fetch", "complaints", "--to", "data", "--from", f"{web.url}/c.zip")
+        shown = tamiz(*get)
+        assert "Public data of the US government" in shown.out
+        assert "1 rows of a product without a category were left out: Crops" in shown.err
+        again = tamiz(*get, "--json").json
+        assert (again["fresh"], again["rows"], again["categories"]) == (False, 1, {"loans": 1})
+        assert "is in data already" in tamiz(*get).out
+    assert (quiet_cache / "data/complaints/train.parquet/year=2023/part-00000.parquet").is_file()

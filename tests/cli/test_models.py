@@ -70,6 +70,27 @@ def test_the_best_by_a_metric_is_promoted(project, tamiz, metric, version):
     assert champion(project) == (version if better else other)
 
 
+def test_the_direction_is_said_and_can_be_turned(project, tamiz):
+    said = tamiz("promote", "--by", "val_log_loss", "--dry-run")
+    assert "version 2 is best by val_log_loss (lowest): " in said.err
+    assert "guessed" not in said.err
+    turned = tamiz("promote", "--by", "val_log_loss", "--highest", "--dry-run", "--json").json
+    assert (turned["version"], turned["best"]["mode"], turned["best"]["ahead_of"][0]) == ("1", "max", "2")
+
+
+def test_a_figure_that_only_mlflow_has_chooses_too(project, tamiz):
+    registry = new_registry(load_project(project, variables={}))
+    runs = {run.version: run.run_id for run in registry.runs()}
+    for version, figure in (("1", 0.9), ("2", 0.8)):
+        registry.register(runs[version], version=version, metrics={"eval_gain": figure}, artifacts=project / "data")
+    said = tamiz("promote", "--by", "eval_gain", "--force", "--reason", "a trial")
+    assert champion(project) == "1", said
+    assert "which way eval_gain is better was guessed" in said.err
+    decision = list(ModelStore(str(project / "models")).decisions("topics", "1").values())[-1]
+    assert decision["why"] == "a trial; best by eval_gain (highest): 0.9, version 2 has 0.8"
+    assert tamiz("promote", "--by", "eval_gain", "--lowest", "--json").json["version"] == "2"
+
+
 def test_promoting_the_champion_again_tells_the_registry_what_it_missed(project, tamiz):
     new_registry(load_project(project, variables={})).alias("champion", "1")
     assert tamiz("promote", "2").out == "version 2 of topics is now the champion\n"
@@ -116,10 +137,11 @@ def test_a_rollback_as_json(project, tamiz):
     [
         ((), 2, "give a version to promote, or --by METRIC"),
         (("1", "--by", "test_accuracy"), 2, "give a version to promote, or --by METRIC"),
+        (("1", "--lowest"), 2, "--lowest and --highest go with --by METRIC"),
         (("7",), 1, "no version '7'; allowed: 1, 2"),
         (("champoin",), 1, "did you mean 'champion'?"),
         (("--by", "test_f1_marco"), 2, "did you mean 'test_f1_macro'?"),
-        (("--by", "test_subset_accuracy"), 1, "no version of 'topics' has the metric 'test_subset_accuracy'"),
+        (("--by", "test_subset_accuracy"), 1, "no version has the metric 'test_subset_accuracy'; allowed: "),
         (("1", "--alias", "a b"), 1, "'a b' cannot be the name of an alias"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tamiz.cli.main import run_command
 from tamiz.config import load_project
+from tamiz.data.public import fetch
 from tamiz.model import Model
 from tamiz.pipeline import RunResult
 from tamiz.pipeline import run as run_pipeline
@@ -18,6 +20,8 @@ from tamiz.registry import MemoryRegistry
 from tamiz.settings import read_project
 from tamiz.store import ModelStore
 from tamiz.types import Task
+from tests.data.test_public import hub
+from tests.data.web import serving
 from tests.projects import rows, write_csv
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -72,6 +76,38 @@ def test_film_snippets_says_what_to_fetch_or_runs(tmp_path, capsys):
     result = run_pipeline(load_project(tmp_path, variables={}), MemoryRegistry())
     assert len(result.leaderboard) == 3
     assert result.chosen != "prior"
+
+
+def test_reviews_each_job_is_one_command(tmp_path, monkeypatch, capsys, mlflow_template):
+    """Fetched from a server of the hub's layout, cleaned, trained, deployed by a metric, asked by text and by CSV."""
+    words = {0: ("dull", "slow", "bad"), 1: ("warm", "funny", "good")}
+    sides = {
+        side: (
+            [f"A {words[n % 2][n % 3]} film, {side} {n}.<br />" for n in range(count)],
+            [n % 2 for n in range(count)],
+        )
+        for side, count in (("train", 80), ("test", 30))
+    }
+    with serving() as web:
+        data_sets = hub(web, {**sides, "unsupervised": (["Who knows?"], [-1])})
+        fetch("imdb", str(tmp_path / "data"), cache=tmp_path / "cache", address=web.url, data_sets=data_sets)
+    monkeypatch.setenv("TAMIZ_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    shutil.copy(EXAMPLES / "reviews" / "tamiz.yaml", folder)
+    shutil.copy(mlflow_template, folder / "mlflow.db")
+    (tmp_path / "new.csv").write_text('n,text\n1,"A warm, funny film."\n2,A dull and slow film.\n')
+    answers = tmp_path / "answers.csv"
+    for command in (
+        ["ingest"], ["clean"], ["split"], ["train"], ["evaluate"], ["promote", "--by", "val_accuracy"],
+        ["predict", "A warm and funny film."],
+        ["predict", "--input", str(tmp_path / "new.csv"), "--output", str(answers)],
+    ):  # fmt: skip
+        assert run_command([*command, "-p", str(folder)]) == 0, capsys.readouterr().err
+    assert "positive 0." in capsys.readouterr().out
+    with answers.open(newline="") as lines:
+        found = list(csv.DictReader(lines))
+    assert [(row["n"], row["predicted_label"]) for row in found] == [("1", "positive"), ("2", "negative")]
 
 
 def run_whole(name: str, folder: Path) -> RunResult:

@@ -6,7 +6,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from tamiz.data.lake import Lake
 from tamiz.errors import ConflictError, ModelNotFoundError, PackageError
+from tamiz.pipeline.promotion import replay
 from tamiz.serving.app import create_app
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.live import LiveModels
@@ -212,15 +214,71 @@ def test_deploy_and_rollback_change_the_store_and_this_process(store, tmp_path):
     live.refresh()
     app = create_app(live)
     got = ask(app, "POST", f"{URL}/deploy", json={"alias": "challenger"})
-    assert got.json() == {"model": "demo", "version": "2", "previous": "1"}
+    workers = {"serving": 1, "all": 1}
+    assert got.json() == {"model": "demo", "version": "2", "previous": "1", "workers": workers}
     assert predict(app, ["x"]).json()["version"] == "2"
     change = store.index("demo").history[-1]
     assert (change.alias, change.version, change.by) == (CHAMPION, "2", "local")
     got = ask(app, "POST", f"{URL}/rollback")
-    assert got.json() == {"model": "demo", "version": "1", "previous": "2"}
+    assert got.json() == {"model": "demo", "version": "1", "previous": "2", "workers": workers}
     assert store.index("demo").aliases[CHAMPION] == "1"
     got = ask(app, "POST", f"{URL}/rollback")
     assert got.status_code == 409
+
+
+def with_metrics(model, **metrics):
+    return model.with_records(metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("body", "version", "mode"),
+    [
+        ({"by": "best_val_f1"}, "2", "max"),
+        ({"by": "best_val_f1", "mode": "min"}, "1", "min"),
+        ({"by": "val_log_loss"}, "3", "min"),
+        ({"by": "val_accuracy"}, "3", "max"),  # all are equal: the newest
+    ],
+)
+def test_the_best_version_by_a_metric_is_deployed(store, tmp_path, body, version, mode):
+    for f1, loss in ((0.7, 0.6), (0.9, 0.5), (0.8, 0.4)):
+        model = with_metrics(make_model(), best_val_f1=f1, val_log_loss=loss, val_accuracy=0.9)
+        publish(store, model, tmp_path, champion=False)
+    store.set_alias("demo", CHAMPION, "1" if version != "1" else "3", by="test", reason="test")
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    app = create_app(live)
+    got = ask(app, "POST", f"{URL}/deploy", json=body).json()
+    assert (got["version"], got["by"]["metric"], got["by"]["mode"]) == (version, body["by"], mode)
+    assert predict(app, ["x"]).json()["version"] == version
+    change = store.index("demo").history[-1]
+    assert change.version == version
+    assert f"deployed over HTTP: best by {body['by']}" in change.reason
+    (record,) = store.decisions("demo", version).values()
+    assert (record["asked"], record["promoted"], record["why"]) == ("http", True, got["by"]["reason"])
+    assert replay(store, Lake(str(tmp_path / "lake")), record) == []
+    assert ask(app, "POST", f"{URL}/deploy", json=body).json()["previous"] == version
+    assert len(store.decisions("demo", version)) == 1
+
+
+def test_the_first_champion_can_be_chosen_by_metric(store, tmp_path):
+    publish(store, with_metrics(make_model(), best_val_f1=0.5), tmp_path, champion=False)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    assert ask(create_app(live), "POST", f"{URL}/deploy", json={"by": "best_val_f1"}).json()["version"] == "1"
+    (record,) = store.decisions("demo", "1").values()
+    assert replay(store, Lake(str(tmp_path / "lake")), record) == []
+
+
+def test_a_metric_that_no_version_has_is_refused_with_what_there_is(store, tmp_path):
+    publish(store, with_metrics(make_model(), best_val_f1=0.5), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    got = ask(create_app(live), "POST", f"{URL}/deploy", json={"by": "best_val_fl"})
+    (error,) = got.json()["errors"]
+    assert (got.status_code, error["location"], error["type"]) == (422, "body.by", "unknown_metric")
+    assert "allowed: best_val_f1; did you mean 'best_val_f1'?" in error["message"]
+    assert "best_val_fl" not in got.text
+    assert store.decisions("demo", "1") == {}
 
 
 def test_a_broken_version_is_not_deployed(store, tmp_path):
@@ -238,6 +296,8 @@ def test_a_broken_version_is_not_deployed(store, tmp_path):
 @pytest.mark.parametrize(
     ("body", "status"),
     [({"version": "7"}, 404), ({"alias": "nobody"}, 404), ({}, 422), ({"version": "1", "alias": "champion"}, 422)]
+    + [({"by": "val_f1_macro"}, 422), ({"by": "a b"}, 422), ({"by": "x", "mode": "most"}, 422)]
+    + [({"version": "1", "by": "val_f1_macro"}, 422), ({"version": "1", "mode": "max"}, 422)]
     + [({key: value}, 422) for key in ("version", "alias") for value in ("../1", "", "0", "1@2", 1)],
 )
 def test_wrong_deployments_are_refused(shared_app, body, status):

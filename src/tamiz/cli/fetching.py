@@ -1,20 +1,19 @@
-"""`tamiz fetch`: bring a public data set."""
+"""`tamiz fetch`: list the public data sets, or bring one."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamiz.cli.console import Terminal, output, print_json
+from tamiz.cli.console import Terminal, errors, output, print_json, table
 from tamiz.cli.options import AsJson
-from tamiz.errors import ConfigError, one_of
 from tamiz.settings import Settings
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from tamiz.data.public import Fetched
 
-DATA_SETS = ("film-snippets",)
+__all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,30 +22,82 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help=f"Data set: {', '.join(DATA_SETS)}.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write into.")] = Path(),
-    index_url: Annotated[str | None, typer.Option("--index-url", help="Package index; by default pip's own.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Data set; none lists what there is.")] = None,
+    to: Annotated[str, typer.Option("--to", help="Folder or s3:// address to write into.")] = ".",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--from", "--index-url", help="Mirror to take it from: a package index, a hub, or the archive's address."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download a public data set, check it and say what its licence is.
+    """Download a public data set, check it and say what its licence is; without a name, list them.
+
+    A broken download goes on where it stopped when the command is given again.
+
+    Example: tamiz fetch
 
     Example: tamiz fetch film-snippets --to data
-    """
-    from tamiz.data import film_snippets
 
-    if name not in DATA_SETS:
-        raise ConfigError(f"no data set {name!r}; {one_of(name, DATA_SETS)}")
+    Example: tamiz fetch imdb --to s3://bucket/data
+    """
+    if name is None:
+        _list(as_json=as_json)
+        return
+    from tamiz.data.public import fetch as fetch_data_set
+
     terminal = Terminal(quiet=as_json)
     terminal.started("fetch")
     try:
-        path = film_snippets.fetch_film_snippets(
-            to, cache=Settings.from_environment().cache, index_url=index_url, progress=terminal.progress
+        found = fetch_data_set(
+            name, to, cache=Settings.from_environment().cache, address=address, progress=terminal.progress
         )
     finally:
         terminal.close()
-    about = {"file": str(path), "licence": film_snippets.LICENSE, "citation": film_snippets.CITATION}
     if as_json:
-        print_json(about)
+        print_json({"to": to, "fresh": found.fresh, **found.record})
+    else:
+        _show(found, to)
+
+
+def _list(*, as_json: bool) -> None:
+    from tamiz.data.public import DATA_SETS
+
+    if as_json:
+        print_json(
+            {
+                name: {
+                    "about": one.about,
+                    "download_mb": one.download_mb,
+                    "writes": one.writes,
+                    "licence": one.licence,
+                    "citation": one.citation,
+                }
+                for name, one in DATA_SETS.items()
+            }
+        )
         return
+    rows = [[name, one.about, ", ".join(one.writes), f"{one.download_mb:,}"] for name, one in DATA_SETS.items()]
+    output.print(table("Public data sets", ["name", "what", "writes", "about MB"], rows, first_left=3))
+    for name, one in DATA_SETS.items():
+        output.print(f"{name}: {one.licence}", markup=False)
+
+
+def _show(found: Fetched, to: str) -> None:
+    record = found.record
+    if not found.fresh:
+        output.print(f"{found.name} is in {to} already, from the same files", markup=False)
+    shown = ", ".join(found.files[:3]) + (f" and {len(found.files) - 3} more" if len(found.files) > 3 else "")
+    about = {
+        "to": to,
+        "files": shown,
+        "rows": record["rows"] if isinstance(record["rows"], int) else sum(record["rows"].values()),
+        "licence": record["licence"],
+        "citation": record["citation"],
+    }
     for key, value in about.items():
-        output.print(f"{key:<9} {value}", markup=False)
+        output.print(f"{key:<9} {value:,}" if isinstance(value, int) else f"{key:<9} {value}", markup=False)
+    for product, count in record.get("unknown_products", {}).items():
+        errors.print("[yellow]note[/]  ", end="")
+        errors.print(f"{count:,} rows of a product without a category were left out: {product}", markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,9 @@ from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.cli.versions import show_replays, store_of, versions
 from tamiz.config import Project
 from tamiz.data.lake import Lake
-from tamiz.errors import ConfigError, ModelNotFoundError, StoreError
-from tamiz.metrics import higher_is_better
+from tamiz.errors import ConfigError, StoreError
+from tamiz.metrics.choice import Best, best_version
+from tamiz.pipeline.choose import figures_of
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION
 from tamiz.pipeline.publish import promote as promote_version
@@ -38,7 +40,13 @@ def register(app: typer.Typer) -> None:
 
 def promote(
     version: Annotated[str | None, typer.Argument(help="Version to promote; or give --by.")] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Take the best version by this metric.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Take the best version by this metric, of the store or of MLflow.")
+    ] = None,
+    lowest: Annotated[
+        bool | None,
+        typer.Option("--lowest/--highest", help="With --by: which is best; by default known from the metric's name."),
+    ] = None,
     alias: Annotated[str, typer.Option("--alias", help="Alias to point at it.")] = "champion",
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the record.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote against the evidence; needs --reason.")] = False,
@@ -53,23 +61,25 @@ def promote(
 
     Example: tamiz promote --by test_f1_macro
 
+    Example: tamiz promote --by eval_perplexity --lowest
+
     Example: tamiz promote 3 --force --reason "the champion leaks names"
 
     Example: tamiz promote 3 --replay
     """
-    if (version is None) == (by is None):
-        raise ConfigError("give a version to promote, or --by METRIC")
-    if force and reason is None:
-        raise ConfigError("--force: promoting against the evidence needs a reason, such as --reason 'the new law'")
+    _check_options(version, by, lowest, reason, force=force)
     found = read_project(project)
     store = store_of(found)
-    if by is not None:
-        version, reason = _best(store, found.name, by), reason or f"best by {by}"
+    best = None if by is None else _best(found, store, by, lowest)
+    if best is not None:
+        version, reason = best.version, f"{reason}; {best.reason}" if reason else best.reason
     if replay:
         show_replays(found, store, str(version), as_json=as_json)
         return
     _, number = store.resolve(f"{found.name}@{version}")
     change: dict[str, object] = {"model": found.name, "alias": alias, "version": number, "changed": not dry_run}
+    if best is not None:
+        change["best"] = asdict(best)
     if alias == CHAMPION:
         change |= _champion(found, store, number, reason or "promoted by hand", force=force, dry_run=dry_run)
     elif not dry_run:
@@ -84,6 +94,17 @@ def promote(
     _answer(change, as_json=as_json)
     if refused is not None:
         raise typer.Exit(1)
+
+
+def _check_options(
+    version: str | None, by: str | None, lowest: bool | None, reason: str | None, *, force: bool
+) -> None:
+    if (version is None) == (by is None):
+        raise ConfigError("give a version to promote, or --by METRIC")
+    if lowest is not None and by is None:
+        raise ConfigError("--lowest and --highest go with --by METRIC")
+    if force and reason is None:
+        raise ConfigError("--force: promoting against the evidence needs a reason, such as --reason 'the new law'")
 
 
 def _champion(
@@ -118,12 +139,14 @@ def _notice(text: str) -> None:
     errors.print(text, markup=False)
 
 
-def _best(store: ModelStore, name: str, metric: str) -> str:
-    sign = 1 if higher_is_better(metric) else -1
-    versions = {v: info.metrics[metric] for v, info in store.index(name).versions.items() if metric in info.metrics}
-    if not versions:
-        raise ModelNotFoundError(f"no version of {name!r} has the metric {metric!r}")
-    return max(versions, key=lambda v: (sign * versions[v], int(v)))
+def _best(project: Project, store: ModelStore, metric: str, lowest: bool | None) -> Best:
+    figures = figures_of(store, new_registry(project), project.name, metric, notice=_notice)
+    best = best_version(figures, metric, None if lowest is None else "min" if lowest else "max")
+    _notice(f"version {best.version} is {best.reason}")
+    if not best.known:
+        other = "--highest" if best.mode == "min" else "--lowest"
+        _notice(f"which way {metric} is better was guessed from its name; if it is the other way: {other}")
+    return best
 
 
 def rollback(

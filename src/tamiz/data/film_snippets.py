@@ -17,7 +17,7 @@ from tamiz.errors import SourceError
 from tamiz.package_index import PackageFile, fetch
 from tamiz.types import Progress
 
-__all__ = ["CITATION", "COLUMNS", "LICENSE", "RELEASE", "Release", "fetch_film_snippets"]
+__all__ = ["CITATION", "COLUMNS", "LICENSE", "RELEASE", "Release", "fetch_film_snippets", "write_film_snippets"]
 
 LICENSE = (
     "MIT, Copyright (c) 2016 C.J. Hutto: the package vaderSentiment 3.3.2 with its ratings. "
@@ -91,6 +91,15 @@ def fetch_film_snippets(
         SourceError: the download failed, or the archive does not hold what is expected.
     """
     archive = fetch(release.file, cache or target, index_url=index_url, progress=progress)
+    return write_film_snippets(archive, target, release=release)
+
+
+def write_film_snippets(archive: Path, target: Path, *, release: Release = RELEASE) -> Path:
+    """Write `film_snippets.csv`, see `fetch_film_snippets`, from an archive that lies here, and return its path.
+
+    Raises:
+        SourceError: the archive does not hold what is expected.
+    """
     rows = _parse(_table(archive, release), release)
     target.mkdir(parents=True, exist_ok=True)
     path = target / _NAME

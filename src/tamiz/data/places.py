@@ -114,9 +114,9 @@ def _visible(name: str) -> bool:
 
 
 def _in_folder(folder: Path) -> list[Found]:
-    """Return the tables of a folder or, without any, the folder itself as one label per sub-folder."""
+    """Return the tables of a folder and its partitions; without any, the folder itself, a label per sub-folder."""
     entries = sorted(entry for entry in folder.iterdir() if _visible(entry.name))
-    tables = [file for entry in entries if entry.is_file() and (file := _recognise(str(entry)))]
+    tables = [file for entry in _with_partitions(entries) if (file := _recognise(str(entry)))]
     if tables:
         return tables
     members = tuple(
@@ -129,6 +129,15 @@ def _in_folder(folder: Path) -> list[Found]:
     if members:
         return [Found(str(folder), "folder", members=members)]
     raise SourceError(f"the folder {folder} holds no file that can be read; {_supported()}")
+
+
+def _with_partitions(entries: Sequence[Path]) -> Iterator[Path]:
+    """Give the files, and those in folders such as `year=2023`, as Spark, Hive and others write them."""
+    for entry in entries:
+        if entry.is_file():
+            yield entry
+        elif entry.is_dir() and "=" in entry.name:
+            yield from _with_partitions(sorted(inner for inner in entry.iterdir() if _visible(inner.name)))
 
 
 def _client() -> Any:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tamiz.errors import ConflictError
+from tamiz.metrics.choice import Best, Mode
 from tamiz.serving.problems import NotReadyError
 from tamiz.serving.served import Listener, ModelCard, Served, load_package, unknown_name, warm_up
 
@@ -99,7 +100,15 @@ class FixedModel:
         """Report not ready from now on, and go on answering."""
         self._draining = True
 
-    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str) -> Served:
+    def best(self, name: str, metric: str, mode: Mode | None) -> Best:
+        """Refuse: there is no store.
+
+        Raises:
+            ConflictError: always.
+        """
+        raise ConflictError("This server serves one package folder and has no model store to deploy from.")
+
+    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str, best: Best | None = None) -> Served:
         """Refuse: there is no store.
 
         Raises:

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tamiz.errors import ConflictError, ModelNotFoundError, StoreError
-from tamiz.serving.problems import NotReadyError, log_error
+from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, StoreError, one_of
+from tamiz.metrics.choice import Best, Mode, best_version, metrics_of
+from tamiz.serving.decisions import decision_by_metric
+from tamiz.serving.problems import FieldError, InvalidFieldsError, NotReadyError, log_error
 from tamiz.serving.served import Listener, ModelCard, Served, load_package, unknown_name, warm_up
 from tamiz.store import CHAMPION, ModelStore
 
@@ -166,10 +168,27 @@ class LiveModels:
                 self._follow(name)
             self._looked = True
 
-    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str) -> Served:
-        """Make a version the champion and serve it; returns once it is served.
+    def best(self, name: str, metric: str, mode: Mode | None) -> Best:
+        """Return the version of `name` with the best figure in the store.
 
-        The version is loaded and tried before the store is told: one that does not work changes nothing.
+        Raises:
+            ModelNotFoundError: no such name.
+            InvalidFieldsError: no version has the metric.
+        """
+        self._check_name(name)
+        figures = {version: info.metrics for version, info in self.store.index(name).versions.items()}
+        try:
+            return best_version(figures, metric, mode)
+        except (ConfigError, ModelNotFoundError):
+            # Said anew, without repeating what the caller sent.
+            error = FieldError("body.by", f"No version has it; {one_of(metric, metrics_of(figures))}", "unknown_metric")
+            raise InvalidFieldsError(f"One field is wrong: body.by: {error.message}", [error]) from None
+
+    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str, best: Best | None = None) -> Served:
+        """Make a version the champion and serve it; returns once this process serves it.
+
+        The version is loaded and tried before the store is told: one that does not work changes nothing. A decision by
+        metric is recorded.
 
         Raises:
             ModelNotFoundError: no such name, version or alias.
@@ -177,9 +196,13 @@ class LiveModels:
         """
         with self._lock:
             self._check_name(name)
-            _, number = self.store.resolve(f"{name}@{version or alias}")
+            _, number = self.store.resolve(f"{name}@{best.version if best else version or alias}")
             candidate = self._load(name, number)
-            self.store.set_alias(name, CHAMPION, number, by=by, reason="deployed over HTTP")
+            index = self.store.index(name)
+            if best is not None and index.aliases.get(CHAMPION) != number:
+                self.store.record_decision(name, number, decision_by_metric(name, index, best, by=by))
+            reason = f"deployed over HTTP: {best.reason}" if best else "deployed over HTTP"
+            self.store.set_alias(name, CHAMPION, number, by=by, reason=reason)
             self._swap(candidate)
             return candidate
 

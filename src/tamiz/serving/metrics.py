@@ -79,13 +79,26 @@ class Metrics:
             self._serving.labels(*labels).set(1 if labels in now else 0)
         self._told |= now
 
+    def serving(self, name: str) -> dict[str, int]:
+        """Return how many worker processes serve each version of a model now, of those that any serves."""
+        counts: Tally[str] = Tally()
+        for family in self._joined().collect():
+            for sample in family.samples if family.name == "tamiz_model_info" else ():
+                if sample.labels["model"] == name and sample.value:
+                    counts[sample.labels["version"]] += int(sample.value)
+        return dict(counts)
+
     def render(self) -> bytes:
         """Return all figures in Prometheus' text format."""
+        return generate_latest(self._joined())
+
+    def _joined(self) -> CollectorRegistry:
+        """Return the figures of all worker processes together."""
         if self._multiprocess_dir is None:
-            return generate_latest(self.registry)
+            return self.registry
         joined = CollectorRegistry()
         MultiProcessCollector(joined, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]
-        return generate_latest(joined)
+        return joined
 
     def close(self, pid: int) -> None:
         """Take a process that ends out of the sums over live processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -38,22 +38,28 @@ class ExplainBody(_Body):
 
 
 class DeployBody(_Body):
-    """The version to serve, by number or by alias: exactly one of the two."""
+    """The version to serve, by number, by alias or by a metric of which it is the best: exactly one of the three."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": ["version"]}, {"required": ["alias"]}],
-            "examples": [{"version": "3"}],
+            "oneOf": [{"required": ["version"]}, {"required": ["alias"]}, {"required": ["by"]}],
+            "dependentRequired": {"mode": ["by"]},
+            "examples": [{"version": "3"}, {"by": "val_f1_macro", "mode": "max"}],
         }
     )
 
     version: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")] | None = None
     alias: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")] | None = None
 
+    by: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_./-]{0,127}$")] | None = None
+    mode: Literal["max", "min"] | None = None
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.version is None) == (self.alias is None):
-            raise ValueError("exactly one of version and alias is needed")
+        if sum(given is not None for given in (self.version, self.alias, self.by)) != 1:
+            raise ValueError("exactly one of version, alias and by is needed")
+        if self.mode is not None and self.by is None:
+            raise ValueError("mode goes with by")
         return self
 
 
@@ -126,9 +132,27 @@ class ModelsAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
+class WorkersAnswer(BaseModel):
+    """How far a change has come."""
+
+    serving: int = Field(description="Worker processes that serve the version")
+    all: int = Field(description="Worker processes that serve any version of the model")
+
+
+class BestAnswer(BaseModel):
+    """Why a metric chose a version."""
+
+    metric: str
+    mode: Literal["max", "min"]
+    value: float
+    reason: str
+
+
 class DeployAnswer(BaseModel):
-    """What this process serves after the change."""
+    """What is served after the change."""
 
     model: str
     version: str
     previous: str | None = Field(description="The version served before")
+    workers: WorkersAnswer
+    by: BestAnswer | None = Field(default=None, description="With `by`: what chose the version")

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from tamiz.errors import ModelNotFoundError, PackageError, TamizError
+from tamiz.metrics.choice import Best, Mode
 from tamiz.model import Model
 
 __all__ = ["Listener", "ModelCard", "Models", "Served", "cost_of", "load_package", "unknown_name", "warm_up"]
@@ -87,7 +88,10 @@ class Models(Protocol):
     def drain(self) -> None:
         """Report not ready from now on, and go on answering."""
 
-    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str) -> Served:
+    def best(self, name: str, metric: str, mode: Mode | None) -> Best:
+        """Return the version with the best figure in the store."""
+
+    def deploy(self, name: str, *, version: str | None, alias: str | None, by: str, best: Best | None = None) -> Served:
         """Make a version the champion and serve it; returns once it is served."""
 
     def rollback(self, name: str, *, by: str) -> Served:

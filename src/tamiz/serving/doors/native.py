@@ -29,11 +29,14 @@ from tamiz.serving.schemas import (
 from tamiz.serving.served import ModelCard, Served
 
 if TYPE_CHECKING:
+    from tamiz.metrics.choice import Best
     from tamiz.model import Prediction
 
 __all__ = ["door", "native_answer", "read_predict_body"]
 
 NAME = "native"
+SETTLE_S = 15.0
+SETTLE_POLL_S = 0.1
 
 PREDICT = TypeAdapter(PredictBody)
 EXPLAIN = TypeAdapter(ExplainBody)
@@ -121,27 +124,47 @@ class NativeDoor:
         return json_answer(_card(await anyio.to_thread.run_sync(self.models.card, request.path_params["name"])))
 
     async def deploy(self, request: Request) -> Response:
-        """Make a version the champion; answers once this process serves it. Needs the role `admin`."""
+        """Make a version the champion: one by number or alias, or the best by a metric in the store.
+
+        The version is loaded and tried, swapped in without a break, and the answer comes once every worker process
+        serves it, or after a few seconds with the number of those that do. Needs the role `admin`.
+        """
         caller = require_admin(request)
         body = await read_json(request, DEPLOY, tuple(DeployBody.model_fields))
         name = request.path_params["name"]
 
-        def change() -> Served:
-            return self.models.deploy(name, version=body.version, alias=body.alias, by=caller.id)
+        def change() -> tuple[Served, Best | None]:
+            best = self.models.best(name, body.by, body.mode) if body.by is not None else None
+            served = self.models.deploy(name, version=body.version, alias=body.alias, by=caller.id, best=best)
+            return served, best
 
         return await self._changed(name, change)
 
     async def rollback(self, request: Request) -> Response:
-        """Go back to the previous champion; answers once this process serves it. Needs the role `admin`."""
+        """Go back to the previous champion; answers as `deploy` does. Needs the role `admin`."""
         caller = require_admin(request)
         name = request.path_params["name"]
-        return await self._changed(name, lambda: self.models.rollback(name, by=caller.id))
+        return await self._changed(name, lambda: (self.models.rollback(name, by=caller.id), None))
 
-    async def _changed(self, name: str, change: Callable[[], Served]) -> Response:
+    async def _changed(self, name: str, change: Callable[[], tuple[Served, Best | None]]) -> Response:
         """Change what is served, in a thread since it loads a model, and answer what is served then."""
         before = next((one.version for one in self.models.served() if one.name == name), None)
-        now = await anyio.to_thread.run_sync(change)
-        return json_answer({"model": now.name, "version": now.version, "previous": before})
+        now, best = await anyio.to_thread.run_sync(change)
+        answer: JsonObject = {"model": now.name, "version": now.version, "previous": before}
+        answer["workers"] = await self._settled(name, now.version)
+        if best is not None:
+            answer["by"] = {"metric": best.metric, "mode": best.mode, "value": best.value, "reason": best.reason}
+        return json_answer(answer)
+
+    async def _settled(self, name: str, version: str | None) -> dict[str, int]:
+        """Wait until every worker process serves the version, but no longer than a load should take."""
+        ends = anyio.current_time() + SETTLE_S
+        while True:
+            counts = await anyio.to_thread.run_sync(self.context.metrics.serving, name)
+            serving, every = counts.get(version or "", 0), sum(counts.values())
+            if serving == every or anyio.current_time() >= ends:
+                return {"serving": serving, "all": every}
+            await anyio.sleep(SETTLE_POLL_S)
 
     def name_the_model(self, document: JsonObject) -> None:
         """Give the default model's name as the example of the path's parameter."""
