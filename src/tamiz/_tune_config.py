@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 __all__ = ["SpaceSpec", "TuneConfig"]
 
-Number = int | float
+Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
