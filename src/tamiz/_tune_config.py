@@ -31,8 +31,8 @@ class SpaceSpec(_Section):
     value: Any = None
     """The value to keep; `{value: 3}` is short as `3`."""
     start: Any = None
-    """Where the search begins if the candidate has another kind of value, such as `auto`; or a mapping of tasks to
-    such values."""
+    """What `auto` amounts to, where the candidate has that: the search begins there. One value, or a mapping of tasks
+    to values."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tamiz.classifiers import CLASSIFIERS
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import load_examples
 from tamiz.errors import ConfigError, DataError, TamizError, one_of
@@ -119,8 +120,6 @@ def _candidate(project: Project) -> CandidateConfig:
     by_title = {candidate.title: candidate for candidate in project.candidates}
     if wanted in by_title:
         return by_title[wanted]
-    from tamiz.classifiers import CLASSIFIERS
-
     if wanted in CLASSIFIERS:
         return CandidateConfig(family=wanted)
     raise ConfigError(f"tune.candidate: unknown {wanted!r}; {one_of(wanted, {*by_title, *CLASSIFIERS})}")

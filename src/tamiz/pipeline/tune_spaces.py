@@ -154,11 +154,11 @@ class Space:
         """Return where the candidate as it stands lies, without parameters for which that is not known."""
         found: dict[str, Any] = {}
         for dimension in self.dimensions:
-            start = dimension.spec.start
-            if isinstance(start, Mapping):
-                start = start.get(str(self.task))
-            place = dimension.place(self.present(dimension.name))
-            place = dimension.place(start) if place is None and start is not None else place
+            value = self.present(dimension.name)
+            place = dimension.place(value)
+            if place is None and value == "auto":
+                start = dimension.spec.start
+                place = dimension.place(start.get(str(self.task)) if isinstance(start, Mapping) else start)
             if place is not None:
                 found[dimension.name] = place[0]
         return found
@@ -214,7 +214,11 @@ def space_of(candidate: CandidateConfig, settings: TuneConfig, task: Task) -> Sp
         ConfigError: there is nothing to tune, a parameter is unknown, or a value that it may get is not allowed.
     """
     family: Any = classifier_class(candidate.family)
-    specs = {**(default_space(candidate.family) if settings.defaults else {}), **settings.space}
+    usual = default_space(candidate.family)
+    specs = {**(usual if settings.defaults else {}), **settings.space}
+    for name, spec in specs.items():
+        if name in usual and spec.start is None and "value" not in spec.model_fields_set:
+            specs[name] = spec.model_copy(update={"start": usual[name].start})
     allowed = (*family.Params.model_fields, *CANDIDATE_KEYS)
     for name in specs:
         if name not in allowed:
@@ -245,14 +249,27 @@ def _types_in(annotation: Any) -> list[Any]:
 
 
 def _check_values(space: Space) -> None:
-    """Try each value that stands in the space by itself."""
+    """Refuse values that a parameter cannot have; values that do not go together are found out by their trial."""
     probes: list[tuple[str, Any]] = list(space.fixed.items())
     for dimension in space.dimensions:
         spec = dimension.spec
         values = spec.choices if spec.choices is not None else [spec.low, spec.high]
         probes += [(dimension.name, value) for value in values]
     for name, value in probes:
-        try:
-            space.applied({name: value})
-        except ConfigError as error:
-            raise ConfigError(f"tune.space.{name}: {error}") from error
+        if name in CANDIDATE_KEYS:
+            try:
+                space.applied({name: value})
+            except ConfigError as error:
+                raise ConfigError(f"tune.space.{name}: {error}") from error
+        else:
+            _check_param(space, name, value)
+
+
+def _check_param(space: Space, name: str, value: Any) -> None:
+    family: Any = classifier_class(space.candidate.family)
+    try:
+        family.Params.model_validate({**space.candidate.params, name: value})
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            if found["loc"][:1] == (name,):
+                raise ConfigError(f"tune.space.{name}: got {value!r}; {found['msg']}") from error
