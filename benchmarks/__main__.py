@@ -26,6 +26,7 @@ BENCHMARKS = (
     "latency",
     "reruns",
     "serving",
+    "tuning",
 )
 SIZES = "10000 100000 1000000"
 
@@ -35,7 +36,8 @@ def main(
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
     sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
-    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families` or `scaling` to run.")] = "",
+    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families`, `scaling` or `tuning` to run.")] = "",
+    trials: Annotated[int, typer.Option(help="Trials a family for `tuning`.")] = 25,
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
     """Measure Tamiz beside its peers. Slow figures fail nothing."""
@@ -52,7 +54,7 @@ def main(
         if name == "report":
             report.rewrite(results)
             continue
-        options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split()}
+        options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split(), "trials": trials}
         outcome = import_module(f"benchmarks.{name}").measure(options)
         record.show(name, outcome)
         record.say(f"kept in {record.save(name, outcome, results, part=_part(name, sizes, parts))}")
@@ -60,7 +62,7 @@ def main(
 
 def _part(name: str, sizes: str, parts: str) -> str:
     """Return what is measured of a benchmark, nothing where it is all."""
-    chosen = parts.split() if name in ("accuracy", "families", "scaling") else []
+    chosen = parts.split() if name in ("accuracy", "families", "scaling", "tuning") else []
     return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
 
 

@@ -268,9 +268,9 @@ def _parameters(space: Space, best: Any) -> dict[str, Any]:
     """Return the parameters of default and best, and the best candidate as a project file takes it."""
     is_default = bool(best.user_attrs.get("default"))
     values = space.values(best.params)
-    names = [*(dimension.name for dimension in space.dimensions), *space.fixed]
-    present = {name: space.present(name) for name in names}
-    parameters = {name: {"default": present[name], "best": (present if is_default else values)[name]} for name in names}
+    present = {name: space.present(name) for name in space.names}
+    best_values = present if is_default else values
+    parameters = {name: {"default": present[name], "best": best_values[name]} for name in space.names}
     if is_default:
         return {"parameters": parameters, "tuned": None}
     tuned = space.applied(values, name=f"{space.candidate.title}-tuned"[:64])

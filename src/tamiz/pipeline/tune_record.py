@@ -86,7 +86,7 @@ class TrialRecorder:
         attributes = trial.user_attrs
         values = self._space.values(trial.params)
         if attributes.get("default"):
-            values = {d.name: self._space.present(d.name) for d in self._space.dimensions}
+            values = {name: self._space.present(name) for name in self._space.names}
         metrics = dict(attributes.get("metrics", {}))
         if trial.value is not None:
             metrics[self._metric] = float(trial.value)

@@ -150,6 +150,11 @@ class Space:
     dimensions: tuple[Dimension, ...]
     fixed: dict[str, Any]
 
+    @property
+    def names(self) -> list[str]:
+        """Searched and fixed parameters."""
+        return [*(dimension.name for dimension in self.dimensions), *self.fixed]
+
     def start(self) -> dict[str, Any]:
         """Return where the candidate as it stands lies, without parameters for which that is not known."""
         found: dict[str, Any] = {}
@@ -217,7 +222,7 @@ def space_of(candidate: CandidateConfig, settings: TuneConfig, task: Task) -> Sp
     usual = default_space(candidate.family)
     specs = {**(usual if settings.defaults else {}), **settings.space}
     for name, spec in specs.items():
-        if name in usual and spec.start is None and "value" not in spec.model_fields_set:
+        if name in usual and usual[name].start is not None and not spec.model_fields_set & {"start", "value"}:
             specs[name] = spec.model_copy(update={"start": usual[name].start})
     allowed = (*family.Params.model_fields, *CANDIDATE_KEYS)
     for name in specs:
