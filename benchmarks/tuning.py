@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from benchmarks.datasets import project_copy, project_of
+from benchmarks.datasets import project_copy, root
 from benchmarks.record import Board, Figure, Outcome, say
 from tamiz.config import CandidateConfig, Project, load_project
 from tamiz.data.gold import Examples, load_examples
@@ -22,7 +20,6 @@ from tamiz.registry import MemoryRegistry
 
 __all__ = ["measure"]
 
-_ROWS = 20_000
 _FAMILIES = ("linear", "nb_stack", "boosting")
 _HEADINGS = ["family", "val default", "val best", "test default", "test best", "difference (95 %)", "trials", "minutes"]
 
@@ -31,11 +28,8 @@ def measure(options: dict[str, Any]) -> Outcome:
     """Search each family, or those that `parts` names; choose on validation, report on test."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sample = folder / "complaints.parquet"
-        pl.read_parquet(project_of("complaints").data.source).sample(_ROWS, seed=0).write_parquet(sample)
         for family in options["parts"] or _FAMILIES:
-            rows.append(_searched(folder / family, sample, family, options["trials"]))
+            rows.append(_searched(Path(name) / family, family, options["trials"]))
             say(", ".join(_cells(rows[-1])))
     figures = [
         Figure(f"{row['family']}, tuned: test macro F1", "", row["test_best"], row["test_default"], "the defaults")
@@ -46,9 +40,9 @@ def measure(options: dict[str, Any]) -> Outcome:
     )
 
 
-def _searched(folder: Path, sample: Path, family: str, trials: int) -> dict[str, Any]:
-    path = project_copy("complaints", folder, candidates=[{"family": family}], source=str(sample))
-    project = load_project(path, variables={})
+def _searched(folder: Path, family: str, trials: int) -> dict[str, Any]:
+    path = project_copy("complaints", folder, candidates=[{"family": family}])
+    project = load_project(path, variables={"TAMIZ_DATA": str(root())})
     project = project.model_copy(update={"tune": project.tune.model_copy(update={"trials": trials})}).at(folder)
     start = time.perf_counter()
     found = tune(project, MemoryRegistry())

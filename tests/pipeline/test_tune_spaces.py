@@ -35,13 +35,6 @@ def test_every_default_space_has_real_parameters_and_the_default_lies_inside(fam
     assert not set(CANDIDATE_KEYS) & set(classifier_class(family).Params.model_fields)
 
 
-@pytest.mark.parametrize("family", TUNED)
-def test_a_start_stands_only_where_the_default_is_no_value_of_the_space(family):
-    for dimension in space(family).dimensions:
-        own = dimension.place(space(family).present(dimension.name))
-        assert (own is None) == (dimension.spec.start is not None), dimension.name
-
-
 @pytest.mark.parametrize("family", [family for family in CLASSIFIERS if family not in DEFAULT_SPACES])
 def test_a_family_without_a_space_says_why(family):
     with pytest.raises(ConfigError, match=f"nothing to tune in '{family}'.*tune"):
