@@ -287,6 +287,7 @@ def test_the_default_is_tried_again_after_a_kill(place):
     assert sum(bool(trial.user_attrs.get("default")) for trial in trials(place)) == 2
 
 
+@pytest.mark.slow
 def test_a_trial_that_ends_its_process_each_time_is_left(place):
     for _ in range(3):
         start(place, at=1, act="kill").communicate()
@@ -298,6 +299,7 @@ def test_a_trial_that_ends_its_process_each_time_is_left(place):
     assert found.default is not None
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_trials(place):
     both = [start(place, at=1, act="meet", name=name) for name in ("one", "two")]
     for process in both:
