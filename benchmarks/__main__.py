@@ -27,7 +27,9 @@ BENCHMARKS = (
     "latency",
     "reruns",
     "serving",
+    "tuning",
 )
+_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning")
 SIZES = "10000 100000 1000000"
 
 
@@ -36,7 +38,8 @@ def main(
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
     sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
-    parts: Annotated[str, typer.Option(help="Parts of `accuracy`, `families`, `few_shot` or `scaling` to run.")] = "",
+    parts: Annotated[str, typer.Option(help="Parts of a benchmark that has some to run.")] = "",
+    trials: Annotated[int, typer.Option(help="Trials a family for `tuning`.")] = 25,
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
     """Measure Tamiz beside its peers. Slow figures fail nothing."""
@@ -53,7 +56,7 @@ def main(
         if name == "report":
             report.rewrite(results)
             continue
-        options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split()}
+        options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split(), "trials": trials}
         outcome = import_module(f"benchmarks.{name}").measure(options)
         record.show(name, outcome)
         record.say(f"kept in {record.save(name, outcome, results, part=_part(name, sizes, parts))}")
@@ -61,7 +64,7 @@ def main(
 
 def _part(name: str, sizes: str, parts: str) -> str:
     """Return what is measured of a benchmark, nothing where it is all."""
-    chosen = parts.split() if name in ("accuracy", "families", "few_shot", "scaling") else []
+    chosen = parts.split() if name in _IN_PARTS else []
     return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
 
 

@@ -86,6 +86,8 @@ def reference(schema: dict[str, Any]) -> str:
         "ConformalConfig": "conformal",
         "SelectConfig": "select",
         "ReportConfig": "report",
+        "TuneConfig": "tune",
+        "SpaceSpec": "tune.space",
         "RegistryConfig": "registry",
         "ServeConfig": "serve",
     }.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -23,6 +23,8 @@ from pydantic import (
     model_validator,
 )
 
+from tamiz import _config_schema
+from tamiz._config_errors import explain
 from tamiz._rule_config import (
     RULE_KEYS,
     AbstainConfig,
@@ -32,6 +34,7 @@ from tamiz._rule_config import (
     check_rule_settings,
     named_metric,
 )
+from tamiz._tune_config import TuneConfig
 from tamiz.cleaning import DEFAULT_STEPS, StepSpec, check_steps
 from tamiz.errors import ConfigError, one_of
 from tamiz.types import Task
@@ -46,6 +49,7 @@ __all__ = [
     "SelectConfig",
     "ServeConfig",
     "SplitConfig",
+    "TuneConfig",
     "expand",
     "json_schema",
     "load_project",
@@ -267,6 +271,7 @@ class Project(_Section):
     """Classifiers to train and compare."""
     select: SelectConfig = SelectConfig()
     report: ReportConfig = ReportConfig()
+    tune: TuneConfig = TuneConfig()
     lake: str = "lake"
     """Folder or `s3://` address of the bronze, silver and gold tables."""
     registry: RegistryConfig = RegistryConfig()
@@ -416,7 +421,7 @@ def parse_project(
     try:
         return Project.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from error
+        raise ConfigError(explain(error, where, Project)) from error
 
 
 def _migrate(raw: dict[str, Any], where: str, notice: Callable[[str], None] | None) -> dict[str, Any]:
@@ -448,86 +453,6 @@ def _from_draft(raw: dict[str, Any]) -> dict[str, Any]:
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {0: _from_draft}
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    """Render pydantic's findings, at most ten, one a line."""
-    lines = [_explain_one(dict(item)) for item in error.errors(include_url=False)[:10]]
-    more = error.error_count() - len(lines)
-    if more > 0:
-        lines.append(f"and {more} more")
-    return f"{where}: " + ("\n  ".join(["", *lines]) if len(lines) > 1 else lines[0])
-
-
-def _explain_one(item: dict[str, Any]) -> str:
-    place = _dotted(item["loc"])
-    given = f"got {_short(item.get('input'))}"
-    match item["type"]:
-        case "extra_forbidden":
-            return f"{place}: unknown key; {one_of(str(item['loc'][-1]), _siblings(item['loc']))}"
-        case "missing":
-            return f"{place}: this key is missing"
-        case "enum" | "literal_error":
-            expected = str(item["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
-            return f"{place}: {given}; {one_of(str(item.get('input')), expected)}"
-        case "value_error":
-            text = str(item["ctx"]["error"])
-            return f"{place}: {text}" if place else text
-        case "model_type":
-            return f"{place}: {given}; a mapping of keys to values is expected"
-        case "string_pattern_mismatch":
-            return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
-        case _:
-            return f"{place}: {given}; {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _dotted(loc: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-
-
-def _short(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _siblings(loc: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that are valid where `loc` points."""
-    model: type[BaseModel] = Project
-    for part in loc[:-1]:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(part)
-        if field is None:
-            return []
-        model = next(
-            (t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)), model
-        )
-    return list(model.model_fields)
-
-
-def _types_in(annotation: Any) -> list[Any]:
-    return [annotation, *(found for arg in get_args(annotation) for found in _types_in(arg))]
-
-
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the project file, for editors."""
-    schema = Project.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "Tamiz project file"
-    properties = schema["properties"]
-    properties["labels"] = {"anyOf": [{"type": "array", "items": {"type": "string"}}, properties["labels"]]}
-    for key in ("source", "test", "unlabeled", "partition_by"):
-        _allow_single(schema["$defs"]["DataConfig"]["properties"], key)
-    thresholds = schema["$defs"]["CandidateConfig"]["properties"]["thresholds"]
-    thresholds["anyOf"] = [{"type": "string"}, {"$ref": thresholds.pop("$ref")}]
-    _allow_single(schema["$defs"]["ReportConfig"]["properties"], "slices")
-    properties["x-variables"] = {
-        "type": "object",
-        "additionalProperties": {"type": "string"},
-        "description": "What to say when an environment variable that this file uses is not set.",
-    }
-    return schema
-
-
-def _allow_single(properties: dict[str, Any], key: str) -> None:
-    about = {k: properties[key][k] for k in ("description", "title", "default") if k in properties[key]}
-    rest = {k: v for k, v in properties[key].items() if k not in about}
-    properties[key] = {**about, "anyOf": [{"type": "string"}, *(rest.get("anyOf") or [rest])]}
+    return _config_schema.of_project(Project)

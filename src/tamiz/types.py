@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ __all__ = [
     "Refits",
     "Registry",
     "RunRecord",
+    "RunState",
     "Source",
     "SourceFile",
     "Task",
@@ -39,6 +40,7 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 class Task(StrEnum):
@@ -245,3 +247,32 @@ class Registry(Protocol):
 
     def runs(self) -> Sequence[RunRecord]:
         """Return the recorded runs, newest first."""
+
+    def nested(
+        self,
+        *,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        state: RunState = "FINISHED",
+        times: tuple[float, float] | None = None,
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record a run of a search, apart from the candidates, and return its id.
+
+        A second call with the same `key` adds metrics and artifacts to the first one's run.
+
+        Args:
+            key: what the run is of.
+            name: as people see it.
+            params: flattened parameters.
+            metrics: figures.
+            tags: further facts.
+            parent: id of the search's own run, inside which it stands; `None` for that run itself.
+            state: how it ended, or `RUNNING`.
+            times: when it began and ended, in seconds since 1970; by default now.
+            artifacts: folder of files to store with the run.
+        """

@@ -250,3 +250,30 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
     registry = MlflowRegistry("topics", f"sqlite:///{database}")
     assert list(registry.runs()) == []
     assert [path.name for path in tmp_path.glob(".*.tmp")] == []
+
+
+def test_runs_of_a_search_stand_apart_and_grow(registry):
+    about = {"params": {"C": "1"}, "tags": {"tamiz.study": "s"}}
+    own = registry.nested(key="s", name="search", metrics={}, state="RUNNING", **about)
+    inside = registry.nested(key="s/0", name="trial 0", metrics={"val_f1_macro": 0.5}, parent=own, **about)
+    assert inside != own
+    assert registry.nested(key="s", name="search", metrics={"best": 0.5}, **about) == own
+    assert registry.nested(key="s/0", name="trial 0", metrics={}, parent=own, state="KILLED", **about) == inside
+    assert registry.runs() == []
+
+
+def test_mlflow_shows_how_trials_went(mlflow_template, tmp_path):
+    registry = open_mlflow(mlflow_template, tmp_path)
+    about = {"params": {}, "tags": {}}
+    own = registry.nested(key="s", name="search", metrics={}, state="RUNNING", **about)
+    inside = registry.nested(
+        key="s/0", name="trial 0", metrics={"a": 1.0, "b": float("nan")}, parent=own, state="KILLED",
+        times=(1000.0, 1002.5), **about,
+    )  # fmt: skip
+    client = registry._client
+    assert client.get_run(own).info.status == "RUNNING"
+    run = client.get_run(inside)
+    assert (run.info.status, run.info.start_time, run.info.end_time) == ("KILLED", 1_000_000, 1_002_500)
+    assert run.data.tags["mlflow.parentRunId"] == own
+    assert run.data.metrics == {"a": 1.0}
+    assert client.get_experiment(run.info.experiment_id).name == "topics-tuning"

@@ -22,7 +22,7 @@ from tamiz.pipeline.report import compare_report
 from tamiz.settings import new_registry, read_project
 from tamiz.types import RunRecord
 
-__all__ = ["register", "show_leaderboard"]
+__all__ = ["changed", "register", "show_leaderboard"]
 
 _ABOUT = {
     "ingest": "Append new source files to the bronze tables.",
@@ -76,7 +76,7 @@ def run(
     found = guessed_project(source, save=save) if source else read_project(project, notice=_notice)
     if source is None and save is not None:
         raise ConfigError("--save goes with a file of texts")
-    found = _changed(found, set_ or [])
+    found = changed(found, set_ or [])
     if dry_run:
         _show_plan(found, as_json=as_json)
         return
@@ -113,8 +113,12 @@ def _notice(text: str) -> None:
     errors.print(f"[yellow]note[/]  {text}")
 
 
-def _changed(project: Project, settings: list[str]) -> Project:
-    """Apply `--set key.path=value`, the value read as YAML."""
+def changed(project: Project, settings: list[str]) -> Project:
+    """Return the project with each `--set key.path=value` applied, the value read as YAML.
+
+    Raises:
+        ConfigError: there is no such key, or the value is wrong.
+    """
     if not settings:
         return project
     raw: dict[str, Any] = project.model_dump(mode="json", exclude_unset=True)

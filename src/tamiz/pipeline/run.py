@@ -34,7 +34,7 @@ from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Progress, Registry, Task
 
-__all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "run"]
+__all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "check_positive", "check_sides", "run"]
 
 STEPS = ("ingest", "clean", "split", "train", "evaluate")
 _LOCK = "run"
@@ -318,7 +318,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         "lake": project.lake,
     }
     trained, fresh = [], 0
-    _check_positive(project, gold["labels"])
+    check_positive(project, gold["labels"])
     context.listener.started("train")
     for config in project.candidates:
         key = fingerprint(
@@ -336,7 +336,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         known = context.state.recall(f"train-{config.title}", key)
         if known is None:
             fresh += 1
-            _check_sides(context, gold)
+            check_sides(context, gold)
             made = train_candidate(
                 project,
                 config,
@@ -359,13 +359,23 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     return trained
 
 
-def _check_positive(project: Project, labels: Sequence[str]) -> None:
+def check_positive(project: Project, labels: Sequence[str]) -> None:
+    """Refuse a positive label that the data do not have.
+
+    Raises:
+        ConfigError: `labels.positive` is not among the labels.
+    """
     positive = project.labels.positive
     if project.task is Task.BINARY and positive is not None and positive not in labels:
         raise ConfigError(f"labels.positive: {positive!r} is no label of the data; {one_of(positive, labels)}")
 
 
-def _check_sides(context: Context, gold: dict[str, Any]) -> None:
+def check_sides(context: Context, gold: dict[str, Any]) -> None:
+    """Refuse sides from which nothing can be learned.
+
+    Raises:
+        LabelError: training or validation is empty, or training has examples of one label alone.
+    """
     present = sum(count > 0 for count in gold["counts"].get("train", {}).values())
     for side, empty in (("train", not present), ("validation", not context.side("validation", gold).texts)):
         if empty:

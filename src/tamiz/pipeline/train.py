@@ -26,6 +26,7 @@ __all__ = [
     "assemble",
     "candidate_package",
     "fit_classifier",
+    "positive_index",
     "record_folder",
     "record_run",
     "train_candidate",
@@ -111,7 +112,7 @@ def train_candidate(
         progress: told how far the fit has come.
     """
     seed = project.split.seed
-    check_decision(config, project.task, labels, _positive(project, labels))
+    check_decision(config, project.task, labels, positive_index(project, labels))
     classifier, fit_seconds = fit_classifier(
         config, labels, project.task, train(), validation, seed=seed, progress=progress
     )
@@ -164,7 +165,7 @@ def assemble(
 ) -> Model:
     """Calibrate and set the rule on validation; put the model together."""
     task, labels = project.task, classifier.labels
-    positive = _positive(project, labels)
+    positive = positive_index(project, labels)
     prepared = Cleaner(config.prepare).many(validation.texts)
     raw = classifier.predict_proba(prepared)
     calibrator, rule = fit_decision(
@@ -187,7 +188,8 @@ def assemble(
     return Model(project.name, classifier, clean, prepare, calibrator, rule, manifest)
 
 
-def _positive(project: Project, labels: Sequence[str]) -> int:
+def positive_index(project: Project, labels: Sequence[str]) -> int:
+    """Return which label is the positive one, in tasks that are not binary the last."""
     named = project.labels.positive
     return len(labels) - 1 if named is None or project.task is not Task.BINARY else list(labels).index(named)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tamiz.errors import RegistryError
-from tamiz.types import RunRecord
+from tamiz.types import RunRecord, RunState
 
 __all__ = ["MemoryRegistry"]
 
@@ -18,11 +18,13 @@ class MemoryRegistry:
 
     Attributes:
         aliases: version of each alias.
+        searches: runs of searches, by key.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}
         self.aliases: dict[str, str] = {}
+        self.searches: dict[str, dict[str, Any]] = {}
 
     def record(
         self,
@@ -61,6 +63,25 @@ class MemoryRegistry:
     def runs(self) -> Sequence[RunRecord]:
         """Return the recorded runs, newest first."""
         return list(reversed(self._runs.values()))
+
+    def nested(
+        self,
+        *,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        state: RunState = "FINISHED",
+        times: tuple[float, float] | None = None,
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record a run of a search."""
+        known = self.searches.get(key, {"run_id": f"search-{len(self.searches) + 1}", "metrics": {}})
+        about = {"name": name, "params": dict(params), "tags": dict(tags), "parent": parent, "state": state}
+        self.searches[key] = {**known, **about, "metrics": {**known["metrics"], **metrics}}
+        return str(known["run_id"])
 
     def _run(self, run_id: str) -> RunRecord:
         try:

@@ -17,11 +17,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from tamiz.errors import RegistryError
 from tamiz.extras import require
-from tamiz.types import RunRecord
+from tamiz.types import RunRecord, RunState
 
 __all__ = ["MlflowRegistry"]
 
 _KEY, _CANDIDATE, _FAMILY, _VERSION = "tamiz.key", "tamiz.candidate", "tamiz.family", "tamiz.version"
+_PARENT = "mlflow.parentRunId"  # MLflow's own
 _MAX_PARAM = 500  # characters, the limit of older servers
 _MAX_RUNS = 1000
 
@@ -97,14 +98,22 @@ class MlflowRegistry:
 
     @functools.cached_property
     def _experiment(self) -> str:
-        found = self._client.get_experiment_by_name(self._name)
+        return self._experiment_of(self._name)
+
+    @functools.cached_property
+    def _searches(self) -> str:
+        """An experiment of their own: hundreds of trials would hide the candidates."""
+        return self._experiment_of(f"{self._name}-tuning")
+
+    def _experiment_of(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
         if found is None:
             local = self._uri.startswith("sqlite:") and self._artifacts
             location = Path(str(self._artifacts)).absolute().as_uri() if local else None
-            return str(self._client.create_experiment(self._name, artifact_location=location))
+            return str(self._client.create_experiment(name, artifact_location=location))
         if found.lifecycle_stage == "deleted":
             raise RegistryError(
-                f"the MLflow experiment {self._name!r} was deleted; restore it with: "
+                f"the MLflow experiment {name!r} was deleted; restore it with: "
                 f"mlflow experiments restore --experiment-id {found.experiment_id}"
             )
         return str(found.experiment_id)
@@ -191,9 +200,46 @@ class MlflowRegistry:
             for run in self._search("attributes.status = 'FINISHED'")
         ]
 
-    def _search(self, query: str) -> list[Any]:
+    @_translated
+    def nested(
+        self,
+        *,
+        key: str,
+        name: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        parent: str | None = None,
+        state: RunState = "FINISHED",
+        times: tuple[float, float] | None = None,
+        artifacts: Path | None = None,
+    ) -> str:
+        """Record a run of a search, in the experiment `NAME-tuning`."""
+        began, ended = (None, None) if times is None else (int(1000 * seconds) for seconds in times)
+        known = self._search(f"tags.`{_KEY}` = '{key}'", self._searches)
+        if known:
+            run_id = str(known[0].info.run_id)
+        else:
+            all_tags = {**tags, _KEY: key, **({_PARENT: parent} if parent else {})}
+            made = self._client.create_run(self._searches, start_time=began, run_name=name, tags=all_tags)
+            run_id = str(made.info.run_id)
+        entities = require("mlflow.entities", extra="train")
+        self._client.log_batch(
+            run_id,
+            params=[entities.Param(n, str(value)[:_MAX_PARAM]) for n, value in params.items()],
+            metrics=self._metrics(metrics),
+        )
+        if artifacts is not None:
+            self._client.log_artifacts(run_id, str(artifacts))
+        if state == "RUNNING":
+            self._client.update_run(run_id, status=state)
+        else:
+            self._client.set_terminated(run_id, status=state, end_time=ended)
+        return run_id
+
+    def _search(self, query: str, experiment: str | None = None) -> list[Any]:
         return list(
             self._client.search_runs(
-                [self._experiment], query, max_results=_MAX_RUNS, order_by=["attributes.start_time DESC"]
+                [experiment or self._experiment], query, max_results=_MAX_RUNS, order_by=["attributes.start_time DESC"]
             )
         )

@@ -23,7 +23,7 @@ from tamiz.reports.measures import (
 from tamiz.reports.sample import Sample
 from tamiz.types import Task
 
-__all__ = ["compare_page", "report_page"]
+__all__ = ["Listing", "compare_page", "figures_page", "report_page"]
 
 _MOST_MATRIX_LABELS = 40  # above, a table of the top confusions stands alone
 _MOST_TABLE_LABELS = 200
@@ -37,6 +37,14 @@ class _Chart(NamedTuple):
 
     id: str
     data: str
+
+
+class Listing(NamedTuple):
+    """A table as shown: title, headings, rows of cells."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
 def report_page(findings: Findings) -> str:
@@ -127,6 +135,20 @@ def compare_page(
         "reliability": places.draw(charts.reliability_chart(curves)) if curves else None,
     }
     return _render("compare.html", title=f"{name}: candidates and versions", charts=places.made, **about)
+
+
+def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequence[Any]) -> str:
+    """Return a page of tables and plotly figures.
+
+    Args:
+        title: heading of the page.
+        note: a sentence below it.
+        tables: what stands before the figures.
+        figures: plotly figures, in order.
+    """
+    places = _Places()
+    ids = [places.draw(figure) for figure in figures]
+    return _render("figures.html", title=title, charts=places.made, note=note, tables=tables, ids=ids)
 
 
 def _leaderboard(contenders: Sequence[Contender], metric: str) -> dict[str, Any]:

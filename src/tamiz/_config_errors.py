@@ -1,0 +1,73 @@
+"""What a wrong project file is told: the key, what was given, what is allowed and the nearest spelling."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tamiz.errors import one_of
+
+__all__ = ["explain"]
+
+
+def explain(error: ValidationError, where: str, root: type[BaseModel]) -> str:
+    """Render pydantic's findings about a file, at most ten, one a line.
+
+    Args:
+        error: what was found.
+        where: what the file is called.
+        root: the model of the whole file, which knows the keys that are valid.
+    """
+    lines = [_explain_one(dict(item), root) for item in error.errors(include_url=False)[:10]]
+    more = error.error_count() - len(lines)
+    if more > 0:
+        lines.append(f"and {more} more")
+    return f"{where}: " + ("\n  ".join(["", *lines]) if len(lines) > 1 else lines[0])
+
+
+def _explain_one(item: dict[str, Any], root: type[BaseModel]) -> str:
+    place = _dotted(item["loc"])
+    given = f"got {_short(item.get('input'))}"
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{place}: unknown key; {one_of(str(item['loc'][-1]), _siblings(item['loc'], root))}"
+        case "missing":
+            return f"{place}: this key is missing"
+        case "enum" | "literal_error":
+            expected = str(item["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{place}: {given}; {one_of(str(item.get('input')), expected)}"
+        case "value_error":
+            text = str(item["ctx"]["error"])
+            return f"{place}: {text}" if place else text
+        case "model_type":
+            return f"{place}: {given}; a mapping of keys to values is expected"
+        case "string_pattern_mismatch":
+            return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
+        case _:
+            return f"{place}: {given}; {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _dotted(loc: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _siblings(loc: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
+    """Return the keys that are valid where `loc` points."""
+    model = root
+    for part in loc[:-1]:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:  # else the place in a list, or the key of a mapping such as `tune.space`
+            model = next(
+                (t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)), model
+            )
+    return list(model.model_fields)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    return [annotation, *(found for arg in get_args(annotation) for found in _types_in(arg))]
