@@ -145,7 +145,10 @@ class Model:
             RequestError: the label is unknown, or the classifier's family cannot explain.
         """
         if not isinstance(self.classifier, Explains):
-            raise RequestError(f"a {self.manifest.family!r} model cannot explain its answers")
+            raise RequestError(
+                f"models of the family {self.manifest.family!r} cannot explain their answers; "
+                "boosting, linear and nb_stack can"
+            )
         if label is not None and label not in self.labels:
             raise RequestError(f"label: unknown {label[:80]!r}; {one_of(label[:80], self.labels)}")
         aligned = self._cleaner.align(text)
