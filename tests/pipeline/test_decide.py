@@ -162,7 +162,10 @@ def test_a_refitted_version_learns_from_the_scores_of_its_candidate(tmp_path, fi
     for changes in ({"thresholds": {"metric": "f2"}}, {"calibrate": "sigmoid"}, {"conformal": {"coverage": 0.8}}):
         expected = redecide(plain, registry, "1", changes, by="ana", dry_run=True)
         made = redecide(project, registry, "1", changes, by="ana", dry_run=True)
-        assert (made.decision.rule, made.decision.calibration) == (expected.decision.rule, expected.decision.calibration)
+        assert (made.decision.rule, made.decision.calibration) == (
+            expected.decision.rule,
+            expected.decision.calibration,
+        )
         assert (made.before, made.after) == (expected.before, expected.after)
     made = redecide(project, registry, "1", {"thresholds": {"metric": "f2"}}, by="ana")
     assert {k: v for k, v in made.metrics.items() if k in made.after} == pytest.approx(made.after)

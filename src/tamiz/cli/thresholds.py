@@ -67,7 +67,10 @@ def thresholds(
         bool, typer.Option("--reset", help="Start from .5, no costs and no abstention.", rich_help_panel=_PANEL)
     ] = False,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Make the new version the champion, whatever the gates say.", rich_help_panel=_PANEL)
+        bool,
+        typer.Option(
+            "--promote", help="Make the new version the champion, whatever the gates say.", rich_help_panel=_PANEL
+        ),
     ] = False,
     project: ProjectPath = Path("tamiz.yaml"),
     dry_run: DryRun = False,

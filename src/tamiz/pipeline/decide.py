@@ -242,9 +242,7 @@ def _decided(
 
 def _learns(config: CandidateConfig, changes: Mapping[str, Any]) -> bool:
     """Return whether the decision needs validation data."""
-    return bool(
-        "calibrate" in changes or config.thresholds.metric != "default" or config.abstain or config.conformal
-    )
+    return bool("calibrate" in changes or config.thresholds.metric != "default" or config.abstain or config.conformal)
 
 
 def _before_refit(project: Project, base: Model) -> Model | None:

@@ -6,6 +6,7 @@ are numbered, so that two labels whose beginnings are alike stay apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -159,6 +160,16 @@ def speed_chart(points: Sequence[tuple[str, float, float, float | None]], qualit
         textposition="top center",
         marker={"size": 12},
         hovertemplate="%{text}<br>%{x:.3f} ms<br>%{y:.4f}<br>%{customdata}<extra></extra>",
+        cliponaxis=False,  # names of the outermost points stand beyond the axes
     )
-    axis = {"type": "log"}
-    return _figure([trace], "Speed against quality", "ms for a text (median)", quality, xaxis=axis)
+    axis = {"type": "log", **_log_ticks([latency for _, latency, _, _ in points])}
+    figure = _figure([trace], "Speed against quality", "ms for a text (median)", quality, xaxis=axis)
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 70, "b": 50})
+    return figure
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Return ticks at 1, 2 and 5 of each power of ten around the values; plotly's own leave the power out."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [float(f"{step}e{power}") for power in range(low, high + 1) for step in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
