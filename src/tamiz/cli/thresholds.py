@@ -68,9 +68,7 @@ def thresholds(
     ] = False,
     promote: Annotated[
         bool,
-        typer.Option(
-            "--promote", help="Make the new version the champion, whatever the gates say.", rich_help_panel=_PANEL
-        ),
+        typer.Option("--promote", help="Make it the champion, whatever the gates say.", rich_help_panel=_PANEL),
     ] = False,
     project: ProjectPath = Path("tamiz.yaml"),
     dry_run: DryRun = False,

@@ -260,7 +260,8 @@ def _rank(name: str, preferred: Sequence[str]) -> int:
 def _none_found(place: str, what: str, why: str, names: Sequence[str]) -> DataError:
     return DataError(
         f"{place}: no column seems to hold the {what} ({why}). "
-        f"Columns: {', '.join(names)}. Name it: tamiz init {place} --{what} COLUMN, or `data.{what}` in the project file"
+        f"Columns: {', '.join(names)}. "
+        f"Name it: tamiz init {place} --{what} COLUMN, or `data.{what}` in the project file"
     )
 
 
