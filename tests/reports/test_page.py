@@ -76,6 +76,14 @@ def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers():
     assert figure.data[0].cliponaxis is False
 
 
+def test_names_that_would_cover_one_another_are_left_to_the_pointer():
+    near = [(f"c{i}", 0.2 + i / 1e4, 0.5 + i / 1e5, None) for i in range(4)]
+    trace = charts.speed_chart([*near, ("far", 2.0, 0.25, None)], "val_f1_macro").data[0]
+    assert list(trace.text) == ["c0", "c1", "", "", "far"]
+    assert list(trace.textposition)[:2] == ["top center", "bottom center"]
+    assert list(trace.hovertext) == ["c0", "c1", "c2", "c3", "far"]
+
+
 def test_a_confusion_matrix_is_of_shares_with_counts():
     sample = sample_of(Task.MULTI_CLASS)
     trace = page_of(findings_of(sample)).charts["Answers by truth"]["data"][0]
