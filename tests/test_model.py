@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tamiz.classifiers.checks import examples
+from tamiz.decision import Conformal
 from tamiz.errors import PackageError, RequestError
 from tamiz.model import Model, library_versions
 from tamiz.package import MANIFEST_NAME, read_manifest
@@ -98,6 +100,20 @@ def test_an_unsure_model_abstains(task):
     assert (unsure.label, unsure.probability) == (None, None)
     assert sure.label == "food"
     assert sure.probability >= 0.6
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_conformal_rule_gives_the_set_of_labels_that_may_be_true(task):
+    model = linear_model(task)
+    assert [one.prediction_set for one in model.predict(["bread"])] == [None]
+    sure, unsure = "bread soup cheese apple salt butter kitchen dinner taste oven", "zzz qqq"
+    quantiles = (0.6,) * (len(model.labels) if task is Task.MULTI_LABEL else 1)
+    model = replace(model, rule=replace(model.rule, conformal=Conformal(0.9, quantiles, abstain=False)))
+    for one in model.predict([sure, unsure]):
+        assert one.prediction_set == tuple(
+            label for label, p in zip(model.labels, one.probabilities, strict=True) if p >= 0.4
+        )
+    assert model.predict([sure])[0].prediction_set == ("food",)
 
 
 def test_no_label_at_all_is_an_empty_tuple():

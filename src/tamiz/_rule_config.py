@@ -167,8 +167,11 @@ def check_rule_settings(task: Task, settings: Any) -> None:
         raise ConfigError("costs and thresholds: costs give the thresholds; leave `thresholds` at default")
     if costs is not None:
         _check_costs(task, costs)
-    if task is Task.MULTI_CLASS and settings.thresholds.values:
-        raise ConfigError("thresholds.values: a multi-class task takes the label with the highest probability")
+    if task is Task.MULTI_CLASS and (given := list(settings.thresholds.model_dump(exclude_defaults=True))):
+        raise ConfigError(
+            f"thresholds.{given[0]}: a multi-class task takes the label with the highest probability; what mistakes "
+            "cost (`costs`) changes that"
+        )
     if task is Task.MULTI_LABEL:
         for name in ("abstain", "abstain_below"):
             if getattr(settings, name) is not None:

@@ -6,6 +6,7 @@ can be saved wherever it can be served.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _FEW_EXAMPLES = 50  # of a label in training; below, its figures say little
 _SMALL_SLICE = 100
 _LARGE_ECE = 0.03
 _MOST_ROWS = 60
+_LONGEST_PARAMETER = 300
 _METRICS = {"accuracy": "accuracy", "f1_macro": "f1", "precision_macro": "precision", "recall_macro": "recall"}
 
 
@@ -161,7 +163,7 @@ def _figures(manifest: Manifest, facts: CardFacts) -> list[str]:
         "texts_per_s": "texts a second",
         "size_mb": "MB of files",
     }
-    found = [f"{manifest.metrics[name]:,.3g} {text}" for name, text in costs.items() if name in manifest.metrics]
+    found = [f"{_rounded(manifest.metrics[name])} {text}" for name, text in costs.items() if name in manifest.metrics]
     return lines + (["", "Cost, on the machine that trained it: " + ", ".join(found) + "."] if found else [])
 
 
@@ -182,19 +184,29 @@ def _slices(facts: CardFacts) -> list[str]:
 
 def _decision(manifest: Manifest) -> list[str]:
     lines = [f"- Calibration: {manifest.calibration.get('method', 'none')}"]
-    thresholds = manifest.rule.get("thresholds")
+    thresholds, costs = manifest.rule.get("thresholds"), manifest.rule.get("costs")
     if manifest.task is Task.MULTI_CLASS:
-        lines.append("- Rule: the label with the highest probability")
+        by = "least expected cost (costs in `model.json`)" if costs is not None else "highest probability"
+        lines.append(f"- Rule: the label with the {by}")
     elif thresholds is None:
         lines.append("- Rule: a label is given from a probability of .5")
     elif manifest.task is Task.BINARY:
         lines.append(f"- Rule: the positive label is given from a probability of {thresholds[0]:.4f}")
     else:
         lines.append("- Rule: a label is given from its own threshold (in `model.json`)")
-    below = manifest.rule.get("abstain_below")
-    if below is not None:
-        lines.append(f"- No answer where the highest probability is below {below}")
-    return lines
+    return lines + [f"- {line}" for line in _abstention(manifest.rule)]
+
+
+def _abstention(rule: Mapping[str, Any]) -> Iterator[str]:
+    """Say when nothing is answered, and what the sets hold."""
+    if (below := rule.get("abstain_below")) is not None:
+        yield f"No answer where the highest probability is below {below:.4f}"
+    if (cost := rule.get("abstain_cost")) is not None:
+        yield f"No answer where every answer is expected to cost more than {cost:g}"
+    if (conformal := rule.get("conformal")) is not None:
+        yield f"Prediction sets hold the true label with probability {conformal['coverage']:g} (conformal)"
+        if conformal.get("abstain", True):
+            yield "No answer where the set does not hold exactly the decided label"
 
 
 def _limits(manifest: Manifest, facts: CardFacts) -> list[str]:
@@ -225,14 +237,15 @@ def _caveats(manifest: Manifest, facts: CardFacts) -> Iterator[str]:
 def _languages(manifest: Manifest) -> list[str]:
     """Return the languages that cleaning steps name."""
     steps = [step for step in (*manifest.clean, *manifest.prepare) if isinstance(step, dict)]
-    return sorted({_text(value) for step in steps for name, value in step.items() if name in ("stopwords", "stem")})
+    return sorted({_text(value) for step in steps for name, value in step.items() if name in ("stop_words", "stem")})
 
 
 def _making(manifest: Manifest, facts: CardFacts) -> list[str]:
     lines = [f"- Family: {manifest.family}" + (f", candidate {manifest.candidate}" if manifest.candidate else "")]
     if manifest.params:
-        lines.append("- Parameters: " + ", ".join(f"{k} = {_text(str(v))}" for k, v in manifest.params.items()))
-    steps = [_text(str(step)) for step in (*manifest.clean, *manifest.prepare)]
+        named = ", ".join(f"{name} = {_parameter(value)}" for name, value in manifest.params.items())
+        lines.append(f"- Parameters: {named}")
+    steps = [_step(step) for step in (*manifest.clean, *manifest.prepare)]
     lines.append("- Cleaning: " + (", ".join(steps) or "none"))
     if manifest.data.get("refit"):
         lines.append("- Fitted on training and validation examples after the choice")
@@ -241,6 +254,20 @@ def _making(manifest: Manifest, facts: CardFacts) -> list[str]:
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
     lines.append(f"- Made by Tamiz {manifest.code_version} at {manifest.created_at} with {libraries or 'no library'}")
     return lines
+
+
+def _step(step: str | Mapping[str, Any]) -> str:
+    return _text(step if isinstance(step, str) else " ".join(f"{name} ({value})" for name, value in step.items()))
+
+
+def _parameter(value: Any) -> str:
+    """Return a value as JSON in a code span, which shows brackets as they are."""
+    text = json.dumps(value, ensure_ascii=False, default=str).replace("`", "'")
+    return f"`{text if len(text) <= _LONGEST_PARAMETER else text[: _LONGEST_PARAMETER - 1] + '…'}`"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _use(manifest: Manifest) -> list[str]:

@@ -34,11 +34,13 @@ class Prediction(NamedTuple):
         label: the label; a tuple of labels, perhaps empty, for multi-label tasks; `None` for an abstention.
         probability: of that label; a parallel tuple for multi-label tasks; `None` for an abstention.
         probabilities: of all labels in order, `(k,)`.
+        prediction_set: labels that may be true, in order; `None` where the rule is not conformal.
     """
 
     label: str | tuple[str, ...] | None
     probability: float | tuple[float, ...] | None
     probabilities: FloatArray
+    prediction_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,17 +124,23 @@ class Model:
         probabilities = self.predict_proba(texts)
         decided = self.rule.decide(probabilities)
         if self.task is Task.MULTI_LABEL:
-            return [self._labels_of(row, p) for row, p in zip(decided, probabilities, strict=True)]
-        return [
-            Prediction(None, None, p) if label < 0 else Prediction(self.labels[label], float(p[label]), p)
-            for label, p in zip(decided.tolist(), probabilities, strict=True)
-        ]
+            answers = [self._labels_of(row, p) for row, p in zip(decided, probabilities, strict=True)]
+        else:
+            answers = [
+                Prediction(None, None, p) if label < 0 else Prediction(self.labels[label], float(p[label]), p)
+                for label, p in zip(decided.tolist(), probabilities, strict=True)
+            ]
+        if self.rule.conformal is None:
+            return answers
+        sets = self.rule.prediction_set(probabilities)
+        return [one._replace(prediction_set=self._named(row)) for one, row in zip(answers, sets, strict=True)]
+
+    def _named(self, chosen: Any) -> tuple[str, ...]:
+        return tuple(self.labels[j] for j in np.flatnonzero(chosen).tolist())
 
     def _labels_of(self, chosen: Any, probabilities: FloatArray) -> Prediction:
         numbers = np.flatnonzero(chosen).tolist()
-        return Prediction(
-            tuple(self.labels[j] for j in numbers), tuple(float(probabilities[j]) for j in numbers), probabilities
-        )
+        return Prediction(self._named(chosen), tuple(float(probabilities[j]) for j in numbers), probabilities)
 
     def explain(self, text: str, label: str | None = None) -> Explanation:
         """Say which stretches of a raw text made the score of a label.
@@ -145,7 +153,10 @@ class Model:
             RequestError: the label is unknown, or the classifier's family cannot explain.
         """
         if not isinstance(self.classifier, Explains):
-            raise RequestError(f"a {self.manifest.family!r} model cannot explain its answers")
+            raise RequestError(
+                f"models of the family {self.manifest.family!r} cannot explain their answers; "
+                "boosting, linear and nb_stack can"
+            )
         if label is not None and label not in self.labels:
             raise RequestError(f"label: unknown {label[:80]!r}; {one_of(label[:80], self.labels)}")
         aligned = self._cleaner.align(text)

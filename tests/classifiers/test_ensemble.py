@@ -194,7 +194,7 @@ def test_an_ensemble_does_not_explain():
     from tamiz.errors import RequestError
     from tests.models import model_of
 
-    with pytest.raises(RequestError, match="cannot explain"):
+    with pytest.raises(RequestError, match="'ensemble' cannot explain their answers; boosting, linear and"):
         model_of("ensemble").explain("bread and butter")
 
 

@@ -156,6 +156,12 @@ def test_any_file_name_becomes_a_name(place, tamiz, file, name):
         ("", (), 1, "is empty"),
         ("text,label\n", (), 1, "has a header and no rows"),
         ("a,b\n1,2\n3,4\n", (), 1, "no column seems to hold the text"),
+        (
+            "text,label\nthe first of all texts,spam\nand yet another one,spam\nthe third and last,spam\n",
+            (),
+            1,
+            "column 'label' holds the same label in every row; a classifier needs at least two labels",
+        ),
         ("text,label\nsome words,a\nother words,b\n", ("--label", "lable"), 1, "did you mean 'label'"),
     ],
 )

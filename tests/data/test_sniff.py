@@ -311,13 +311,13 @@ def test_named_column_that_is_not_there(tmp_path):
 
 
 def test_no_text_column(tmp_path):
-    with pytest.raises(DataError, match=r"the text .*Columns: n, label\. Name it: --text"):
+    with pytest.raises(DataError, match=r"the text .*Columns: n, label\. Name it: tamiz init .* --text"):
         sniffed(tmp_path, {"n": range(N), "label": alternating("a", "b")})
 
 
 @pytest.mark.parametrize("values", [TEXTS, ["same"] * N, [f"k{n}" for n in range(N)], [n / 3 for n in range(N)]])
 def test_no_label_column(tmp_path, values):
-    with pytest.raises(DataError, match=r"the label .*Columns: text, other\. Name it: --label"):
+    with pytest.raises(DataError, match=r"the label .*Columns: text, other\. Name it: tamiz init .* --label"):
         sniffed(tmp_path, {"text": TEXTS, "other": values})
 
 

@@ -191,6 +191,7 @@ def test_a_rule_of_an_earlier_package_is_read(data):
         (Task.MULTI_CLASS, {"costs": {"matrix": {"x": {"a": 1}}}}, "costs.matrix: 'x' is no label"),
         (Task.MULTI_CLASS, {"costs": {"false_negative": 2}}, "costs.false_negative: does not fit"),
         (Task.MULTI_CLASS, {"thresholds": {"values": {"a": 0.2}}}, "thresholds.values"),
+        (Task.MULTI_CLASS, {"thresholds": "f1"}, "thresholds.metric: a multi-class task takes the label"),
         (Task.MULTI_LABEL, {"costs": {"labels": {"x": {}}}}, "costs.labels: 'x' is no label"),
         (Task.MULTI_LABEL, {"abstain": {"error": 0.1}}, "a multi-label task cannot abstain"),
         (Task.BINARY, {"thresholds": {"values": {"a": 0.2}}}, "'a' is no label that has one; allowed: b"),

@@ -153,9 +153,31 @@ def test_a_version_of_a_release_that_recorded_no_settings(finished):
     assert made.decision.thresholds == expected
 
 
-def test_nothing_is_learned_from_validation_data_that_a_refit_has_seen(tmp_path):
+def test_a_refitted_version_learns_from_the_scores_of_its_candidate(tmp_path, finished):
+    """Validation scores of the refit itself would be those of texts it has learned."""
+    plain, registry = finished(Task.BINARY)
+    (tmp_path / "refit").mkdir()
+    project = make_project(tmp_path / "refit", Task.BINARY, n=240, select={"refit": True})
+    run(project)
+    for changes in ({"thresholds": {"metric": "f2"}}, {"calibrate": "sigmoid"}, {"conformal": {"coverage": 0.8}}):
+        expected = redecide(plain, registry, "1", changes, by="ana", dry_run=True)
+        made = redecide(project, registry, "1", changes, by="ana", dry_run=True)
+        assert (made.decision.rule, made.decision.calibration) == (
+            expected.decision.rule,
+            expected.decision.calibration,
+        )
+        assert (made.before, made.after) == (expected.before, expected.after)
+    made = redecide(project, registry, "1", {"thresholds": {"metric": "f2"}}, by="ana")
+    assert {k: v for k, v in made.metrics.items() if k in made.after} == pytest.approx(made.after)
+    assert weights(loaded(project, "2")) == weights(loaded(project, "1"))
+    again = redecide(project, registry, "2", {"thresholds": {"metric": "f1"}}, by="ana", dry_run=True)
+    assert again.after["val_f1_macro"] <= 1
+
+
+def test_nothing_is_learned_from_validation_data_where_the_candidate_is_gone(tmp_path):
     project = make_project(tmp_path, Task.BINARY, select={"refit": True})
     run(project)
+    shutil.rmtree(Path(project.resolve(project.lake)) / "_candidates")
     registry = MemoryRegistry()
     for changes in ({"thresholds": {"metric": "f1"}}, {"calibrate": "sigmoid"}, {"conformal": {"coverage": 0.8}}):
         with pytest.raises(ConfigError, match=r"select\.refit"):

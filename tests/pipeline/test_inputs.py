@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 
 from tamiz.config import parse_project
+from tamiz.data.lake import Lake
 from tamiz.errors import LabelError
 from tamiz.model import Model
 from tamiz.pipeline import STEPS, RunResult
+from tamiz.pipeline.promotion import replay
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
 from tamiz.types import Task
@@ -189,6 +191,12 @@ def test_lake_and_store_may_lie_on_s3(s3_place, tmp_path, from_csv, monkeypatch)
     assert (worse.version, worse.champion) == ("2", "1")
     store = ModelStore(f"{s3_place}/models", cache=tmp_path / "cache")
     assert Model.load(store.fetch("topics")).predict(["bread soup cheese"])[0].label == "food"
+    # The decisions about both lie in the bucket, and can be computed again from what lies there.
+    (first_decision,), (decision,) = (store.decisions("topics", version).values() for version in ("1", "2"))
+    assert (first_decision["outcome"], decision["outcome"]) == ("promote", "refuse")
+    assert decision["inputs"]["champion"] == "1"
+    assert replay(store, Lake(f"{s3_place}/lake"), decision) == []
+    assert replay(store, Lake(f"{s3_place}/lake"), {**decision, "outcome": "promote"}) != []
     assert {path.name for path in tmp_path.iterdir()} <= {"texts.csv", "home", "cache"}
 
 

@@ -90,6 +90,34 @@ def test_labels_cannot_break_the_card():
     assert "| f_g | 3 |" in table
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({}, "- Rule: the label with the highest probability"),
+        ({"costs": [[0, 9], [1, 0]]}, "- Rule: the label with the least expected cost"),
+        ({"abstain_below": 0.123456}, "- No answer where the highest probability is below 0.1235"),
+        ({"abstain_cost": 0.25}, "- No answer where every answer is expected to cost more than 0.25"),
+        ({"conformal": {"coverage": 0.9}}, "- No answer where the set does not hold exactly the decided label"),
+        ({"conformal": {"coverage": 0.9, "abstain": False}}, "hold the true label with probability 0.9 (conformal)"),
+    ],
+)
+def test_it_says_how_answers_are_decided(rule, said):
+    decision = section(model_card(manifest(rule=rule)), "Decision")
+    assert said in decision
+    assert ("exactly the decided label" in decision) == said.endswith("exactly the decided label")
+
+
+def test_steps_parameters_and_speed_are_readable():
+    steps = [{"stop_words": "english"}, "case"]
+    params = {"members": [{"family": "linear"}], "weights": None}
+    card = model_card(manifest(clean=steps, params=params, metrics={"texts_per_s": 2992.61, "size_mb": 5.5813}))
+    making = section(card, "How it was made")
+    assert "- Cleaning: stop_words (english), case" in making
+    assert '- Parameters: members = `[{"family": "linear"}]`, weights = `null`' in making
+    assert "2,993 texts a second, 5.58 MB of files" in section(card, "Figures")
+    assert "Its cleaning steps are for texts in: english." in section(card, "Limits")
+
+
 def test_hundreds_of_labels_make_no_endless_card():
     labels = tuple(f"label {i}" for i in range(500))
     card = model_card(manifest(labels=labels), CardFacts(counts={"train": dict.fromkeys(labels, 3)}))

@@ -54,6 +54,36 @@ def test_a_page_shows_what_its_task_has(task, more):
     assert findings.mistakes[0].text in page.text
 
 
+def test_each_label_of_several_has_its_threshold():
+    findings = findings_of(sample_of(Task.MULTI_LABEL))
+    rows = page_of(findings).by_id["by-label"]
+    place = rows[0].index("threshold")
+    values = {row[0]: float(row[place]) for row in rows[1:]}
+    thresholds = findings.manifest.rule.get("thresholds") or [0.5] * 3
+    assert values == pytest.approx(dict(zip(findings.manifest.labels, thresholds, strict=True)), abs=1e-4)
+
+
+def test_it_says_what_is_missing_and_why():
+    columns = {"state": [f"s{i}" for i in range(len(sample_of(Task.BINARY)))]}
+    page = page_of(findings_of(sample_of(Task.BINARY, columns=columns)))
+    assert f"Not divided by: state ({len(columns['state'])} values, at most 20)." in page.text
+    assert "The family linear does not weigh single words" in page.text
+
+
+def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers():
+    figure = charts.speed_chart([("a", 0.02, 0.5, None), ("b", 0.49, 0.75, 1.0)], "val_f1_macro")
+    assert list(figure.layout.xaxis.ticktext)[:4] == ["0.01", "0.02", "0.05", "0.1"]
+    assert figure.data[0].cliponaxis is False
+
+
+def test_names_that_would_cover_one_another_are_left_to_the_pointer():
+    near = [(f"c{i}", 0.2 + i / 1e4, 0.5 + i / 1e5, None) for i in range(4)]
+    trace = charts.speed_chart([*near, ("far", 2.0, 0.25, None)], "val_f1_macro").data[0]
+    assert list(trace.text) == ["c0", "c1", "", "", "far"]
+    assert list(trace.textposition)[:2] == ["top center", "bottom center"]
+    assert list(trace.hovertext) == ["c0", "c1", "c2", "c3", "far"]
+
+
 def test_a_confusion_matrix_is_of_shares_with_counts():
     sample = sample_of(Task.MULTI_CLASS)
     trace = page_of(findings_of(sample)).charts["Answers by truth"]["data"][0]

@@ -59,7 +59,8 @@ def giveaway_finding(lake: Lake, project: Project) -> Finding:
     label = columns[project.data.label]
     others = [column for name, column in columns.items() if name not in (project.data.label, project.data.text)]
     warnings = leak_warnings(others, label)
-    summary = f"{len(warnings)} columns give the label away" if warnings else "no column gives the label away"
+    given = f"{len(warnings)} column{'s give' if len(warnings) > 1 else ' gives'}" if warnings else "no column gives"
+    summary = f"{given} the label away"
     return Finding(
         "giveaways",
         Severity.NOTE if warnings else Severity.OK,  # Tamiz learns from the text alone
@@ -79,7 +80,10 @@ def labels_finding(rows: Rows, project: Project) -> Finding:
     ratio = max(counts.values(), default=0) / min(counts.values(), default=1)
     spelled = any("differ only" in detail for detail in details)
     if rare:
-        details.append(f"{len(rare)} labels have fewer than {_FEW_EXAMPLES} examples: too few to learn or to measure")
+        details.append(
+            f"{len(rare)} label{'s have' if len(rare) > 1 else ' has'} fewer than {_FEW_EXAMPLES} examples: too few to "
+            "learn or to measure"
+        )
     if ratio > _UNEVEN:
         details.append(
             f"the most frequent label has {ratio:.0f} times the examples of the rarest; look at macro figures"
@@ -93,7 +97,7 @@ def labels_finding(rows: Rows, project: Project) -> Finding:
     return Finding(
         "labels",
         severity,
-        f"{len(counts)} labels, most to fewest examples {ratio:.1f} to 1"
+        f"{len(counts)} labels, most to fewest examples {ratio:{',.0f' if ratio >= 10 else '.1f'}} to 1"
         + (f"; {unlabeled:,} rows without" * bool(unlabeled)),
         details=tuple(details),
         figures={"counts": dict(counts), "unlabeled": unlabeled, "ratio": ratio, "rare": rare},

@@ -197,7 +197,7 @@ def suspects_finding(suspects: Sequence[Suspect], looked_at: int, rows: int) -> 
     return Finding(
         "label errors",
         severity,
-        f"{len(suspects):,} labels look wrong ({share:.1%}) of {seen} training and validation rows",
+        f"{len(suspects):,} rows have a label that looks wrong ({share:.1%} of {seen} training and validation rows)",
         details=tuple(details) if suspects else (),
         figures={"suspected": len(suspects), "share": share, "looked_at": looked_at, "rows": rows, "folds": _FOLDS},
         tables=tables if suspects else (),

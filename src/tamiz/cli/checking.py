@@ -116,5 +116,6 @@ def _show_details(finding: Finding) -> None:
 
 def _cell(value: object, most: int | None) -> str:
     """Return a cell without markup, line breaks and control characters."""
-    text = "".join(letter if letter.isprintable() else " " for letter in str("" if value is None else value))
+    shown = f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+    text = "".join(letter if letter.isprintable() else " " for letter in shown)
     return escape(text if most is None or len(text) <= most else text[: most - 1] + "…")

@@ -123,10 +123,12 @@ def _predict_file(
 def record(model: Model, answer: Prediction) -> dict[str, Any]:
     """Return an answer as the HTTP server's native door gives it."""
     label, probability = answer.label, answer.probability
+    sets = {} if answer.prediction_set is None else {"prediction_set": list(answer.prediction_set)}
     return {
         "label": list(label) if isinstance(label, tuple) else label,
         "probability": list(probability) if isinstance(probability, tuple) else probability,
         "probabilities": dict(zip(model.labels, map(float, answer.probabilities), strict=True)),
+        **sets,
     }
 
 
@@ -138,6 +140,8 @@ def _show(model: Model, text: str, answer: Prediction) -> None:
         said = "no answer: too unsure"
     else:
         said = f"{answer.label} {answer.probability:.3f}"
+    if answer.prediction_set is not None:
+        said += f" (one of: {', '.join(answer.prediction_set) or 'none'})"
     short = text if len(text) <= 70 else text[:69] + "…"
     output.print(f"{said:<24} {short}", markup=False)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from tamiz._files import explain
 from tamiz.cli.console import figure, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.errors import ConfigError
@@ -66,7 +67,8 @@ def thresholds(
         bool, typer.Option("--reset", help="Start from .5, no costs and no abstention.", rich_help_panel=_PANEL)
     ] = False,
     promote: Annotated[
-        bool, typer.Option("--promote", help="Make the new version the champion.", rich_help_panel=_PANEL)
+        bool,
+        typer.Option("--promote", help="Make it the champion, whatever the gates say.", rich_help_panel=_PANEL),
     ] = False,
     project: ProjectPath = Path("tamiz.yaml"),
     dry_run: DryRun = False,
@@ -131,7 +133,9 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
 def _read_costs(path: Path) -> dict[str, Any]:
     try:
         costs = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(f"--costs {path}: it cannot be read: {explain(error)}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--costs {path}: it cannot be read: {error}") from error
     costs = costs.get("costs", costs) if isinstance(costs, dict) else costs
     if not isinstance(costs, dict) or not costs:

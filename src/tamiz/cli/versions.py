@@ -111,7 +111,7 @@ def _show(store: ModelStore, name: str, version: str, *, as_json: bool) -> None:
         output.print(f"  candidate  {info.candidate} ({info.family}), made {info.created_at[:16]}", markup=False)
         output.print(f"  size       {info.size_bytes / 1e6:.1f} MB", markup=False)
         for metric, value in info.metrics.items():
-            output.print(f"  {metric:<26} {figure(value)}", markup=False)
+            output.print(f"  {metric:<30} {figure(value)}", markup=False)
     for place, decision in decisions.items():
         _show_decision(place, decision)
 
@@ -123,15 +123,18 @@ def _show_decision(number: int, decision: dict[str, Any]) -> None:
     output.print(f"decision {number}, {decision['at'][:16]} by {decision['by']}: {verb}{against}", markup=False)
     if decision["why"]:
         output.print(f"  reason given: {decision['why']}", markup=False)
-    output.print(f"  {decision['outcome']}: {decision['reason']}", markup=False)
+    failed = [gate["reason"] for gate in decision["gates"] if not gate["passed"]]
+    said = "see below" if failed and decision["reason"] == "; ".join(failed) else decision["reason"]
+    output.print(f"  {decision['outcome']}: {said}", markup=False)
     for gate in decision["gates"]:
         output.print(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']:<8} {gate['reason']}", markup=False)
     test = inputs.get("test")
     if test:
         seen = {who: found["unknown"] or found["rows"] for who, found in test["seen"].items()}
-        left_out = ", ".join(f"{who}: {what}" for who, what in seen.items())
+        left_out = ", ".join(f"{what} by the {who}" for who, what in seen.items())
         output.print(
-            f"  {test['rows']} test examples of gold version {inputs['gold']}; learnt from before ({left_out})",
+            f"  asked on {test['rows']} test examples of gold version {inputs['gold']}; left out, since learnt from: "
+            f"{left_out}",
             markup=False,
         )
 
@@ -181,7 +184,7 @@ def _flat(manifest: Manifest) -> dict[str, Any]:
     for section in (*_SIMPLE, "size_bytes", *_MAPPINGS):
         value = content[section]
         if isinstance(value, dict):
-            flat |= {f"{section}.{key}": inner for key, inner in value.items() if key != "key"}
+            flat |= {f"{section}.{key}": inner for key, inner in value.items() if key not in ("key", "candidate")}
         else:
             flat[section] = value
     return flat

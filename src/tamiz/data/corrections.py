@@ -108,9 +108,10 @@ class Corrections:
         ]
         if wrong:
             line, label = min(wrong)
-            lines = _lines(sorted({line for line, _ in wrong}))
+            others = len({at for at, _ in wrong} - {line})
+            more = f" (so on {others} more line{'s' if others > 1 else ''})" if others else ""
             raise DataError(
-                f"{self._place}: {lines}: corrected_label {label!r} on line {line} is no label of the project; "
+                f"{self._place}: line {line}: corrected_label {label!r} is no label of the project{more}; "
                 f"{one_of(label, allowed)}. {DROP!r} takes a row out; a new label must stand in labels.names"
             )
 

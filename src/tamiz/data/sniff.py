@@ -260,7 +260,8 @@ def _rank(name: str, preferred: Sequence[str]) -> int:
 def _none_found(place: str, what: str, why: str, names: Sequence[str]) -> DataError:
     return DataError(
         f"{place}: no column seems to hold the {what} ({why}). "
-        f"Columns: {', '.join(names)}. Name it: --{what} COLUMN, or `data.{what}` in the project file"
+        f"Columns: {', '.join(names)}. "
+        f"Name it: tamiz init {place} --{what} COLUMN, or `data.{what}` in the project file"
     )
 
 
@@ -291,11 +292,22 @@ def _label_role(place: str, columns: Mapping[str, Profile], names: Sequence[str]
             kind = _LABEL_KINDS.index(column.kind) if column.kind in _LABEL_KINDS else len(_LABEL_KINDS)
             ranked.append((_rank(column.name, _LABEL_NAMES), kind, labels, column.name))
     if not ranked:
+        _refuse_one_label(place, columns)
         raise _none_found(place, "label", "few different values, each in several rows", names)
     rank, _, labels, name = min(ranked)
     return name, f"{labels} different labels" + (
         " and its name" if rank < _BY_NOTHING else "; the fewest of all columns"
     )
+
+
+def _refuse_one_label(place: str, columns: Mapping[str, Profile]) -> None:
+    """Say so where a column with a label's name holds the same in every row."""
+    for column in columns.values():
+        if _rank(column.name, _LABEL_NAMES) < _BY_WORD and column.distinct == 1:
+            raise DataError(
+                f"{place}: column {column.name!r} holds the same label in every row; a classifier needs at least two "
+                "labels. Add rows with another one"
+            )
 
 
 def _label_count(column: Profile) -> int:

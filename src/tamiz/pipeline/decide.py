@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,9 +24,9 @@ from tamiz.pipeline.evaluate import evaluate, figures_of, speed
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import release
 from tamiz.pipeline.state import fingerprint
-from tamiz.pipeline.train import Trained, record_run
+from tamiz.pipeline.train import Trained, candidate_package, record_run
 from tamiz.store import ModelStore
-from tamiz.types import FloatArray, Registry, Task
+from tamiz.types import Classifier, FloatArray, Registry, Task
 
 __all__ = ["Decision", "Redecided", "describe", "redecide"]
 
@@ -116,7 +119,9 @@ def redecide(
     """Make a version with the same weights and another calibration or rule.
 
     They are fitted on the validation side of the gold table that the version was trained from, and the new version is
-    scored on its test side. The same change again gives the version that it gave first.
+    scored on its test side. Where the version was fitted again on training + validation (`select.refit`), the scores of
+    the candidate that it was chosen as are taken, which has not seen the validation side: so its first rule was made
+    too. The same change again gives the version that it gave first.
 
     Args:
         project: the project.
@@ -130,7 +135,8 @@ def redecide(
         dry_run: fit and measure on validation; keep nothing.
 
     Raises:
-        ConfigError: a change is wrong, or needs validation data that the version has learned from.
+        ConfigError: a change is wrong, or needs validation data that the version has learned from and the candidate
+            is not in the lake any more.
         ModelNotFoundError: there is no such version.
         DataError: the gold table or that version of it is gone.
     """
@@ -139,8 +145,16 @@ def redecide(
     base = Model.load(store.fetch(f"{name}@{base_version}"))
     config = _changed(base, changes, reset=reset)
     validation = _side(project, base, "validation")
-    raw = base.classifier.predict_proba(base.prepare.many(validation.texts))
+    judge = _before_refit(project, base)
     by_hand = not reset and _is_by_hand(changes)
+    if judge is None and not by_hand and _learns(config, changes):
+        raise ConfigError(
+            f"version {base.version} was fitted again on training + validation (select.refit), and the candidate that "
+            "it was before is not in the lake: nothing can be learned from its validation data; set thresholds by hand "
+            "or give costs, or train it again with: tamiz run"
+        )
+    judge = judge or base
+    raw = judge.classifier.predict_proba(base.prepare.many(validation.texts))
     model = _decided(base, config, raw, validation.targets, by_hand, changes, seed=project.split.seed)
     made = Redecided(
         base_version,
@@ -151,7 +165,7 @@ def redecide(
     )
     if dry_run:
         return made
-    made = _publish(project, store, registry, config, model, made, validation)
+    made = _publish(project, store, registry, config, model, made, validation, judge.classifier)
     if promote and made.version is not None:
         # Asked for by a person, who may have other aims than `select.metric`; what the gates say is recorded.
         reason = f"another decision rule than version {base_version}"
@@ -218,18 +232,29 @@ def _decided(
         rule = set_thresholds(base.rule, values, base.labels) if values else base.rule
         rule = replace(rule, settings=config.rule_settings())
         return replace(base, rule=replace(rule, abstain_below=changes.get("abstain_below", rule.abstain_below)))
-    learned = "calibrate" in changes or config.thresholds.metric != "default" or config.abstain or config.conformal
-    if learned and base.manifest.data.get("refit"):
-        raise ConfigError(
-            f"version {base.version} was fitted again on training + validation (select.refit): nothing can be learned "
-            "from its validation data; set thresholds by hand or give costs, or train with select.refit: false"
-        )
     # What halves of the validation data made goes with the sets that it was made for.
     kept = None if "calibrate" in changes or base.rule.conformal is not None else base.calibrator
     calibrator, rule = fit_decision(
         config, raw, targets, base.task, base.labels, positive=base.rule.positive, seed=seed, calibrator=kept
     )
     return replace(base, calibrator=calibrator, rule=rule)
+
+
+def _learns(config: CandidateConfig, changes: Mapping[str, Any]) -> bool:
+    """Return whether the decision needs validation data."""
+    return bool("calibrate" in changes or config.thresholds.metric != "default" or config.abstain or config.conformal)
+
+
+def _before_refit(project: Project, base: Model) -> Model | None:
+    """Return the version as it was before it learned from validation data; `None` where that is not kept."""
+    if not base.manifest.data.get("refit"):
+        return base
+    key = base.manifest.data.get("candidate")
+    if key is None:  # of a release that did not record it
+        return None
+    with tempfile.TemporaryDirectory() as name, suppress(PackageError, KeyError):
+        return candidate_package(open_blobs(project.resolve(project.lake)), key, Path(name) / "candidate")
+    return None
 
 
 def _side(project: Project, base: Model, side: str) -> Examples:
@@ -256,6 +281,7 @@ def _publish(
     model: Model,
     made: Redecided,
     validation: Examples,
+    judge: Classifier,
 ) -> Redecided:
     """Measure on validation and release; the same decision again finds the version it gave first."""
     key = fingerprint(
@@ -264,7 +290,8 @@ def _publish(
         rule=model.rule.to_dict(),
     )
     sides = {side: _side(project, model, side) for side in ("train", "test")} | {"validation": validation}
-    checked = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=project.split.seed)
+    before_refit = replace(model, classifier=judge)
+    checked = evaluate(before_refit, validation.texts_raw, validation.targets, prefix="val_", seed=project.split.seed)
     kept = {k: v for k, v in model.manifest.metrics.items() if not k.startswith(("val_", "test_"))}
     metrics = {**kept, **checked.metrics, **speed(model, validation.texts_raw)}
     data = {**model.manifest.data, "key": key, "weights_of": made.base}

@@ -21,6 +21,7 @@ from tamiz.metrics import METRICS, Comparison, compare, compare_values, holm, mc
 from tamiz.metrics.names import base_name
 from tamiz.model import Model
 from tamiz.pipeline.select import beyond, prefers_higher
+from tamiz.reports.slices import length_parts, name_of
 from tamiz.types import BoolArray, FloatArray
 
 __all__ = ["BUILT_IN", "SEED", "Answers", "Gate", "answers", "better", "check_slices", "lead", "limits", "slices"]
@@ -30,7 +31,6 @@ SEED = 0
 _MOST_SLICES = 50  # of one column, the largest
 _SLICE_RESAMPLES = 1000
 _ALPHA = 0.05
-_LENGTHS = (100, 500, 2000)  # characters
 _EXAMPLE_WISE = ("accuracy", "subset_accuracy")
 
 
@@ -220,17 +220,15 @@ def _slices(
                 members = targets[:, j] if several else targets == j
                 yield f"label={label}", members, j if several else None
             continue
-        cells = [_length(text) for text in texts] if name == "length" else [str(cell) for cell in columns[name]]
+        if name == "length":
+            codes, names_of_parts = length_parts(texts)
+            for code, part in enumerate(names_of_parts):
+                yield f"length={part}", np.asarray(codes == code, dtype=np.bool_), None
+            continue
+        cells = [name_of(cell) for cell in columns[name]]
         values = np.array(cells, dtype=object)
         for value, _ in sorted(Counter(cells).most_common(_MOST_SLICES)):
             yield f"{name}={value}", np.asarray(values == value, dtype=np.bool_), None
-
-
-def _length(text: str) -> str:
-    for low, high in zip((0, *_LENGTHS), _LENGTHS, strict=False):
-        if len(text) < high:
-            return f"{low}-{high - 1}"
-    return f"{_LENGTHS[-1]} or more"
 
 
 def lead(settings: SelectConfig, winner: Model, runner_up: Model, validation: Examples) -> dict[str, Any] | None:

@@ -93,14 +93,12 @@ def publish(
         run_id = record_run(
             registry, config, model, key=trained.key, metrics=trained.metrics, intervals=trained.intervals
         )
+        metrics, data = dict(trained.metrics), {**model.manifest.data, "key": key, "refit": project.select.refit}
         if project.select.refit:
             model = refitted(project, config, model, sides, progress)
-        metrics = dict(trained.metrics)
-        if project.select.refit:
             metrics.update(speed(model, sides["validation"].texts_raw))
-        model = model.with_records(
-            metrics=metrics, data={**model.manifest.data, "key": key, "refit": project.select.refit}
-        )
+            data["candidate"] = trained.key  # its package, which has not seen the validation side, stays in the lake
+        model = model.with_records(metrics=metrics, data=data)
     return release(
         project,
         replace(trained, run_id=run_id),

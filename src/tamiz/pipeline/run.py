@@ -36,6 +36,7 @@ from tamiz.types import Progress, Registry, Task
 
 __all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "check_positive", "check_sides", "run"]
 
+_SIDES = ("train", "validation", "test")
 STEPS = ("ingest", "clean", "split", "train", "evaluate")
 _LOCK = "run"
 
@@ -303,7 +304,9 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
 
 def _sizes(lake: Lake, version: int) -> str:
     sides = lake.read("gold/examples", version=version, columns=["side"]).column("side").value_counts().to_pylist()
-    return ", ".join(f"{found['counts']:,} {found['values']}" for found in sorted(sides, key=lambda s: -s["counts"]))
+    counts = {found["values"]: found["counts"] for found in sides}
+    order = sorted(counts, key=lambda side: (*_SIDES, side).index(side))
+    return ", ".join(f"{counts[side]:,} {side}" for side in order)
 
 
 def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> list[Trained]:

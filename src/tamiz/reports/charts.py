@@ -6,6 +6,7 @@ are numbered, so that two labels whose beginnings are alike stay apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
 
 _LONGEST = 40
 _HEIGHT = 420
+_NAME_WIDTH, _NAME_HEIGHT = 0.3, 0.05  # of a name, as parts of the chart
 _MOST_CELL_TEXTS = 15  # labels; above, numbers in the cells of a matrix cannot be read
 _DIAGONAL = {"color": "#999", "dash": "dash", "width": 1}
 _UNIT = {"range": [-0.02, 1.02], "constrain": "domain"}
@@ -144,21 +146,52 @@ def learning_chart(points: Sequence[tuple[int, float]], metric: str) -> go.Figur
 
 
 def speed_chart(points: Sequence[tuple[str, float, float, float | None]], quality: str) -> go.Figure:
-    """Draw quality against latency.
+    """Draw quality against latency; a name that would cover another is shown under the pointer alone.
 
     Args:
         points: name, median latency in ms, quality and, if known, size in MB.
         quality: name of the metric.
     """
+    names = [plain(name) for name, _, _, _ in points]
+    places = _text_places([(latency, value) for _, latency, value, _ in points])
     trace = go.Scatter(
         x=[latency for _, latency, _, _ in points],
         y=[value for _, _, value, _ in points],
-        text=[plain(name) for name, _, _, _ in points],
+        text=[name if place else "" for name, place in zip(names, places, strict=True)],
+        hovertext=names,
         customdata=["size unknown" if size is None else f"{size:,.2f} MB" for *_, size in points],
         mode="markers+text",
-        textposition="top center",
+        textposition=[place or "top center" for place in places],
         marker={"size": 12},
-        hovertemplate="%{text}<br>%{x:.3f} ms<br>%{y:.4f}<br>%{customdata}<extra></extra>",
+        hovertemplate="%{hovertext}<br>%{x:.3f} ms<br>%{y:.4f}<br>%{customdata}<extra></extra>",
+        cliponaxis=False,  # names of the outermost points stand beyond the axes
     )
-    axis = {"type": "log"}
-    return _figure([trace], "Speed against quality", "ms for a text (median)", quality, xaxis=axis)
+    axis = {"type": "log", **_log_ticks([latency for _, latency, _, _ in points])}
+    figure = _figure([trace], "Speed against quality", "ms for a text (median)", quality, xaxis=axis)
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 70, "b": 50})
+    return figure
+
+
+def _text_places(points: Sequence[tuple[float, float]]) -> list[str | None]:
+    """Return where the name of each point, x on a logarithmic axis, covers none before it; `None`: nowhere."""
+    logs, values = [math.log10(x) for x, _ in points], [y for _, y in points]
+    wide, high = (max(max(own) - min(own), 1e-9) for own in (logs, values))
+    taken: list[tuple[float, float]] = []
+    places: list[str | None] = []
+    for x, y in zip(logs, values, strict=True):
+        for place, shift in (("top center", _NAME_HEIGHT), ("bottom center", -_NAME_HEIGHT)):
+            at = (x / wide, y / high + shift)
+            if all(abs(at[0] - a) > _NAME_WIDTH or abs(at[1] - b) > _NAME_HEIGHT for a, b in taken):
+                taken.append(at)
+                places.append(place)
+                break
+        else:
+            places.append(None)
+    return places
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Return ticks at 1, 2 and 5 of each power of ten around the values; plotly's own leave the power out."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [float(f"{step}e{power}") for power in range(low, high + 1) for step in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}

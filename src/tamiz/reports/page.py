@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
-from tamiz.extras import require
 from tamiz.metrics import confusion
 from tamiz.reports import charts
 from tamiz.reports.findings import Contender, Findings, figure_rows
@@ -21,6 +18,8 @@ from tamiz.reports.measures import (
     top_confusions,
 )
 from tamiz.reports.sample import Sample
+from tamiz.reports.shell import Places, render
+from tamiz.reports.slices import left_out
 from tamiz.types import Task
 
 __all__ = ["Listing", "compare_page", "figures_page", "report_page"]
@@ -30,13 +29,6 @@ _MOST_TABLE_LABELS = 200
 _MOST_MISTAKES = 50
 _USUAL = ("accuracy", "subset_accuracy", "f1_macro", "f1_micro", "roc_auc_macro", "log_loss", "ece")
 _COSTS = ("fit_seconds", "latency_p50_ms", "latency_p99_ms", "texts_per_s", "size_mb")
-
-
-class _Chart(NamedTuple):
-    """A chart and the place in the page it is drawn at."""
-
-    id: str
-    data: str
 
 
 class Listing(NamedTuple):
@@ -50,7 +42,7 @@ class Listing(NamedTuple):
 def report_page(findings: Findings) -> str:
     """Return the report of one version as HTML."""
     sample = findings.sample
-    places = _Places()
+    places = Places()
     manifest = findings.manifest
     about: dict[str, Any] = {
         "findings": findings,
@@ -71,15 +63,18 @@ def report_page(findings: Findings) -> str:
         else None,
         **(_sample_parts(sample, findings, places) if sample is not None else {}),
     }
-    return _render("report.html", title=f"{manifest.name}, version {findings.version}", charts=places.made, **about)
+    return render("report.html", title=f"{manifest.name}, version {findings.version}", places=places, **about)
 
 
-def _sample_parts(sample: Sample, findings: Findings, places: _Places) -> dict[str, Any]:
+def _sample_parts(sample: Sample, findings: Findings, places: Places) -> dict[str, Any]:
     """Return what can be said with examples at hand."""
     single = sample.task is not Task.MULTI_LABEL
     k = len(sample.labels)
     matrix = confusion(sample.targets, sample.decided, k)
-    found = {"before calibration": reliability(sample, calibrated=False), "after calibration": reliability(sample)}
+    calibrated = findings.manifest.calibration.get("method", "none") != "none"
+    found = {"after calibration" if calibrated else "not calibrated": reliability(sample)}
+    if calibrated:
+        found = {"before calibration": reliability(sample, calibrated=False), **found}
     roc, precision_recall = roc_curves(sample), precision_recall_curves(sample)
     return {
         "confusion": places.draw(charts.confusion_chart(matrix, sample.labels))
@@ -87,7 +82,8 @@ def _sample_parts(sample: Sample, findings: Findings, places: _Places) -> dict[s
         else None,
         "confusions": top_confusions(sample) if single and k > 2 else [],
         "abstained": int((sample.decided < 0).sum()) if single else 0,
-        "label_rows": _label_rows(sample),
+        "label_rows": _label_rows(sample, findings),
+        "slices_left_out": left_out(sample),
         "roc": places.draw(charts.roc_chart(roc)) if roc else None,
         "precision_recall": places.draw(charts.precision_recall_chart(precision_recall)) if precision_recall else None,
         "reliability": places.draw(charts.reliability_chart(found)),
@@ -98,8 +94,11 @@ def _sample_parts(sample: Sample, findings: Findings, places: _Places) -> dict[s
     }
 
 
-def _label_rows(sample: Sample) -> list[dict[str, Any]]:
+def _label_rows(sample: Sample, findings: Findings) -> list[dict[str, Any]]:
     rows = label_figures(sample)
+    if sample.task is Task.MULTI_LABEL:
+        thresholds = findings.manifest.rule.get("thresholds") or [0.5] * len(rows)
+        rows = [{**row, "threshold": threshold} for row, threshold in zip(rows, thresholds, strict=True)]
     if sample.task is Task.MULTI_LABEL:
         cells = confusion(sample.targets, sample.decided, len(sample.labels))
         rows = [{**row, "cells": cell.ravel().tolist()} for row, cell in zip(rows, cells, strict=True)]
@@ -128,13 +127,13 @@ def compare_page(
         metric: what they are sorted by.
         curves: reliability of those that have one, by name.
     """
-    places = _Places()
+    places = Places()
     about = {
         "leaderboard": _leaderboard(contenders, metric),
         "speed": places.draw(_speed(contenders, metric)),
         "reliability": places.draw(charts.reliability_chart(curves)) if curves else None,
     }
-    return _render("compare.html", title=f"{name}: candidates and versions", charts=places.made, **about)
+    return render("compare.html", title=f"{name}: candidates and versions", places=places, **about)
 
 
 def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequence[Any]) -> str:
@@ -146,9 +145,9 @@ def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequ
         tables: what stands before the figures.
         figures: plotly figures, in order.
     """
-    places = _Places()
+    places = Places()
     ids = [places.draw(figure) for figure in figures]
-    return _render("figures.html", title=title, charts=places.made, note=note, tables=tables, ids=ids)
+    return render("figures.html", title=title, places=places, note=note, tables=tables, ids=ids)
 
 
 def _leaderboard(contenders: Sequence[Contender], metric: str) -> dict[str, Any]:
@@ -171,56 +170,3 @@ def _speed(contenders: Sequence[Contender], metric: str) -> Any:
 
 def _title(contender: Contender) -> str:
     return contender.name + (f" (version {contender.version})" if contender.version else "")
-
-
-class _Places:
-    """Number the charts of a page."""
-
-    def __init__(self) -> None:
-        self.made: list[_Chart] = []
-
-    def draw(self, figure: Any) -> str | None:
-        """Keep a figure for the end of the page; return the id of its place."""
-        if figure is None:
-            return None
-        chart = _Chart(f"chart-{len(self.made)}", _in_script(figure.to_json()))
-        self.made.append(chart)
-        return chart.id
-
-
-def _in_script(data: str) -> str:
-    """Return JSON that cannot end the script element it stands in."""
-    return data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-@cache
-def _environment() -> Any:
-    jinja2 = require("jinja2", extra="train")
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("tamiz.reports", "templates"),
-        autoescape=True,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["figure"] = _number
-    made.filters["interval"] = lambda bounds: "" if bounds is None else f"{bounds[0]:.4f} – {bounds[1]:.4f}"
-    made.filters["short"] = _short
-    return made
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-
-
-def _short(value: object, limit: int = 60) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _render(template: str, **about: Any) -> str:
-    plotly_js = require("plotly.offline", extra="train").get_plotlyjs()
-    page = _environment().get_template(template).render(plotly_js=plotly_js.replace("</script", "<\\/script"), **about)
-    return str(page)

@@ -12,7 +12,7 @@ from tamiz.card import SliceFigures
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, IntArray, Task
 
-__all__ = ["slice_figures"]
+__all__ = ["left_out", "length_parts", "name_of", "slice_figures"]
 
 LENGTH = "length of the text"
 _MOST_VALUES = 20
@@ -41,25 +41,42 @@ def slice_figures(sample: Sample) -> list[SliceFigures]:
 
 def _divisions(sample: Sample) -> Iterator[tuple[str, IntArray, list[str]]]:
     """Yield name, code of each example (-1 for none) and names of the codes."""
-    yield _lengths(sample.texts)
+    yield LENGTH, *length_parts(sample.texts)
     for name, cells in sample.columns.items():
-        names = [_name_of(cell) for cell in cells]
+        names = [name_of(cell) for cell in cells]
         values = sorted(set(names))
         if 2 <= len(values) <= _MOST_VALUES:
             code = {value: i for i, value in enumerate(values)}
             yield name, np.array([code[value] for value in names]), values
 
 
-def _lengths(texts: Sequence[str]) -> tuple[str, IntArray, list[str]]:
+def left_out(sample: Sample) -> list[str]:
+    """Say which columns have one value, or too many, to divide the examples by."""
+    counts = {name: len({name_of(cell) for cell in cells}) for name, cells in sample.columns.items()}
+    return [
+        f"{name} ({count:,} value{'s' if count != 1 else ''}, at most {_MOST_VALUES})"
+        for name, count in counts.items()
+        if not 2 <= count <= _MOST_VALUES
+    ]
+
+
+def length_parts(texts: Sequence[str]) -> tuple[IntArray, list[str]]:
+    """Divide texts into quarters by their length.
+
+    Returns:
+        Part of each text, and names of the parts; fewer than four where many texts are equally long.
+    """
     sizes = np.array([len(text) for text in texts])
     bounds = np.unique(np.quantile(sizes, [0.25, 0.5, 0.75], method="lower"))
+    bounds = bounds[bounds < sizes.max()]
     codes = np.searchsorted(bounds, sizes, side="left")
     edges = [int(sizes.min()), *(int(bound) + 1 for bound in bounds)]
     ends = [*(int(bound) for bound in bounds), int(sizes.max())]
-    return LENGTH, codes, [f"{low:,} to {high:,} characters" for low, high in zip(edges, ends, strict=True)]
+    return codes, [f"{low:,} to {high:,} characters" for low, high in zip(edges, ends, strict=True)]
 
 
-def _name_of(cell: Any) -> str:
+def name_of(cell: Any) -> str:
+    """Return what the examples with this value of a column are called; times are taken by year."""
     if cell is None or cell == "":
         return "(none)"
     return str(cell.year) if isinstance(cell, date) else str(cell)[:_LONGEST_NAME]

@@ -69,6 +69,9 @@ class PredictionAnswer(BaseModel):
     label: str | list[str] | None = Field(description="Null: the model abstains. Multi-label: a list, maybe empty")
     probability: float | list[float] | None = Field(description="Of the label; multi-label: parallel to it")
     probabilities: dict[str, float] = Field(description="Of every label, in the order of `labels`")
+    prediction_set: list[str] | None = Field(
+        None, description="Labels that may be true, where the model makes such sets (`conformal`); else left out"
+    )
 
 
 class PredictAnswer(BaseModel):

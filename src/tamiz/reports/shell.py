@@ -1,0 +1,94 @@
+"""What all pages share: templates, and charts that plotly draws from JSON in the page itself."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any, NamedTuple
+
+from tamiz.extras import require
+
+__all__ = ["Chart", "Places", "render"]
+
+
+class Chart(NamedTuple):
+    """A chart and the place in the page it is drawn at."""
+
+    id: str
+    data: str
+
+
+class Places:
+    """Number the charts of a page."""
+
+    def __init__(self) -> None:
+        self.made: list[Chart] = []
+
+    def draw(self, figure: Any) -> str | None:
+        """Keep a figure for the end of the page; return the id of its place."""
+        if figure is None:
+            return None
+        chart = Chart(f"chart-{len(self.made)}", _in_script(figure.to_json()))
+        self.made.append(chart)
+        return chart.id
+
+
+def render(template: str, *, title: str, places: Places, **about: Any) -> str:
+    """Return a page that asks the network for nothing; everything in `about` is escaped.
+
+    Args:
+        template: file in `templates`.
+        title: of the page.
+        places: its charts.
+        about: what else the template names.
+
+    Raises:
+        MissingExtraError: plotly or Jinja2 is not installed.
+    """
+    script = ""
+    if places.made:
+        script = require("plotly.offline", extra="train").get_plotlyjs().replace("</script", "<\\/script")
+    page = _environment().get_template(template)
+    return str(page.render(title=title, charts=places.made, plotly_js=script, **about))
+
+
+def _in_script(data: str) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    return data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _environment() -> Any:
+    jinja2 = require("jinja2", extra="train")
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("tamiz.reports", "templates"),
+        autoescape=True,
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["figure"] = _number
+    made.filters["interval"] = lambda bounds: "" if bounds is None else f"{bounds[0]:.4f} – {bounds[1]:.4f}"
+    made.filters["short"] = _short
+    made.filters["cell"] = lambda value: f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
+    return made
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False, default=str)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _rounded(value: object) -> object:
+    """Return a record with its fractions cut to four places, for the eye."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, (list, tuple)) else value
