@@ -15,7 +15,7 @@ def test_a_project_is_checked_before_anything_was_run(place, tamiz):
     for name in ("missing values", "labels", "lengths", "languages", "duplicates", "conflicts", "leakage"):
         assert name in answer.out
     assert "wrote report.html" in answer.out
-    assert (place / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert (place / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert not (place / "models").exists()
 
 

@@ -65,7 +65,9 @@ def test_a_decision_is_replayed(project, tamiz):
 def test_the_registry_has_a_copy_of_each_record(finished):
     copies = [json.loads(path.read_text()) for path in finished.glob("mlartifacts/**/decision-1.json")]
     records = [ModelStore(str(finished / "models")).decisions("topics", version)[1] for version in "12"]
-    assert sorted(copies, key=lambda r: r["inputs"]["version"]) == records
+    # Copies of this project that other tests have changed write their artifacts here too.
+    first_two = [record for record in copies if record["inputs"]["version"] in ("1", "2")]
+    assert sorted(first_two, key=lambda r: r["inputs"]["version"]) == records
 
 
 def test_a_registry_that_fails_after_the_store_is_a_note(project, tamiz):

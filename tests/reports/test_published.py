@@ -11,6 +11,7 @@ from tamiz.blobs import open_blobs
 from tamiz.config import Project
 from tamiz.errors import ColumnError, ConfigError
 from tamiz.model import Model
+from tamiz.package import read_manifest
 from tamiz.pipeline import RunResult
 from tamiz.store import ModelStore
 from tamiz.types import Task, TopFeatures
@@ -54,7 +55,9 @@ def test_the_report_stands_beside_the_lake(finished):
     assert page.by_id["figures-validation"]
     assert {"ROC", "Precision and recall", "Reliability", "Learning curve", "Speed against quality"} <= set(page.charts)
     assert len(page.charts["Speed against quality"]["data"][0]["x"]) == 2
-    assert page.charts["Reliability"]["data"][1]["name"].startswith("before calibration")
+    calibrated = read_manifest(project.folder / "models" / "topics" / "1").calibration["method"] != "none"
+    first, *more = [trace["name"].partition(",")[0] for trace in page.charts["Reliability"]["data"][1:]]
+    assert [first, *more] == (["before calibration", "after calibration"] if calibrated else ["not calibrated"])
 
 
 def test_the_learning_curve_ends_at_the_whole_training_side(finished):
