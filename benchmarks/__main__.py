@@ -26,6 +26,7 @@ BENCHMARKS = (
     "latency",
     "reruns",
     "serving",
+    "exports",
 )
 SIZES = "10000 100000 1000000"
 
