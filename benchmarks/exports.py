@@ -192,7 +192,9 @@ def _with_head(folder: Path, texts: Sequence[str], targets: NDArray[Any], labels
         raw = {**config, "architectures": ["BertForSequenceClassification"], **about}
         (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
         held = {**tensors, "classifier.weight": weight, "classifier.bias": bias}
-        save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+        # safetensors writes an array's memory as it lies: it has to lie in rows.
+        rows = {name: np.ascontiguousarray(one) for name, one in held.items()}
+        save_file(rows, folder / "model.safetensors", metadata={"format": "pt"})
 
     save(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32), [str(one) for one in range(hidden)])
     export(folder, folder / "features.onnx", head="classification")

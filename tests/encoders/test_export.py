@@ -79,7 +79,10 @@ def test_bert_answers_as_transformers_does(folder: Path, tmp_path: Path, head: s
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", _OTHERS)
+_KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "mpnet" else kind for kind in _OTHERS]
+
+
+@pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("head", ["classification", "embedding"])
 def test_other_architectures_answer_as_transformers_does(tmp_path: Path, kind: str, head: str) -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
@@ -123,6 +126,7 @@ def test_smaller_forms_hold_their_dense_weights_in_8_bits(fp32: Path, tmp_path: 
     assert held == {"INT8"}
 
 
+@pytest.mark.slow
 def test_a_form_of_a_traced_model_is_exact_too(tmp_path: Path) -> None:
     """The graph of another architecture comes from PyTorch's exporter, with a newer operator set."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
