@@ -28,6 +28,7 @@ BENCHMARKS = (
     "reruns",
     "serving",
     "tuning",
+    "exports",
 )
 _IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning")
 SIZES = "10000 100000 1000000"
