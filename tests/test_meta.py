@@ -329,7 +329,7 @@ def test_every_command_has_help(names, capsys):
 def test_the_commands_there_are():
     assert {names[0] for names in COMMANDS if names} == {
         "init", "schema", "check", "run", "ingest", "clean", "split", "train", "evaluate", "compare", "versions",
-        "promote", "rollback", "thresholds", "reproduce", "predict", "explain", "serve", "keys", "fetch",
+        "promote", "rollback", "thresholds", "reproduce", "predict", "explain", "serve", "keys", "fetch", "models",
     }  # fmt: skip
 
 
