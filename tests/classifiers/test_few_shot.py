@@ -105,6 +105,25 @@ def test_a_damaged_package_is_refused(encoder, tmp_path, name):
         FewShotClassifier.load(tmp_path)
 
 
+def test_texts_are_remembered_by_a_fit_alone(encoder, cached):
+    import sqlite3
+
+    def seen():
+        total = 0
+        for path in (cached / "encoders" / "embeddings").glob("*.sqlite"):
+            with sqlite3.connect(path) as connection:
+                total += connection.execute("SELECT COUNT(*) FROM seen").fetchone()[0]
+        return total
+
+    before = seen()
+    model, *_ = fitted(encoder, prefix="a ")
+    after = seen()
+    assert after > before
+    model.predict_proba(["never seen in training"])
+    fitted(encoder, prefix="the ", remember=False)
+    assert seen() == after
+
+
 def test_an_encoder_that_is_not_there_says_what_to_run(monkeypatch):
     from importlib import metadata
 

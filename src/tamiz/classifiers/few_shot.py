@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from tamiz.encoders.embedding import MODEL, TOKENIZER, Embedder
 from tamiz.errors import PackageError, SourceError
 from tamiz.types import FloatArray, Progress, Task, Validation
 
-__all__ = ["FewShotClassifier"]
+if TYPE_CHECKING:
+    from tamiz.encoders.memory import Memory
 
-Embeds = Callable[..., NDArray[np.float32]]
+__all__ = ["FewShotClassifier"]
 
 _HEAD, _ABOUT = "head.npz", "few_shot.json"
 
@@ -44,7 +45,7 @@ class FewShotParams(base.Params):
     class_weight: Literal["balanced"] | None = None
     """`balanced` weights labels by the inverse of their frequency."""
     remember: bool = True
-    """Keep embeddings of training and validation texts in the user's cache, by the text's SHA-256, for the next fit."""
+    """Keep the embeddings of training texts in the user's cache, by the text's SHA-256, for the next fit."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the encoder; 0 for all cores."""
 
@@ -67,7 +68,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
         super().__init__(labels, task, seed=seed, **params)
         self.head_: Head | None = None
-        self._embed: Embeds | None = None
+        self._embedder: Embedder | None = None
         self._folder: Path | None = None  # of the encoder's files
         self._about: dict[str, Any] = {}
 
@@ -88,16 +89,16 @@ class FewShotClassifier(base.Family[FewShotParams]):
             MissingExtraError: the encoder or a library is not on this machine; the message says how to get it.
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
-        embed = self._prepare(progress)
-        x = np.asarray(embed(texts, progress), np.float64)
+        embedder = self._prepare(progress)
+        x = np.asarray(embedder(texts, progress), np.float64)
         how = Fit(self.task, self.params.class_weight, self._seed)
         strength = how.strength(x, has, progress) if self.params.C == "auto" else self.params.C
         self.head_ = how.head(x, has, strength)
         self._about["C"] = strength
         return self
 
-    def _prepare(self, progress: Progress | None) -> Embeds:
-        """Find the encoder, make it ready and return what embeds texts."""
+    def _prepare(self, progress: Progress | None) -> Embedder | Memory:
+        """Find the encoder, make it ready and return what embeds training texts."""
         from tamiz.encoders.find import find
         from tamiz.encoders.memory import Memory, ready
 
@@ -105,9 +106,8 @@ class FewShotClassifier(base.Family[FewShotParams]):
         self._folder = ready(weights, progress)
         prefix = weights.prefix if self.params.prefix is None else self.params.prefix
         self._about = {"encoder": weights.sha256, "prefix": prefix, "max_length": self.params.max_length}
-        embedder = self._open(self._folder)
-        self._embed = Memory(embedder, self._folder, prefix=prefix) if self.params.remember else embedder
-        return self._embed
+        self._embedder = self._open(self._folder)
+        return Memory(self._embedder, self._folder, prefix=prefix) if self.params.remember else self._embedder
 
     def _open(self, folder: Path) -> Embedder:
         about = {name: self._about[name] for name in ("prefix", "max_length")}
@@ -118,12 +118,12 @@ class FewShotClassifier(base.Family[FewShotParams]):
         return dict(self._about)
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
-        """Return probabilities `(n, k)`; a classifier that was loaded remembers nothing of the texts."""
-        if self._embed is None or self.head_ is None:
+        """Return probabilities `(n, k)`; the texts are always embedded, and nothing is remembered of them."""
+        if self._embedder is None or self.head_ is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
         if not len(texts):
             return np.empty((0, len(self.labels)))
-        return base.probabilities(self.head_.scores(np.asarray(self._embed(texts), np.float64)), self.task)
+        return base.probabilities(self.head_.scores(np.asarray(self._embedder(texts), np.float64)), self.task)
 
     def save(self, folder: Path) -> None:
         """Write the encoder, its tokenizer, the head, parameters and what was settled."""
@@ -149,7 +149,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
         try:
             model._about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             model.head_ = Head(arrays["coef"], arrays["intercept"])
-            model._embed, model._folder = model._open(folder), folder
+            model._embedder, model._folder = model._open(folder), folder
         except (OSError, ValueError, KeyError, TypeError, SourceError) as error:
             raise PackageError(f"the few-shot model's files are missing or damaged: {error}") from error
         return model
