@@ -45,7 +45,9 @@ def fitted(encoder, task=Task.MULTI_CLASS, n=90, **params):
     return FewShotClassifier(labels, task, encoder=encoder, num_threads=1, **params).fit(texts, targets), texts, targets
 
 
-@pytest.mark.parametrize("params", [{}, {"remember": False, "C": 3, "class_weight": "balanced", "prefix": "query: "}])
+@pytest.mark.parametrize(
+    "params", [{}, {"form": "int8"}, {"remember": False, "C": 3, "class_weight": "balanced", "prefix": "query: "}]
+)
 @pytest.mark.parametrize("task", Task)
 def test_contract(encoder, task, params):
     about = {"encoder": encoder, "num_threads": 1, "max_length": 64, **params}
@@ -140,6 +142,19 @@ def test_an_encoder_that_is_not_there_says_what_to_run(monkeypatch):
 def test_targets_are_checked_before_an_encoder_is_looked_for():
     with pytest.raises(LabelError, match="no example"):
         FewShotClassifier(("a", "b"), Task.BINARY).fit([], np.zeros(0, np.int64))
+
+
+def test_a_smaller_form_is_trained_and_served_alike(encoder, tmp_path):
+    sizes = {}
+    for form in ("fp32", "int8"):
+        model, texts, targets = fitted(encoder, form=form)
+        (tmp_path / form).mkdir()
+        model.save(tmp_path / form)
+        sizes[form] = (tmp_path / form / "encoder.onnx").read_bytes()
+        loaded = FewShotClassifier.load(tmp_path / form)
+        np.testing.assert_array_equal(loaded.predict_proba(texts), model.predict_proba(texts))
+        assert (loaded.predict_proba(texts).argmax(1) == targets).mean() > 0.9
+    assert sizes["fp32"] != sizes["int8"]
 
 
 def test_what_was_settled_can_be_read(encoder):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -34,23 +35,22 @@ _ASKED_AT_ONCE = 500
 _WAIT_S = 30.0
 
 
-def ready(weights: Weights, progress: Progress | None = None) -> Path:
+def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None) -> Path:
     """Return the cached folder with the encoder as ONNX and its tokenizer, made from the weights if need be.
 
     Args:
         weights: as `tamiz.encoders.find.find` gives them.
+        form: one of `tamiz.encoders.forms.FORMS`.
         progress: told that it is made.
 
     Raises:
         SourceError: the weights cannot be used, or the cache cannot be written.
         MissingExtraError: a library is not installed.
     """
-    from tamiz.encoders.export import export
-
     sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", "tokenizer.json")}
     sources["model.safetensors"] = weights.sha256
     content = hashlib.sha256("".join(f"{name}{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
-    name = f"embedding-{content[:16]}-{_FORMAT}"
+    name = f"embedding-{content[:16]}-{form}-{_FORMAT}"
     folder = cache.place(name)
     with cache.locked(name, progress):
         files = cache.manifest(folder)
@@ -58,9 +58,22 @@ def ready(weights: Weights, progress: Progress | None = None) -> Path:
             if progress:
                 progress("preparing the encoder")
             with cache.make(folder, {"sources": sources}) as target:
-                export(weights.folder, target / MODEL, head="embedding")
+                _write(weights.folder, target, form)
                 shutil.copyfile(weights.folder / "tokenizer.json", target / TOKENIZER)
     return folder
+
+
+def _write(source: Path, target: Path, form: str) -> None:
+    from tamiz.encoders.export import export
+    from tamiz.encoders.forms import make_form
+
+    if form == "fp32":
+        export(source, target / MODEL, head="embedding")
+        return
+    with tempfile.TemporaryDirectory(prefix="tamiz-") as name:
+        whole = Path(name, MODEL)
+        export(source, whole, head="embedding")
+        make_form(whole, target / MODEL, form)
 
 
 class Memory:
