@@ -54,15 +54,22 @@ class Fit(NamedTuple):
     seed: int
 
     def head(self, x: FloatArray, has: BoolArray, strength: float) -> Head:
-        """Fit a head on vectors `(n, d)` and which labels they have, bool `(n, k)`; `strength` is `C`."""
+        """Fit a head on vectors `(n, d)` and which labels they have, bool `(n, k)`; `strength` is `C`.
+
+        Vectors are moved to mean zero and scaled to mean squared length one: those of some encoders all lie within a
+        narrow cone, and one penalty then means the same for every encoder. Serving has no part in it.
+        """
         about: dict[str, Any] = {"C": strength, "class_weight": self.class_weight, "seed": self.seed}
         how = Regression(**about, nb_alpha=None, norm=False, solver="lbfgs", tol=None, max_iter=_ITERATIONS)
-        vectors: Any = x
+        mean = x.mean(axis=0)
+        size = float(np.sqrt(x.var(axis=0).sum())) or 1.0
+        vectors: Any = (x - mean) / size
         if self.task is Task.MULTI_CLASS:
             found = how.softmax(vectors, has)
         else:
             found = how.one_vs_rest(vectors, has[:, 1:] if self.task is Task.BINARY else has)
-        return Head(found.coef, found.intercept)
+        coef = found.coef / np.float32(size)
+        return Head(coef, found.intercept - mean @ coef.astype(np.float64))
 
     def strength(self, x: FloatArray, has: BoolArray, progress: Progress | None = None) -> float:
         """Choose `C` by the log loss of held-out examples; `USUAL` where too few can be held out.
