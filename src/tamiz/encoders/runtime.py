@@ -1,0 +1,167 @@
+"""Tokens of texts, and what an exported encoder answers to them, by ONNX Runtime.
+
+A row's answer does not depend on the rows it is computed with: padding is masked, and no form of the weights that
+Tamiz makes by default scales anything over a whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamiz.encoders.graph import MAX_LENGTH
+from tamiz.errors import DataError, MissingExtraError, SourceError
+from tamiz.extras import require
+
+__all__ = ["OnnxModel", "Tokenizer", "batches"]
+
+Array = NDArray[np.float32]
+
+_BATCH_TOKENS = 2048
+_MOST_PADDING = 0.1
+_LEAST_PADDING = 32  # tokens that cost less than one more call
+_PADS = ("[PAD]", "<pad>", "<|pad|>")
+
+
+class Tokenizer:
+    """The tokenizer of an encoder.
+
+    Args:
+        path: `tokenizer.json`, or the folder that holds it.
+
+    Attributes:
+        specials: how many special tokens `wrap` adds.
+        pad_id: id of the padding token.
+
+    Raises:
+        SourceError: the file is not there or is no tokenizer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            self._tokenizer = require("tokenizers", extra="onnx").Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        except MissingExtraError:
+            raise
+        except Exception as error:  # the library raises bare exceptions
+            raise SourceError(f"{file} is no tokenizer that can be read; get the encoder's files again") from error
+        padding = self._tokenizer.padding
+        ids = (self._tokenizer.token_to_id(one) for one in _PADS)
+        self.pad_id: int = padding["pad_id"] if padding else next((one for one in ids if one is not None), 0)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._before, self._after = self._ends()
+        self.specials = len(self._before) + len(self._after)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of every text's tokens, all of them, without special ones."""
+        return [one.ids for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def wrap(self, ids: Sequence[int]) -> list[int]:
+        """Return the ids of a text with the special tokens around them."""
+        return [*self._before, *ids, *self._after]
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        found = self._tokenizer.encode("a")
+        first = found.special_tokens_mask.index(0)
+        count = found.special_tokens_mask.count(0)
+        return found.ids[:first], found.ids[first + count :]
+
+
+class OnnxModel:
+    """An exported encoder, ready to answer; several threads may use it at once.
+
+    Args:
+        path: the ONNX file.
+        threads: for the work inside one batch; 0 takes all cores.
+
+    Attributes:
+        max_length: the most tokens a row may have, where the file says so.
+
+    Raises:
+        SourceError: the file is not there or ONNX Runtime cannot run it.
+    """
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        runtime = require("onnxruntime", extra="onnx")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has an exception class of its own for every status
+            raise SourceError(f"{path} cannot be run by ONNX Runtime; export the encoder again") from error
+        self._inputs = {one.name for one in self._session.get_inputs()}
+        limit = self._session.get_modelmeta().custom_metadata_map.get(MAX_LENGTH)
+        self.max_length = int(limit) if limit else None
+
+    def run(self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None) -> Array:
+        """Return the answers to rows of token ids, float32 (n, columns).
+
+        Args:
+            rows: complete ids, special tokens included, of any lengths.
+            types: token types beside them; 0 by default.
+
+        Raises:
+            DataError: a row is empty or longer than the encoder allows.
+        """
+        lengths = np.array([len(row) for row in rows], np.int64)
+        self._check(lengths)
+        columns = self._session.get_outputs()[0].shape[-1]
+        answers: Array = np.empty((len(rows), columns if isinstance(columns, int) else 0), np.float32)
+        for places in batches(lengths):
+            feed = _padded(rows, places, lengths, types)
+            found = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
+            if answers.shape[1] != found.shape[1]:
+                answers = np.empty((len(rows), found.shape[1]), np.float32)
+            answers[places] = found
+        return answers
+
+    def _check(self, lengths: NDArray[np.int64]) -> None:
+        if len(lengths) and lengths.min() < 1:
+            raise DataError("tokens: a row has none; allowed: at least 1, as Tokenizer.wrap gives it")
+        if self.max_length is not None and len(lengths) and lengths.max() > self.max_length:
+            raise DataError(
+                f"tokens: a row has {lengths.max()}; allowed: at most {self.max_length}, special ones included; cut it first"
+            )
+
+
+def batches(lengths: NDArray[np.int64], *, tokens: int = _BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of rows to be answered together: of like lengths, the longest first.
+
+    Args:
+        lengths: tokens of every row.
+        tokens: the most in a batch, padding included; a longer row stands alone.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = padding = 0
+    for place, row in enumerate(order):
+        longest = lengths[order[start]]
+        padding += longest - lengths[row]
+        size = (place - start + 1) * longest
+        if place > start and (size > tokens or padding > max(_LEAST_PADDING, _MOST_PADDING * size)):
+            yield order[start:place]
+            start, padding = place, 0
+    if len(order):
+        yield order[start:]
+
+
+def _padded(
+    rows: Sequence[Sequence[int]],
+    places: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    types: Sequence[Sequence[int]] | None,
+) -> dict[str, NDArray[np.int64]]:
+    shape = (len(places), int(lengths[places].max()))
+    ids, mask, kinds = (np.zeros(shape, np.int64) for _ in range(3))
+    for line, place in enumerate(places):
+        ids[line, : lengths[place]] = rows[place]
+        mask[line, : lengths[place]] = 1
+        if types is not None:
+            kinds[line, : lengths[place]] = types[place]
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}

@@ -1,0 +1,93 @@
+"""Write an encoder of any architecture as ONNX by way of PyTorch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tamiz.encoders.graph import MAX_LENGTH
+from tamiz.errors import ConfigError
+from tamiz.extras import require
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["trace"]
+
+_EXTRA = "transformers"
+
+
+def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
+    """Return the ONNX model of an encoder, with inputs and output as `tamiz.encoders.graph.build` names them.
+
+    Args:
+        folder: encoder in the Hugging Face layout.
+        head: `classification` or `embedding`.
+        config: what its `config.json` says.
+
+    Raises:
+        ConfigError: the architecture cannot be loaded, or the weights have no classification head.
+        MissingExtraError: PyTorch, Transformers or onnxscript is not installed.
+    """
+    torch = require("torch", extra=_EXTRA)
+    require("onnxscript", extra=_EXTRA)
+    model = _load(folder, head=head, config=config)
+    accepted = inspect.signature(model.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in accepted and int(config.get("type_vocab_size") or 0) > 1:
+        names.append("token_type_ids")
+    shape = (2, 8)
+    values = [torch.ones(shape, dtype=torch.int64), torch.ones(shape, dtype=torch.int64)]
+    values += [torch.zeros(shape, dtype=torch.int64)] * (len(names) - 2)
+    axes = {0: torch.export.Dim("n"), 1: torch.export.Dim("length")}
+    output = "logits" if head == "classification" else "embedding"
+    program = torch.onnx.export(
+        _wrapped(model, names, head=head),
+        tuple(values),
+        input_names=names,
+        output_names=[output],
+        dynamic_shapes=(tuple(axes for _ in names),),
+        dynamo=True,
+        verbose=False,
+    )
+    made = program.model_proto
+    if limit := config.get("max_position_embeddings"):
+        require("onnx", extra="onnx").helper.set_model_props(made, {MAX_LENGTH: str(limit)})
+    return made  # type: ignore[no-any-return]
+
+
+def _load(folder: Path, *, head: str, config: Mapping[str, Any]) -> Any:
+    transformers = require("transformers", extra=_EXTRA)
+    kind = transformers.AutoModelForSequenceClassification if head == "classification" else transformers.AutoModel
+    try:
+        model, about = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True)
+    except ValueError as error:
+        raise ConfigError(
+            f"architecture {config.get('model_type')!r} cannot be loaded by Transformers; take another encoder"
+        ) from error
+    if head == "classification" and about["missing_keys"]:
+        raise ConfigError(
+            f"head: the weights in {folder} have no classification head; take head='embedding' or fine-tune first"
+        )
+    return model.eval()
+
+
+def _wrapped(model: Any, names: list[str], *, head: str) -> Any:
+    torch = require("torch", extra=_EXTRA)
+
+    class Wrapped(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *values: Any) -> Any:
+            given = dict(zip(names, values, strict=True))
+            if head == "classification":
+                return self.model(**given).logits
+            states = self.model(**given).last_hidden_state
+            mask = given["attention_mask"].unsqueeze(-1).to(states.dtype)
+            return torch.nn.functional.normalize((states * mask).sum(1), dim=-1)
+
+    return Wrapped().eval()
