@@ -3,7 +3,7 @@
 | variable | meaning | default |
 | --- | --- | --- |
 | `TAMIZ_STORE` | model store for `tamiz.load("name@alias")` and for commands outside a project | `models` |
-| `TAMIZ_CACHE` | folder for downloads | the user's cache folder |
+| `TAMIZ_CACHE` | folder for downloads and prepared encoders | the user's cache folder |
 | `TAMIZ_USER` | who is recorded as having promoted or rolled back | the system's user name |
 | `${NAME}` in a project file | any variable | none: a missing one is an error |
 """
@@ -30,7 +30,7 @@ class Settings:
 
     Attributes:
         store: model store used where no project names one.
-        cache: folder for downloads.
+        cache: folder for downloads and prepared encoders.
         user: who acts, for records.
     """
 

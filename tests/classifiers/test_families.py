@@ -83,6 +83,21 @@ def test_a_broken_family_is_found_out():
         list(check_classifier(Broken, [Task.MULTI_CLASS]))
 
 
+class Rough(Broken):
+    """Breaks it as much as it declares."""
+
+    tolerance = 0.2
+
+
+def test_a_family_may_declare_how_exactly_it_repeats():
+    from tamiz.classifiers.checks import check_batch_equals_single
+
+    check_batch_equals_single(_Case(Rough, Task.MULTI_CLASS))
+    Rough.tolerance = 0.05
+    with pytest.raises(AssertionError, match="beside"):
+        check_batch_equals_single(_Case(Rough, Task.MULTI_CLASS))
+
+
 def test_unknown_family_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'linear'"):
         classifier_class("liner")

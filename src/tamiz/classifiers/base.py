@@ -72,6 +72,8 @@ class Family(Generic[P]):
     """
 
     Params: type[P]
+    tolerance: float = 1e-9
+    """How far a text's probabilities may move with the texts beside it; 1e-6 where float32 sums depend on the batch."""
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
         self.labels = tuple(labels)

@@ -96,6 +96,11 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         self.temperatures_: FloatArray = np.ones(count)
         self.weights_: FloatArray = np.full(count, 1.0 / count)
 
+    @property
+    def tolerance(self) -> float:  # type: ignore[override]
+        """How far a text's probabilities may move with the texts beside it: as far as the least exact member's."""
+        return max([1e-9, *(getattr(member, "tolerance", 1e-9) for member in self.members_.values())])
+
     def fit(
         self,
         texts: Sequence[str],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tamiz import __version__
-from tamiz.cli import checking, fetching, models, predicting, projects, running, serving, thresholds
+from tamiz.cli import checking, encoders, fetching, models, predicting, projects, running, serving, thresholds
 from tamiz.cli.console import errors
 from tamiz.errors import ConfigError, RequestError, TamizError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (projects, checking, running, models, thresholds, predicting, serving, fetching):
+for module in (projects, checking, running, models, thresholds, predicting, serving, fetching, encoders):
     module.register(app)
 
 

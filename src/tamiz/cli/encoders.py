@@ -1,0 +1,100 @@
+"""`tamiz models`: pretrained models that families build on, and bringing them to this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamiz.cli.console import Terminal, output, print_json, table
+from tamiz.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from tamiz.encoders.catalogue import Entry
+
+__all__ = ["register"]
+
+models_app = typer.Typer(help="List pretrained models, or bring one to this machine.", invoke_without_command=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the pretrained models that families can build on, with size, languages, licence and where they lie.
+
+    Example: tamiz models
+
+    Example: tamiz models install minilm
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from tamiz.encoders.catalogue import CATALOGUE
+
+    found = [_about(entry) for entry in CATALOGUE.values()]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one["name"],
+            one["kind"],
+            f"{one['size_bytes'] / 1e6:.1f} MB",
+            ", ".join(one["languages"]),
+            one["licence"],
+            "yes" if one["on_disk"] else "no",
+            one["where"] or f"tamiz models install {one['name']}",
+        )
+        for one in found
+    ]
+    columns = ("name", "kind", "download", "languages", "licence", "on disk", "where, or how to get it")
+    output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
+    for one in found:
+        output.print(f"{one['name']:<9} {one['purpose']}", markup=False)
+
+
+@models_app.command("install")
+def install(
+    name: Annotated[str, typer.Argument(help="Name of the model, as `tamiz models` lists it.")],
+    index_url: Annotated[str | None, typer.Option("--index-url", help="Package index; by default pip's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a pretrained model into the user's cache and check it; nothing is installed into Python.
+
+    Example: tamiz models install minilm
+    """
+    from tamiz.encoders import known
+    from tamiz.encoders.catalogue import CATALOGUE
+
+    terminal = Terminal(quiet=as_json)
+    terminal.started("models")
+    try:
+        known.install(name, index_url=index_url, progress=terminal.progress)
+    finally:
+        terminal.close()
+    about = _about(CATALOGUE[name])
+    if as_json:
+        print_json(about)
+        return
+    for key in ("name", "where", "licence"):
+        output.print(f"{key:<9} {about[key]}", markup=False)
+
+
+def _about(entry: Entry) -> dict[str, Any]:
+    from tamiz.encoders.known import whereabouts
+
+    place = whereabouts(entry)
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "purpose": entry.purpose,
+        "size_bytes": entry.wheel.size_bytes,
+        "languages": list(entry.languages),
+        "licence": entry.licence,
+        "requirement": entry.requirement,
+        "on_disk": place is not None,
+        "where": None if place is None else f"{place.holder}: {place.path}",
+    }

@@ -1,0 +1,175 @@
+"""The user's cache of encoders: folders written whole and checked by checksum, one process making each at a time.
+
+A checksum of a large file is taken once for each state of it: what was found is remembered with size and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tamiz._files import building, explain, try_lock, unlock
+from tamiz.errors import SourceError
+from tamiz.extras import require
+from tamiz.types import Progress
+
+__all__ = ["MANIFEST", "check", "checksum", "locked", "make", "manifest", "place", "root"]
+
+MANIFEST = "manifest.json"
+_POLL_S = 0.1
+
+
+def root() -> Path:
+    """Return the folder of all that is cached: `TAMIZ_CACHE`, else the user's own cache folder.
+
+    Raises:
+        MissingExtraError: `platformdirs` is not installed.
+    """
+    stated = os.environ.get("TAMIZ_CACHE")
+    if stated:
+        return Path(stated)
+    found: Path = require("platformdirs", extra="onnx").user_cache_path("tamiz", appauthor=False)
+    return found
+
+
+def place(*parts: str) -> Path:
+    """Return a path below the folder of encoders in the cache; it may not exist."""
+    return root().joinpath("encoders", *parts)
+
+
+# --- checksums
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal, from memory where size and time of the file are as they were.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    try:
+        resolved = path.resolve(strict=True)
+        about = resolved.stat()
+        state = {"path": str(resolved), "size": about.st_size, "mtime_ns": about.st_mtime_ns}
+        stamp = place("stamps", hashlib.sha256(str(resolved).encode()).hexdigest()[:32] + ".json")
+        known = _read_json(stamp)
+        if {key: known.get(key) for key in state} == state:
+            return str(known["sha256"])
+        with resolved.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {explain(error)}") from error
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        _write_json(stamp, {**state, "sha256": found})
+    return found
+
+
+def check(folder: Path, files: Mapping[str, str]) -> str | None:
+    """Say what is wrong with a folder that should hold files (name, SHA-256), or return None.
+
+    Raises:
+        SourceError: a file is there and cannot be read.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if checksum(path) != expected:
+            return f"{path} is damaged or another file: its SHA-256 is not the expected one"
+    return None
+
+
+def manifest(folder: Path) -> dict[str, str]:
+    """Return the files (name, SHA-256) that a cached folder was written with; empty where it is none."""
+    files = _read_json(folder / MANIFEST).get("files")
+    return {str(name): str(value) for name, value in files.items()} if isinstance(files, dict) else {}
+
+
+# --- making a folder
+
+
+@contextlib.contextmanager
+def make(folder: Path, about: Mapping[str, object]) -> Iterator[Path]:
+    """Yield an empty folder to fill; at the end add the manifest and move it to `folder`, replacing what stands there.
+
+    Call it under `locked`.
+
+    Args:
+        folder: where the files shall stand.
+        about: what else the manifest shall say.
+
+    Raises:
+        SourceError: the disk refused.
+    """
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        with building(folder) as target:
+            yield target
+            files = {p.relative_to(target).as_posix(): p for p in sorted(target.rglob("*")) if p.is_file()}
+            found = {name: _digest(path) for name, path in files.items()}
+            _write_json(target / MANIFEST, {**about, "files": found})
+    except OSError as error:
+        raise SourceError(f"{folder} could not be written: {explain(error)}") from error
+
+
+@contextlib.contextmanager
+def locked(name: str, progress: Progress | None = None) -> Iterator[None]:
+    """Hold the lock of what is made in the cache under `name`, waiting for the process that has it.
+
+    The system takes the lock from a process that ends, however it ends.
+
+    Args:
+        name: what is made, a plain file name.
+        progress: told that another process is waited for.
+
+    Raises:
+        SourceError: the cache cannot be written.
+    """
+    path = place(f"{name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SourceError(f"{path} could not be written: {explain(error)}") from error
+    try:
+        while not try_lock(descriptor):
+            if progress:
+                progress(f"waiting for another process that prepares {name}")
+            time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            unlock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    """Read a JSON object; empty where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_json(path: Path, value: Mapping[str, object]) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
