@@ -58,25 +58,31 @@ class _Family:
         prefix: of the encoder's tensors under a classification head.
         layer: name of a layer, with its number left open.
         parts: Tamiz's name of a layer's part to the architecture's.
-        head: dense layers of the classification head, each with what follows it; `*` stands for the prefix.
+        head: dense layers of the classification head, each with what follows it.
+        counts: what the configuration calls the numbers of layers and of heads.
     """
 
     prefix: str
     layer: str
     parts: Mapping[str, str]
     head: tuple[tuple[str, str], ...]
+    counts: tuple[str, str] = ("num_hidden_layers", "num_attention_heads")
 
 
 _ROBERTA = _Family(
     "roberta.", "encoder.layer.{}", _BERT, (("classifier.dense", "tanh"), ("classifier.out_proj", "none"))
 )
 _FAMILIES = {
-    "bert": _Family("bert.", "encoder.layer.{}", _BERT, (("*pooler.dense", "tanh"), ("classifier", "none"))),
+    "bert": _Family("bert.", "encoder.layer.{}", _BERT, (("pooler.dense", "tanh"), ("classifier", "none"))),
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
     "distilbert": _Family(
-        "distilbert.", "transformer.layer.{}", _DISTILBERT, (("pre_classifier", "relu"), ("classifier", "none"))
+        "distilbert.",
+        "transformer.layer.{}",
+        _DISTILBERT,
+        (("pre_classifier", "relu"), ("classifier", "none")),
+        ("n_layers", "n_heads"),
     ),
 }
 
@@ -154,7 +160,7 @@ def config_of(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SourceError(
-            f"{path} cannot be read as JSON; an encoder's folder needs config.json, model.safetensors and tokenizer.json"
+            f"{path} cannot be read as JSON; an encoder's folder needs it beside its weights and tokenizer"
         ) from error
     if not isinstance(config, dict):
         raise SourceError(f"{path} holds no JSON object; take the config.json that came with the weights")
@@ -185,7 +191,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise ConfigError(f"architecture {config.get('model_type')!r} is not read directly; allowed: {known}")
     family = _FAMILIES[config["model_type"]]
     tensors = _Tensors(folder, family.prefix)
-    count = config.get("num_hidden_layers", config.get("n_layers"))
+    count, heads = (int(config[name]) for name in family.counts)
     positions, types = _places(config, tensors)
     return Checkpoint(
         words=tensors.take("embeddings.word_embeddings.weight"),
@@ -193,7 +199,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         types=types,
         norm=tensors.norm("embeddings.LayerNorm"),
         layers=tuple(_layer(tensors, family, number) for number in range(count)),
-        heads=config.get("num_attention_heads", config.get("n_heads")),
+        heads=heads,
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         activation=_ACTIVATIONS[_activation(config)],
         head=_head(tensors, family),
@@ -225,10 +231,9 @@ def _layer(tensors: _Tensors, family: _Family, number: int) -> Layer:
 
 
 def _head(tensors: _Tensors, family: _Family) -> tuple[tuple[Dense, str], ...]:
-    names = [(name.removeprefix("*"), after) for name, after in family.head]
-    if not all(tensors.has(f"{name}.weight") for name, _ in names):
+    if not all(tensors.has(f"{name}.weight") for name, _ in family.head):
         return ()
-    return tuple((tensors.dense(name), after) for name, after in names)
+    return tuple((tensors.dense(name), after) for name, after in family.head)
 
 
 class _Tensors:

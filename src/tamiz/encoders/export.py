@@ -39,7 +39,7 @@ def export(folder: Path, target: Path, *, head: str) -> None:
         MissingExtraError: the architecture needs PyTorch and it is not installed.
     """
     if head not in HEADS:
-        raise ConfigError(one_of("head", head, HEADS))
+        raise ConfigError(f"head: {head!r} is not known; {one_of(head, HEADS)}")
     config = config_of(folder)
     if not is_readable(config):
         from tamiz.encoders.trace import trace

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +126,7 @@ class OnnxModel:
             raise DataError("tokens: a row has none; allowed: at least 1, as Tokenizer.wrap gives it")
         if self.max_length is not None and len(lengths) and lengths.max() > self.max_length:
             raise DataError(
-                f"tokens: a row has {lengths.max()}; allowed: at most {self.max_length}, special ones included; cut it first"
+                f"tokens: a row has {lengths.max()}; allowed: at most {self.max_length} with the special ones; cut it"
             )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["trace"]
 
 _EXTRA = "transformers"
+_OUTPUT = "encoder_answer"
 
 
 def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
@@ -47,12 +48,13 @@ def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
         _wrapped(model, names, head=head),
         tuple(values),
         input_names=names,
-        output_names=[output],
+        output_names=[_OUTPUT],
         dynamic_shapes=(tuple(axes for _ in names),),
         dynamo=True,
         verbose=False,
     )
     made = program.model_proto
+    _rename(made.graph, _OUTPUT, output)
     if limit := config.get("max_position_embeddings"):
         require("onnx", extra="onnx").helper.set_model_props(made, {MAX_LENGTH: str(limit)})
     return made  # type: ignore[no-any-return]
@@ -72,6 +74,16 @@ def _load(folder: Path, *, head: str, config: Mapping[str, Any]) -> Any:
             f"head: the weights in {folder} have no classification head; take head='embedding' or fine-tune first"
         )
     return model.eval()
+
+
+def _rename(graph: Any, old: str, new: str) -> None:
+    """Give the output its name, and another one to the value inside that may have it already."""
+    names = {old: new, new: f"{new}_inside"}
+    for node in graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(one, one) for one in side]
+    graph.output[0].name = new
+    del graph.value_info[:]
 
 
 def _wrapped(model: Any, names: list[str], *, head: str) -> Any:
