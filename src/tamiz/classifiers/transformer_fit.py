@@ -22,7 +22,7 @@ from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import Reader, Rows
 from tamiz.encoders.export import export
 from tamiz.encoders.find import Weights, find
-from tamiz.encoders.forms import FORMS, SMALL_FORM, make_form
+from tamiz.encoders.forms import FORMS, make_form
 from tamiz.encoders.runtime import OnnxModel, Tokenizer
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
@@ -31,6 +31,7 @@ from tamiz.types import BoolArray, Point, Progress, Task, Validation
 __all__ = ["ALONE", "MODEL", "TOKENIZER", "FineTuned", "Fitter", "Settled"]
 
 MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
+_SMALL = "int8"  # the form that `auto` tries
 ALONE = 1e-5
 """A text's probabilities alone and among others may differ by this much."""
 
@@ -250,7 +251,7 @@ class Fitter:
 
     def _form(self, folder: Path, reader: Reader, known: Validation) -> tuple[str, dict[str, Any]]:
         """Make the smaller form and keep it in place of fp32 if it answers the same; return form and figures."""
-        form = SMALL_FORM if self._params.form == "auto" else self._params.form
+        form = _SMALL if self._params.form == "auto" else self._params.form
         if form == "fp32":
             return form, {}
         self._say(f"comparing {form} with fp32")
