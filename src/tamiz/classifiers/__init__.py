@@ -21,6 +21,7 @@ __all__ = ["CLASSIFIERS", "check_params", "classifier_class", "params_schema"]
 CLASSIFIERS = {
     "boosting": "tamiz.classifiers.boosting:BoostingClassifier",
     "ensemble": "tamiz.classifiers.ensemble:EnsembleClassifier",
+    "few_shot": "tamiz.classifiers.few_shot:FewShotClassifier",
     "linear": "tamiz.classifiers.linear:LinearClassifier",
     "nb_stack": "tamiz.classifiers.nb_stack:NbStackClassifier",
     "prior": "tamiz.classifiers.prior:PriorClassifier",

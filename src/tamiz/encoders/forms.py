@@ -1,8 +1,18 @@
-"""Smaller and faster forms of an exported encoder."""
+"""Smaller and faster forms of an exported encoder.
+
+| form | dense layers | activations | a text's answer depends on its batch |
+|---|---|---|---|
+| `fp32` | float32 | float32 | no |
+| `int8` | 8-bit integers, a scale each output | 8-bit integers, a scale each token | no |
+| `weight8` | 8-bit integers in the file, float32 when run | float32 | no |
+| `dynamic` | 8-bit integers, a scale each output | 8-bit integers, one scale for all tokens of a batch | yes |
+
+All but `fp32` keep the embeddings of the vocabulary as 8-bit integers with a scale each row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,150 +23,164 @@ from tamiz.encoders.export import write
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
 
-__all__ = ["FORMS", "make_form"]
+__all__ = ["EXACT", "FORMS", "make_form"]
 
 Array = NDArray[np.float32]
+
 _FUSED = "com.microsoft"
-_WEIGHT_LEVELS = 127
-import os
-_WEIGHT_LEVELS = int(os.environ.get("WL", "127"))
-_LEAST_ROWS = 512
+_LEVELS = 127
+# 7 bits: without VNNI a processor adds two products in 16 bits, and 2 x 255 x 63 is the most that is sure to fit.
+_WEIGHT_LEVELS = 63
+_ZERO = np.uint8(128)
+_LEAST = np.float32(1e-12)
+_AXES_AS_INPUT = 18
+_LEAST_ROWS = 512  # smaller tables, such as those of token types, are not worth a change
+
+
+def make_form(fp32: Path, target: Path, form: str) -> None:
+    """Write another form of an exported encoder.
+
+    Args:
+        fp32: what `tamiz.encoders.export.export` wrote.
+        target: the file to write.
+        form: one of `FORMS`.
+
+    Raises:
+        ConfigError: there is no such form.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form: {form!r} is not known; {one_of(form, FORMS)}")
+    model = require("onnx", extra="onnx").load(fp32)
+    change = _CHANGES[form]
+    if change is not None:
+        _Editor(model).apply(change)
+    write(model, target)
 
 
 class _Editor:
+    """Puts other nodes in the place of a graph's multiplications by constants and of its large tables."""
+
     def __init__(self, model: Any) -> None:
-        self.onnx = require("onnx", extra="onnx")
-        self.model = model
-        self.graph = model.graph
-        self.constants = {one.name: one for one in self.graph.initializer}
-        self.nodes: list[Any] = []
-        self.used: set[str] = set()
-        self.count = 0
-        self.known: dict[Any, Any] = {}
-        self.calib: dict[str, float] = {}
+        self._onnx = require("onnx", extra="onnx")
+        self._model = model
+        self._constants = {one.name: one for one in model.graph.initializer}
+        self._nodes: list[Any] = []
+        self._count = 0
+        self._tokens: dict[str, tuple[str, str, str]] = {}
 
-    def array(self, name: str) -> Any:
-        return self.onnx.numpy_helper.to_array(self.constants[name])
-
-    def constant(self, array: Any) -> str:
-        name = f"form_{self.count}"
-        self.count += 1
-        self.graph.initializer.append(self.onnx.numpy_helper.from_array(np.asarray(array), name))
-        return name
+    def apply(self, change: Callable[[_Editor, str, Array, str], None]) -> None:
+        """Let `change` replace every product of states with a constant matrix, and store large tables in 8 bits."""
+        graph = self._model.graph
+        for node in graph.node:
+            if node.op_type == "MatMul" and self._is_matrix(node.input[1]):
+                change(self, node.input[0], self._array(node.input[1]), node.output[0])
+            elif node.op_type == "Gather" and self._is_matrix(node.input[0], rows=_LEAST_ROWS):
+                self._gather(self._array(node.input[0]), node.input[1], node.output[0])
+            else:
+                self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        kept = [one for name, one in self._constants.items() if name in used]
+        for field, values in ((graph.node, self._nodes), (graph.initializer, kept)):
+            del field[:]
+            field.extend(values)
+        if all(one.domain != _FUSED for one in self._model.opset_import):
+            self._model.opset_import.append(self._onnx.helper.make_opsetid(_FUSED, 1))
 
     def add(self, kind: str, *inputs: str, domain: str = "", output: str = "", **attributes: Any) -> str:
-        name = output or f"form_{self.count}"
-        self.count += 1
-        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=f"{kind}_{name}", domain=domain, **attributes))
+        """Add a node with one output; return the output's name."""
+        name = output or self._name()
+        made = self._onnx.helper.make_node(
+            kind, list(inputs), [name], name=f"{kind}_{name}", domain=domain, **attributes
+        )
+        self._nodes.append(made)
         return name
 
-    def edit(self, matmul, gather=None):
-        for node in self.graph.node:
-            c = [self.constants.get(i) for i in node.input]
-            if node.op_type == "MatMul" and c[1] is not None and len(c[1].dims) == 2 and matmul:
-                matmul(self, node, self.array(node.input[1]))
-            elif node.op_type == "Gather" and c[0] is not None and len(c[0].dims) == 2 and c[0].dims[0] >= _LEAST_ROWS and gather:
-                gather(self, node, self.array(node.input[0]))
-            else:
-                self.nodes.append(node)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = {i for n in self.nodes for i in n.input}
-        kept = [i for i in self.graph.initializer if i.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(kept)
-        if not any(o.domain == _FUSED for o in self.model.opset_import):
-            self.model.opset_import.append(self.onnx.helper.make_opsetid(_FUSED, 1))
+    def constant(self, array: Any) -> str:
+        """Add a constant; return its name."""
+        name = self._name()
+        self._constants[name] = self._onnx.numpy_helper.from_array(np.asarray(array), name)
+        return name
+
+    def quantised(self, states: str, width: int) -> tuple[str, str, str]:
+        """Add states (..., width) as integers (tokens, width), their scales (tokens, 1), and the shape before `width`.
+
+        A token's scale is taken of that token alone, so that no other text changes it.
+        """
+        if states not in self._tokens:
+            flat = self.add("Reshape", states, self.constant([-1, width]))
+            largest = self._largest(self.add("Abs", flat))
+            above = self.add("Max", largest, self.constant(_LEAST))
+            scales = self.add("Mul", above, self.constant(np.float32(1 / _LEVELS)))
+            line = self.add("Reshape", scales, self.constant([-1]))
+            zero = self._onnx.numpy_helper.from_array(np.array([_ZERO]))
+            zeros = self.add("ConstantOfShape", self.add("Shape", line), value=zero)
+            integers = self.add("QuantizeLinear", flat, line, zeros, axis=0)
+            self._tokens[states] = integers, scales, self.add("Shape", states, end=-1)
+        return self._tokens[states]
+
+    def _largest(self, values: str) -> str:
+        """Add the largest value of every row; the axes became an input with operator set 18."""
+        version = next(one.version for one in self._model.opset_import if one.domain in ("", "ai.onnx"))
+        if version >= _AXES_AS_INPUT:
+            return self.add("ReduceMax", values, self.constant([1]), keepdims=1)
+        return self.add("ReduceMax", values, axes=[1], keepdims=1)
+
+    def _gather(self, table: Array, places: str, output: str) -> None:
+        integers, scales = _integers(table, axis=1, levels=_LEVELS)
+        rows = self.add("Cast", self.add("Gather", self.constant(integers), places), to=self._onnx.TensorProto.FLOAT)
+        self.add("Mul", rows, self.add("Gather", self.constant(scales), places), output=output)
+
+    def _is_matrix(self, name: str, *, rows: int = 1) -> bool:
+        found = self._constants.get(name)
+        if found is None or found.data_type != self._onnx.TensorProto.FLOAT or len(found.dims) != 2:
+            return False
+        return bool(found.dims[0] >= rows)
+
+    def _array(self, name: str) -> Array:
+        return np.asarray(self._onnx.numpy_helper.to_array(self._constants[name]), np.float32)
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"form_{self._count}"
 
 
-def columns8(w: Array):
-    scale = np.maximum(np.abs(w).max(0), 1e-12) / _WEIGHT_LEVELS
-    return np.rint(w / scale).astype(np.int8), scale.astype(np.float32)
+def _integers(weights: Array, *, axis: int, levels: int) -> tuple[NDArray[np.int8], Array]:
+    """Return weights as integers from -levels to levels, and the scales that undo it."""
+    scales = np.maximum(np.abs(weights).max(axis, keepdims=True), _LEAST) / np.float32(levels)
+    return np.rint(weights / scales).astype(np.int8), scales.astype(np.float32)
 
 
-def gather8(e: _Editor, node, table):
-    scale = (np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127).astype(np.float32)
-    q = np.rint(table / scale).astype(np.int8)
-    values = e.add("Cast", e.add("Gather", e.constant(q), node.input[1]), to=1)
-    e.add("Mul", values, e.add("Gather", e.constant(scale), node.input[1]), output=node.output[0])
+def _int8(editor: _Editor, states: str, weights: Array, output: str) -> None:
+    """Multiply integers, then undo the scale of every token and of every output."""
+    tokens, scales, shape = editor.quantised(states, weights.shape[0])
+    integers, columns = _integers(weights, axis=0, levels=_WEIGHT_LEVELS)
+    one, zero = editor.constant(np.float32(1)), editor.constant(_ZERO)
+    matrix = editor.constant(integers)
+    product = editor.add("MatMulIntegerToFloat", tokens, matrix, one, editor.constant(columns[0]), zero, domain=_FUSED)
+    flat = editor.add("Mul", product, scales)
+    whole = editor.add("Concat", shape, editor.constant([weights.shape[1]]), axis=0)
+    editor.add("Reshape", flat, whole, output=output)
 
 
-def token(e: _Editor, node, w):
-    x = node.input[0]
-    if x not in e.known:
-        flat = e.add("Reshape", x, e.constant(np.array([-1, w.shape[0]])))
-        top = e.add("ReduceMax", e.add("Abs", flat), axes=[1], keepdims=1)
-        scale = e.add("Mul", e.add("Max", top, e.constant(np.float32(1e-12))), e.constant(np.float32(1 / 127)))
-        row = e.add("Reshape", scale, e.constant(np.array([-1])))
-        zero = e.add("ConstantOfShape", e.add("Shape", row), value=e.onnx.numpy_helper.from_array(np.array([128], np.uint8)))
-        e.known[x] = e.add("QuantizeLinear", flat, row, zero, axis=0), scale, e.add("Shape", x, end=-1)
-    q, scale, shape = e.known[x]
-    qw, ws = columns8(w)
-    y = e.add("MatMulIntegerToFloat", q, e.constant(qw), e.constant(np.float32(1)), e.constant(ws), e.constant(np.uint8(128)), domain=_FUSED)
-    y = e.add("Mul", y, scale)
-    e.add("Reshape", y, e.add("Concat", shape, e.constant(np.array([w.shape[1]])), axis=0), output=node.output[0])
+def _weight8(editor: _Editor, states: str, weights: Array, output: str) -> None:
+    """Leave the product as it is; ONNX Runtime makes float32 of the weights once, when it loads them."""
+    integers, columns = _integers(weights, axis=0, levels=_LEVELS)
+    wide = editor.add("Cast", editor.constant(integers), to=1)
+    editor.add("MatMul", states, editor.add("Mul", wide, editor.constant(columns)), output=output)
 
 
-def static(e: _Editor, node, w):
-    x = node.input[0]
-    s = np.float32(e.calib[x] / 127)
-    if x not in e.known:
-        e.known[x] = e.add("QuantizeLinear", x, e.constant(s), e.constant(np.uint8(128)))
-    qw, ws = columns8(w)
-    e.add("MatMulIntegerToFloat", e.known[x], e.constant(qw), e.constant(s), e.constant(ws), e.constant(np.uint8(128)), domain=_FUSED, output=node.output[0])
+def _dynamic(editor: _Editor, states: str, weights: Array, output: str) -> None:
+    """Multiply integers with one scale for all tokens."""
+    integers, columns = _integers(weights, axis=0, levels=_WEIGHT_LEVELS)
+    given = (states, editor.constant(integers), editor.constant(columns[0]))
+    editor.add("DynamicQuantizeMatMul", *given, domain=_FUSED, output=output)
 
 
-def dynamic(e: _Editor, node, w):
-    qw, ws = columns8(w)
-    e.add("DynamicQuantizeMatMul", node.input[0], e.constant(qw), e.constant(ws), domain=_FUSED, output=node.output[0])
-
-
-def weight8(e: _Editor, node, w):
-    qw, ws = columns8(w)
-    back = e.add("Mul", e.add("Cast", e.constant(qw), to=1), e.constant(ws))
-    e.add("MatMul", node.input[0], back, output=node.output[0])
-
-
-def nbits(bits, block, level=4):
-    def change(e: _Editor, node, w):
-        k, n = w.shape
-        b = w.T.reshape(n, k // block, block)
-        if bits == 4:
-            top = np.take_along_axis(b, np.abs(b).argmax(2, keepdims=True), 2)
-            scale = top / -8
-            q = np.clip(np.rint(b / np.where(scale == 0, 1, scale)) + 8, 0, 15).astype(np.uint8)
-            q = q[..., ::2] | (q[..., 1::2] << 4)
-        else:
-            scale = np.maximum(np.abs(b).max(2, keepdims=True), 1e-12) / 127
-            q = (np.rint(b / scale) + 128).astype(np.uint8)
-        e.add("MatMulNBits", node.input[0], e.constant(q), e.constant(scale.astype(np.float32).reshape(n, k // block)), domain=_FUSED, output=node.output[0], K=k, N=n, bits=bits, block_size=block, accuracy_level=level)
-    return change
-
-FORMS = {"fp32": None, "int8": token, "static": static, "dynamic": dynamic, "weight8": weight8,
-  **{f"nbits{b}_{k}": nbits(b, k) for b in (4, 8) for k in (32, 64, 128)}}
-
-
-def make_form(fp32: Path, target: Path, form: str, *, rows=()) -> None:
-    onnx = require("onnx", extra="onnx")
-    e = _Editor(onnx.load(fp32))
-    if form == "static":
-        e.calib = calibrate(fp32, rows)
-    if FORMS[form]:
-        e.edit(FORMS[form], gather8)
-    write(e.model, target)
-
-
-def calibrate(fp32, rows):
-    import onnx, onnxruntime as ort
-    m = onnx.load(fp32)
-    consts = {i.name for i in m.graph.initializer}
-    names = list(dict.fromkeys(n.input[0] for n in m.graph.node if n.op_type == "MatMul" and n.input[1] in consts))
-    m.graph.output.extend(onnx.helper.make_tensor_value_info(n, 1, None) for n in names)
-    s = ort.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"])
-    top = dict.fromkeys(names, 0.0)
-    ins = {i.name for i in s.get_inputs()}
-    for r in rows:
-        ids = np.array([r]); feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        for n, v in zip(names, s.run(names, {k: v for k, v in feed.items() if k in ins})):
-            top[n] = max(top[n], float(np.abs(v).max()))
-    return top
+_CHANGES: dict[str, Callable[[_Editor, str, Array, str], None] | None] = {
+    "fp32": None,
+    "int8": _int8,
+    "weight8": _weight8,
+    "dynamic": _dynamic,
+}
+FORMS = tuple(_CHANGES)
+EXACT = ("fp32", "int8", "weight8")  # a text's answer does not depend on its batch

@@ -1,0 +1,155 @@
+"""What training adds to embeddings: the model made ready once, and what it said of a text remembered on disk.
+
+What is remembered is found by the SHA-256 of the text, never by the text; the embeddings themselves are stored as they
+are. Nothing is remembered of texts that are only predicted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamiz.encoders import cache
+from tamiz.encoders.embedding import MODEL, TOKENIZER, Embedder
+from tamiz.encoders.find import Weights
+from tamiz.errors import SourceError
+from tamiz.types import Progress
+
+__all__ = ["Memory", "ready"]
+
+Array = NDArray[np.float32]
+
+_FORMAT = 1  # of the prepared model and of what is remembered
+_CHUNK = 512  # texts between two reports, and between two writes
+_MOST_BYTES = 1 << 29  # of what is remembered for one encoder
+_ASKED_AT_ONCE = 500
+_WAIT_S = 30.0
+
+
+def ready(weights: Weights, progress: Progress | None = None) -> Path:
+    """Return the cached folder with the encoder as ONNX and its tokenizer, made from the weights if need be.
+
+    Args:
+        weights: as `tamiz.encoders.find.find` gives them.
+        progress: told that it is made.
+
+    Raises:
+        SourceError: the weights cannot be used, or the cache cannot be written.
+        MissingExtraError: a library is not installed.
+    """
+    from tamiz.encoders.export import export
+
+    sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", "tokenizer.json")}
+    sources["model.safetensors"] = weights.sha256
+    content = hashlib.sha256("".join(f"{name}{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
+    name = f"embedding-{content[:16]}-{_FORMAT}"
+    folder = cache.place(name)
+    with cache.locked(name, progress):
+        files = cache.manifest(folder)
+        if not files or cache.check(folder, files) is not None:
+            if progress:
+                progress("preparing the encoder")
+            with cache.make(folder, {"sources": sources}) as target:
+                export(weights.folder, target / MODEL, head="embedding")
+                shutil.copyfile(weights.folder / "tokenizer.json", target / TOKENIZER)
+    return folder
+
+
+class Memory:
+    """Embeddings that were computed before, in one file for each way of computing them; the oldest give way.
+
+    Processes may use one file at once. Where the file cannot be used, everything is computed.
+
+    Args:
+        embedder: computes what is not remembered.
+        folder: where its encoder lies, as `ready` gives it.
+        prefix: put before every text.
+        path: the file; by default in the user's cache.
+        most_bytes: about how large the embeddings in it may become.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        folder: Path,
+        *,
+        prefix: str,
+        path: Path | None = None,
+        most_bytes: int = _MOST_BYTES,
+    ) -> None:
+        self._embedder, self._most_bytes = embedder, most_bytes
+        if path is None:
+            key = "\0".join([cache.checksum(folder / MODEL), cache.checksum(folder / TOKENIZER), prefix])
+            name = hashlib.sha256(f"{key}\0{embedder.max_length}\0{_FORMAT}".encode()).hexdigest()[:24]
+            path = cache.place("embeddings", f"{name}.sqlite")
+        self.path = path
+
+    def __call__(self, texts: Sequence[str], progress: Progress | None = None) -> Array:
+        """Return the embeddings, float32 `(n, d)`; equal texts are computed once."""
+        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        distinct = dict(zip(keys, texts, strict=True))
+        known = self._recall(list(distinct))
+        missing = [key for key in distinct if key not in known]
+        for start in range(0, len(missing), _CHUNK):
+            chunk = missing[start : start + _CHUNK]
+            found = self._embedder([distinct[key] for key in chunk])
+            new = dict(zip(chunk, found, strict=True))
+            self._keep(new)
+            known.update(new)
+            if progress:
+                progress("embedding texts", start + len(chunk), len(missing))
+        return np.stack([known[key] for key in keys]) if keys else self._embedder([])
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=_WAIT_S)
+        try:
+            connection.execute("CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at REAL, vector BLOB)")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _recall(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
+        known: dict[bytes, Array] = {}
+        try:
+            with closing(self._open()) as connection:
+                for start in range(0, len(keys), _ASKED_AT_ONCE):
+                    asked = keys[start : start + _ASKED_AT_ONCE]
+                    query = f"SELECT key, vector FROM seen WHERE key IN ({','.join('?' * len(asked))})"  # noqa: S608
+                    for key, vector in connection.execute(query, asked):
+                        known[key] = np.frombuffer(vector, "<f4")
+        except (sqlite3.Error, OSError, ValueError) as error:
+            self._drop_if_damaged(error)
+            return {}
+        return known
+
+    def _keep(self, new: dict[bytes, Array]) -> None:
+        at = time.time()
+        rows = [(key, at, vector.astype("<f4").tobytes()) for key, vector in new.items()]
+        most = self._most_bytes // max(1, len(rows[0][2]))
+        try:
+            with closing(self._open()) as connection, connection:
+                connection.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", rows)
+                (count,) = connection.execute("SELECT COUNT(*) FROM seen").fetchone()
+                if count > most:
+                    oldest = "SELECT rowid FROM seen ORDER BY at LIMIT ?"
+                    connection.execute(f"DELETE FROM seen WHERE rowid IN ({oldest})", (count - most,))  # noqa: S608
+        except (sqlite3.Error, OSError) as error:
+            self._drop_if_damaged(error)
+
+    def _drop_if_damaged(self, error: Exception) -> None:
+        """Remove a file that is no database, so that the next one is whole; a busy or full one is left alone."""
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as refused:
+                raise SourceError(f"{self.path} is damaged and cannot be removed; remove it by hand") from refused
