@@ -121,8 +121,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
 
     def _probabilities(self, texts: Sequence[str]) -> FloatArray:
         rows = self._reader.rows(texts)
-        logits = np.asarray(self._model.run(rows.ids), np.float64)
-        return self._reader.probabilities(logits, rows, self.task)
+        return self._reader.answers(self._model, rows, self.task)
 
     def _open(self, folder: Path) -> None:
         """Make ready to predict with the model in a folder."""

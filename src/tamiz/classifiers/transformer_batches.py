@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamiz.types import IntArray
 
@@ -48,7 +49,7 @@ def budget_batches(lengths: IntArray, tokens: int) -> Iterator[IntArray]:
         yield np.array(batch)
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:
+def padded(rows: Sequence[Sequence[int] | NDArray[Any]], pad: int) -> tuple[Any, Any]:
     """Return ids and mask, int64 `(n, length)`, of rows filled up with `pad`."""
     longest = max(1, max(len(row) for row in rows))
     ids, mask = np.full((len(rows), longest), pad, np.int64), np.zeros((len(rows), longest), np.int64)

@@ -62,11 +62,11 @@ class Checkpoints:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         names = [f"step-{step}.safetensors"]
-        self._write(names[0], checkpoint.tensors)
+        self._write(self._folder, names[0], checkpoint.tensors)
         if checkpoint.best is not None:
             names.append(f"best-{best_step}.safetensors")
             if not (self._folder / names[1]).exists():
-                self._write(names[1], checkpoint.best)
+                self._write(self._folder, names[1], checkpoint.best)
         record = {"identity": self._identity, "files": names, "state": checkpoint.state}
         _replace(self._folder / _STATE, json.dumps(record, indent=1).encode())
         for path in self._folder.glob("*.safetensors*"):
@@ -102,11 +102,11 @@ class Checkpoints:
         with suppress(OSError):  # something else of somebody's stands there
             self._folder.rmdir()
 
-    def _write(self, name: str, tensors: dict[str, Any]) -> None:
-        assert self._folder is not None
-        temporary = self._folder / f"{name}.tmp"
+    @staticmethod
+    def _write(folder: Path, name: str, tensors: dict[str, Any]) -> None:
+        temporary = folder / f"{name}.tmp"
         require("safetensors.torch", extra="transformers").save_file(tensors, temporary)
-        os.replace(temporary, self._folder / name)
+        temporary.replace(folder / name)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -115,4 +115,4 @@ def _replace(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)

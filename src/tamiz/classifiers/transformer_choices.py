@@ -141,5 +141,3 @@ def parity(exact: FloatArray, run: Run, reader: Reader, rows: Rows, task: Task) 
         shift_max=float(shift.max()),
         alone=alone,
     )
-
-

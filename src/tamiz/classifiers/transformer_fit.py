@@ -227,10 +227,9 @@ class Fitter:
             ConfigError: too far; the export does not know this architecture well enough.
         """
         rows = reader.rows(known.texts[:_EXPORT_TEXTS])
-        run = OnnxModel(path, threads=self._params.num_threads).run
-        answers = [loop.logits(rows.ids, exact=True), np.asarray(run(rows.ids), np.float64)]
-        pair = [reader.probabilities(logits, rows, self._task) for logits in answers]
-        shift = float(np.abs(pair[0] - pair[1]).max())
+        p = reader.answers(OnnxModel(path, threads=self._params.num_threads), rows, self._task)
+        trained = reader.probabilities(loop.logits(rows.ids, exact=True), rows, self._task)
+        shift = float(np.abs(p - trained).max())
         if shift > _EXPORT_SHIFT:
             raise ConfigError(
                 f"model: {self._params.model!r} was trained, but its exported form gives probabilities that differ by "
@@ -258,9 +257,9 @@ class Fitter:
         exact, small = folder / MODEL, folder / f"small-{MODEL}"
         make_form(exact, small, form)
         rows = reader.rows(known.texts[:_PARITY_TEXTS])
-        models = [OnnxModel(path, threads=self._params.num_threads).run for path in (exact, small)]
-        p = reader.probabilities(_logits(models[0], rows.ids), rows, self._task)
-        found: Parity = parity(p, lambda ids: _logits(models[1], ids), reader, rows, self._task)
+        models = [OnnxModel(path, threads=self._params.num_threads) for path in (exact, small)]
+        p = reader.answers(models[0], rows, self._task)
+        found: Parity = parity(p, lambda ids: _logits(models[1].run, ids), reader, rows, self._task)
         kept = found.within(self._params.parity_agreement, self._params.parity_shift, ALONE)
         tolerance = {"agreement": self._params.parity_agreement, "shift_99": self._params.parity_shift, "alone": ALONE}
         if kept:

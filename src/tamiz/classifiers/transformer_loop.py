@@ -25,6 +25,7 @@ from tamiz.classifiers.transformer_network import (
     optimizer_for,
 )
 from tamiz.classifiers.transformer_params import TransformerParams
+from tamiz.classifiers.transformer_reading import Ids
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.metrics import higher_is_better
@@ -32,7 +33,7 @@ from tamiz.types import BoolArray, FloatArray, IntArray, Point, Progress, Task
 
 __all__ = ["Evaluate", "FineTuning", "Outcome", "Predict"]
 
-Predict = Callable[[Sequence[Sequence[int]]], FloatArray]
+Predict = Callable[[Sequence[Ids]], FloatArray]
 """Gives logits `(n, k)` for rows of token ids."""
 Evaluate = Callable[[Predict], dict[str, float]]
 """Measures a network on validation: values by metric."""
@@ -111,7 +112,7 @@ class FineTuning:
 
     def run(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Ids],
         has: BoolArray,
         evaluate: Evaluate | None,
         *,
@@ -152,7 +153,7 @@ class FineTuning:
             self._set_weights(self._best)
         return self._outcome
 
-    def logits(self, rows: Sequence[Sequence[int]], *, exact: bool = False) -> FloatArray:
+    def logits(self, rows: Sequence[Ids], *, exact: bool = False) -> FloatArray:
         """Return logits `(n, k)` for rows of token ids.
 
         Args:
@@ -171,7 +172,7 @@ class FineTuning:
         back[np.concatenate(order)] = found
         return back
 
-    def _forward(self, rows: Sequence[Sequence[int]]) -> Any:
+    def _forward(self, rows: Sequence[Ids]) -> Any:
         ids, mask = (self._torch.from_numpy(array).to(self.device) for array in padded(rows, self._pad))
         return self._network(input_ids=ids, attention_mask=mask).logits.float()
 
@@ -276,7 +277,7 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class _Data:
-    rows: Sequence[Sequence[int]]
+    rows: Sequence[Ids]
     targets: Any
     weights: Any
 

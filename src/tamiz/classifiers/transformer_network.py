@@ -20,16 +20,11 @@ __all__ = ["chosen_device", "chosen_precision", "load_network", "losses", "optim
 
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 _EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|wte|wpe|word_embedding)\.")
-_DROPOUTS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "classifier_dropout",
-    "dropout",
-    "attention_dropout",
-    "seq_classif_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-)
+_DROPOUTS = {
+    "dropout": ("hidden_dropout_prob", "classifier_dropout", "dropout", "seq_classif_dropout", "embedding_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+"""How configurations of models call what a parameter sets."""
 
 
 def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParams) -> Any:
@@ -51,9 +46,7 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: place for place, label in enumerate(labels)}
-        for name in _DROPOUTS:
-            if params.dropout is not None and hasattr(config, name):
-                setattr(config, name, params.dropout)
+        _set_dropout(config, params)
         network = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
@@ -66,6 +59,14 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
         raise ConfigError(f"model: {params.model!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
     _freeze(network, params)
     return network
+
+
+def _set_dropout(config: Any, params: TransformerParams) -> None:
+    for param, names in _DROPOUTS.items():
+        value = getattr(params, param)
+        for name in names:
+            if value is not None and hasattr(config, name):
+                setattr(config, name, value)
 
 
 def _freeze(network: Any, params: TransformerParams) -> None:
@@ -108,7 +109,8 @@ def optimizer_for(network: Any, params: TransformerParams) -> Any:
                 "weight_decay": params.weight_decay if decays else 0.0,
             }
             for (depth, decays), members in sorted(groups.items(), key=lambda item: item[0])
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -39,7 +39,9 @@ class TransformerParams(base.Params):
     class_weight: Literal["balanced"] | None = None
     """`balanced` weights labels by the inverse of their frequency."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Dropout in all layers; `null` keeps the model's own."""
+    """Dropout in all layers but for attention; `null` keeps the model's own."""
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] | None = 0.0
+    """Dropout of attention; any makes a processor take much longer over long texts. `null` keeps the model's own."""
     freeze_embeddings: bool = False
     """Leave the embeddings as they are; saves memory where the vocabulary is large."""
     freeze_layers: Annotated[int, Field(ge=0)] = 0

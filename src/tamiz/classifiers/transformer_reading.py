@@ -13,11 +13,12 @@ from tamiz.classifiers import base
 from tamiz.encoders.lengths import pieces, pool, spread
 from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["Reader", "Rows"]
+__all__ = ["Ids", "Reader", "Rows"]
 
 _CHUNK = 1000  # texts that are tokenised together
 
 Ids = NDArray[np.int32]
+"""Token ids of one piece of text."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class Reader:
         if task is Task.MULTI_LABEL:
             return pooled.clip(0.0, 1.0)  # a mean of ones may round to more
         return np.asarray(pooled / pooled.sum(axis=1, keepdims=True))
+
+    def answers(self, model: Any, rows: Rows, task: Task) -> FloatArray:
+        """Return probabilities `(n, k)` of texts by an exported model."""
+        return self.probabilities(np.asarray(model.run(rows.ids), np.float64), rows, task)
 
     @property
     def room(self) -> int:
