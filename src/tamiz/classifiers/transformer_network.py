@@ -75,7 +75,7 @@ def _freeze(network: Any, params: TransformerParams) -> None:
         raise ConfigError(f"freeze_layers: {params.freeze_layers}; the model has {layers} layers")
     for name, weights in network.named_parameters():
         depth = _depth(name, layers)
-        frozen_embeddings = params.freeze_embeddings and depth == layers + 1
+        frozen_embeddings = (params.freeze_embeddings or params.freeze_layers > 0) and depth == layers + 1
         weights.requires_grad_(not (frozen_embeddings or layers - params.freeze_layers < depth <= layers))
 
 

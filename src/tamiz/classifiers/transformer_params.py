@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from tamiz.classifiers import base
 from tamiz.encoders.lengths import Policy, Pooling
@@ -91,9 +91,3 @@ class TransformerParams(base.Params):
             higher_is_better(metric)  # its message has the nearest spelling
             raise ValueError(f"{metric!r} is no metric of answers; one of {', '.join(METRICS)}")
         return metric
-
-    @model_validator(mode="after")
-    def _frozen_together(self) -> TransformerParams:
-        if self.freeze_layers and not self.freeze_embeddings:
-            return self.model_copy(update={"freeze_embeddings": True})
-        return self
