@@ -17,7 +17,7 @@ def long_training(encoder: str, keep: Path | None, tell: Callable[[int], None]) 
     texts, targets, labels = examples(Task.BINARY, 96)
     about = {"epochs": 3, "batch_size": 8, "max_length": 32, "num_threads": 1, "precision": "fp32", "form": "fp32"}
     about |= {"learning_rate": 1e-3, "dropout": 0.1, "eval_steps": 5, "checkpoint_seconds": 0, "early_stopping": None}
-    made = TransformerClassifier(labels, Task.BINARY, seed=3, model=encoder, **about)
+    made = TransformerClassifier(labels, Task.BINARY, seed=3, encoder=encoder, **about)
     made.keep_in(keep)
 
     def progress(message: str, done: int = 0, total: int = 0) -> None:

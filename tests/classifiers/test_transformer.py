@@ -37,13 +37,13 @@ def encoder(tmp_path_factory) -> str:
 
 def made(encoder: str, task: Task = Task.BINARY, *, seed: int = 0, **params) -> TransformerClassifier:
     labels = examples(task)[2]
-    return TransformerClassifier(labels, task, seed=seed, **{**FAST, "model": encoder, **params})
+    return TransformerClassifier(labels, task, seed=seed, **{**FAST, "encoder": encoder, **params})
 
 
 @pytest.mark.parametrize("task", list(Task))
 def test_contract(encoder, task):
     def make(labels, task, seed):
-        return TransformerClassifier(labels, task, seed=seed, **{**FAST, "model": encoder, "long_texts": "windows"})
+        return TransformerClassifier(labels, task, seed=seed, **{**FAST, "encoder": encoder, "long_texts": "windows"})
 
     case = _Case(make, task)
     for check in CHECKS:

@@ -124,7 +124,7 @@ class Fitter:
             target: an empty folder.
             checkpoints: where the state of the training is kept, if anywhere.
         """
-        weights = find(self._params.model, progress=self._progress)
+        weights = find(self._params.encoder, progress=self._progress)
         texts, has, targets = self._sample(texts, has, targets, self._params.train_size)
         held = self._held(validation)
         with threads(self._params.num_threads), _seeded(self._seed):
@@ -147,7 +147,6 @@ class Fitter:
             "device": loop.device,
             "precision": loop.precision,
             "steps": outcome.step,
-            "training_seconds": round(outcome.seconds, 1),
             "long_texts": policy,
             "long_texts_validation": policies,
             "form": form,
@@ -232,7 +231,7 @@ class Fitter:
         shift = float(np.abs(p - trained).max())
         if shift > _EXPORT_SHIFT:
             raise ConfigError(
-                f"model: {self._params.model!r} was trained, but its exported form gives probabilities that differ by "
+                f"encoder: {self._params.encoder!r} was trained, but its exported form gives probabilities that differ by "
                 f"{shift:.2g} (allowed: {_EXPORT_SHIFT:g}); take another architecture, such as BERT or RoBERTa"
             )
         return shift

@@ -56,7 +56,7 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
             ignore_mismatched_sizes=True,  # a head for other labels
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model: {params.model!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
+        raise ConfigError(f"encoder: {params.encoder!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
     _freeze(network, params)
     return network
 

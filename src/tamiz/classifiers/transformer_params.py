@@ -16,7 +16,7 @@ __all__ = ["TransformerParams"]
 class TransformerParams(base.Params):
     """Parameters of the `transformer` family."""
 
-    model: str = "minilm"
+    encoder: str = "minilm"
     """What is fine-tuned: a short name of Tamiz, a model hub's id, or a local folder in Hugging Face's layout."""
     epochs: Annotated[float, Field(gt=0, le=1000)] = 3
     """How often each text is learnt from; parts of an epoch are allowed."""
