@@ -115,6 +115,7 @@ def test_frozen_weights_stay(encoder, tmp_path):
 
 # --- checkpoints
 
+
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp_path):
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     command = [sys.executable, "-m", "tests.classifiers.long_training", encoder, str(tmp_path / "keep")]

@@ -231,7 +231,7 @@ class Fitter:
         shift = float(np.abs(p - trained).max())
         if shift > _EXPORT_SHIFT:
             raise ConfigError(
-                f"encoder: {self._params.encoder!r} was trained, but its exported form gives probabilities that differ by "
+                f"encoder: {self._params.encoder!r} was trained, but exported it gives probabilities that differ by "
                 f"{shift:.2g} (allowed: {_EXPORT_SHIFT:g}); take another architecture, such as BERT or RoBERTa"
             )
         return shift
