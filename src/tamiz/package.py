@@ -101,6 +101,8 @@ class Manifest(BaseModel):
     """Measured figures, such as `val_f1_macro`."""
     data: dict[str, Any] = {}
     """Where the training data came from: table versions, sources."""
+    facts: dict[str, Any] = {}
+    """What the classifier settled while it was fitted, such as the form of its weights and how that was compared."""
     libraries: dict[str, str] = {}
     """Versions of the libraries that made the weights."""
     code_version: str = ""

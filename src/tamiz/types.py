@@ -25,15 +25,19 @@ __all__ = [
     "Explains",
     "FloatArray",
     "IntArray",
+    "Point",
     "Progress",
     "Refits",
     "Registry",
+    "Resumes",
     "RunRecord",
     "RunState",
     "Source",
     "SourceFile",
     "Task",
+    "Tells",
     "TopFeatures",
+    "Traces",
     "Validation",
 ]
 
@@ -56,6 +60,20 @@ class Validation(NamedTuple):
 
     texts: Sequence[str]
     targets: NDArray[Any]
+
+
+class Point(NamedTuple):
+    """One value of a figure that changes during a fit.
+
+    Attributes:
+        step: when: changes of the weights so far.
+        name: what, such as `train_loss`.
+        value: how much.
+    """
+
+    step: int
+    name: str
+    value: float
 
 
 class Progress(Protocol):
@@ -154,6 +172,33 @@ class Refits(Protocol):
 
 
 @runtime_checkable
+class Resumes(Protocol):
+    """A classifier whose fit, cut off, goes on from what it kept."""
+
+    def keep_in(self, folder: Path | None) -> None:
+        """Keep the state of the next `fit` or `refit` in `folder`, and go on from what is there; `None` keeps none."""
+
+
+@runtime_checkable
+class Traces(Protocol):
+    """A classifier that recorded figures while it was fitted."""
+
+    def history(self) -> Sequence[Point]:
+        """Return figures by step, in order; none for a loaded classifier."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Return what the history comes to, such as `best_epoch`."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A classifier that settled something while it was fitted which the record of the model should say."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return JSON-able facts by name."""
+
+
+@runtime_checkable
 class TopFeatures(Protocol):
     """A classifier that can name the words that speak most for a label."""
 
@@ -229,11 +274,12 @@ class Registry(Protocol):
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Path | None = None,
+        history: Sequence[Point] = (),
     ) -> str:
         """Record one finished candidate and return its run id.
 
         A second call with the same `key` records nothing and returns the first one's id. The files of the folder
-        `artifacts` are stored with the run.
+        `artifacts` are stored with the run; the values of `history` by their steps, before the final `metrics`.
         """
 
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:

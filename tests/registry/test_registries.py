@@ -9,7 +9,7 @@ import pytest
 
 from tamiz.errors import RegistryError
 from tamiz.registry import MemoryRegistry, MlflowRegistry
-from tamiz.types import Registry
+from tamiz.types import Point, Registry
 
 
 @pytest.fixture(params=["memory", "mlflow"])
@@ -51,6 +51,18 @@ def test_a_recorded_run_is_read_back(registry, files):
     assert run.metrics == {"val_f1_macro": 0.5, "fit_seconds": 2.0}
     assert run.params == {"C": "4.0", "words": "[1, 2]"}
     assert run.version is None
+
+
+def test_the_final_figures_count_and_the_history_stays(registry):
+    history = [Point(1, "train_loss", 0.9), Point(2, "train_loss", 0.4), Point(2, "val_f1_macro", 0.8)]
+    run_id = record(registry, "k1", history=history)
+    (run,) = registry.runs()
+    assert run.metrics["val_f1_macro"] == 0.5  # the calibrated one, not the last epoch's
+    if isinstance(registry, MemoryRegistry):
+        assert registry.histories[run_id] == history
+        return
+    losses = registry._client.get_metric_history(run_id, "train_loss")
+    assert [(metric.step, metric.value) for metric in losses] == [(1, 0.9), (2, 0.4)]
 
 
 def test_nothing_recorded_is_an_empty_list(registry):

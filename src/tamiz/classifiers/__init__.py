@@ -25,6 +25,7 @@ CLASSIFIERS = {
     "linear": "tamiz.classifiers.linear:LinearClassifier",
     "nb_stack": "tamiz.classifiers.nb_stack:NbStackClassifier",
     "prior": "tamiz.classifiers.prior:PriorClassifier",
+    "transformer": "tamiz.classifiers.transformer:TransformerClassifier",
 }
 
 

@@ -76,9 +76,10 @@ class Terminal:
         """Move the bar."""
         if self._bar is None:
             return
-        if message not in self._tasks:
-            self._tasks[message] = self._bar.add_task(message, total=total or None)
-        self._bar.update(self._tasks[message], completed=done, total=total or None)
+        step = message.partition(": ")[0]  # what follows changes as it goes on
+        if step not in self._tasks:
+            self._tasks[step] = self._bar.add_task(message, total=total or None)
+        self._bar.update(self._tasks[step], completed=done, total=total or None, description=message)
 
     def finished(self, step: str, summary: str) -> None:
         """Write a line for a step that did its work."""

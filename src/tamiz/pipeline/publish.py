@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,9 +20,17 @@ from tamiz.errors import PackageError, RegistryError
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.report import gather, write_report
-from tamiz.pipeline.train import Trained, candidate_package, fit_classifier, record_folder, record_run
+from tamiz.pipeline.train import (
+    Trained,
+    candidate_package,
+    checkpoint_folder,
+    facts_of,
+    fit_classifier,
+    record_folder,
+    record_run,
+)
 from tamiz.store import ModelStore
-from tamiz.types import Progress, Refits, Registry
+from tamiz.types import Progress, Refits, Registry, Resumes
 
 __all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "release", "rollback"]
 
@@ -94,23 +103,27 @@ def publish(
             registry, config, model, key=trained.key, metrics=trained.metrics, intervals=trained.intervals
         )
         metrics, data = dict(trained.metrics), {**model.manifest.data, "key": key, "refit": project.select.refit}
+        checkpoints = checkpoint_folder(blobs, f"{trained.key}-refit", config.family)
         if project.select.refit:
-            model = refitted(project, config, model, sides, progress)
+            model = refitted(project, config, model, sides, progress, checkpoints=checkpoints)
             metrics.update(speed(model, sides["validation"].texts_raw))
             data["candidate"] = trained.key  # its package, which has not seen the validation side, stays in the lake
         model = model.with_records(metrics=metrics, data=data)
-    return release(
-        project,
-        replace(trained, run_id=run_id),
-        model,
-        sides=sides,
-        lake=lake,
-        blobs=blobs,
-        store=store,
-        registry=registry,
-        leaderboard=leaderboard,
-        progress=progress,
-    )
+        published = release(
+            project,
+            replace(trained, run_id=run_id),
+            model,
+            sides=sides,
+            lake=lake,
+            blobs=blobs,
+            store=store,
+            registry=registry,
+            leaderboard=leaderboard,
+            progress=progress,
+        )
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return published
 
 
 def release(
@@ -162,15 +175,28 @@ def release(
 
 
 def refitted(
-    project: Project, config: CandidateConfig, model: Model, sides: dict[str, Examples], progress: Progress | None
+    project: Project,
+    config: CandidateConfig,
+    model: Model,
+    sides: dict[str, Examples],
+    progress: Progress | None,
+    *,
+    checkpoints: Path | None = None,
 ) -> Model:
-    """Fit a candidate's classifier again on training + validation; calibration, rule and what it settled stay."""
+    """Fit a candidate's classifier again on training + validation; calibration, rule and what it settled stay.
+
+    One that can go on from where it was cut off keeps its state in the folder `checkpoints`.
+    """
     both, seed = _joined(sides["train"], sides["validation"]), project.split.seed
     if isinstance(model.classifier, Refits):
+        if isinstance(model.classifier, Resumes):
+            model.classifier.keep_in(checkpoints)
         texts = model.prepare.many(both.texts)
-        return replace(model, classifier=model.classifier.refit(texts, both.targets, seed=seed, progress=progress))
-    classifier, _ = fit_classifier(config, model.labels, project.task, both, None, seed=seed, progress=progress)
-    return replace(model, classifier=classifier)
+        classifier = model.classifier.refit(texts, both.targets, seed=seed, progress=progress)
+    else:
+        about: dict[str, Any] = {"seed": seed, "progress": progress, "checkpoints": checkpoints}
+        classifier, _ = fit_classifier(config, model.labels, project.task, both, None, **about)
+    return replace(model, classifier=classifier).with_records(facts=facts_of(classifier))
 
 
 def _joined(first: Examples, second: Examples) -> Examples:

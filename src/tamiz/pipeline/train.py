@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +18,17 @@ from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.decision import check_decision, fit_decision
+from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
-from tamiz.types import Classifier, Progress, Registry, Task, Validation
+from tamiz.types import Classifier, Progress, Registry, Resumes, Task, Tells, Traces, Validation
 
 __all__ = [
     "Trained",
     "assemble",
     "candidate_package",
+    "checkpoint_folder",
+    "facts_of",
     "fit_classifier",
     "positive_index",
     "record_folder",
@@ -32,7 +36,7 @@ __all__ = [
     "train_candidate",
 ]
 
-_FOLDER = "_candidates"
+_FOLDER, _CHECKPOINTS = "_candidates", "_checkpoints"
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,17 @@ def fit_classifier(
     *,
     seed: int,
     progress: Progress | None = None,
+    checkpoints: Path | None = None,
 ) -> tuple[Classifier, float]:
-    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took."""
+    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took.
+
+    A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`.
+    """
     prepare = Cleaner(config.prepare)
     cls: Any = classifier_class(config.family)
     classifier: Classifier = cls(tuple(labels), task, seed=seed, **config.params)
+    if isinstance(classifier, Resumes):
+        classifier.keep_in(checkpoints)
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
     texts, targets = [prepare.many(train.texts)], train.targets
@@ -113,12 +123,22 @@ def train_candidate(
     """
     seed = project.split.seed
     check_decision(config, project.task, labels, positive_index(project, labels))
+    checkpoints = checkpoint_folder(blobs, key, config.family)
     classifier, fit_seconds = fit_classifier(
-        config, labels, project.task, train(), validation, seed=seed, progress=progress
+        config,
+        labels,
+        project.task,
+        train(),
+        validation,
+        seed=seed,
+        progress=progress,
+        checkpoints=checkpoints,
     )
     model = assemble(project, config, classifier, validation, data)
     evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
     metrics = {**evaluation.metrics, **speed(model, validation.texts_raw), "fit_seconds": fit_seconds}
+    if isinstance(classifier, Traces):
+        metrics.update(classifier.figures())
     model = model.with_records(metrics=metrics)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -134,7 +154,25 @@ def train_candidate(
             intervals=evaluation.intervals,
             artifacts=folder / "records",
         )
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(config.title, config.family, key, metrics, evaluation.intervals, run_id)
+
+
+def checkpoint_folder(blobs: Blobs, key: str, family: str) -> Path | None:
+    """Return where a fit that is cut off keeps its state: beside the lake, or in the user's cache if that is remote.
+
+    Args:
+        blobs: the lake's storage.
+        key: fingerprint of what is fitted.
+        family: of the candidate; `None` is returned where it keeps no state.
+    """
+    if not issubclass(classifier_class(family), Resumes):
+        return None
+    local = blobs.local(f"{_CHECKPOINTS}/{key}")
+    if local is not None:
+        return local
+    return root() / "checkpoints" / key
 
 
 def record_run(
@@ -157,6 +195,7 @@ def record_run(
         metrics={**metrics, **_bounds(intervals)},
         tags={"tamiz.code_version": manifest.code_version, **{f"data.{k}": str(v) for k, v in manifest.data.items()}},
         artifacts=artifacts,
+        history=model.classifier.history() if isinstance(model.classifier, Traces) else (),
     )
 
 
@@ -184,8 +223,14 @@ def assemble(
         candidate=config.title,
         params=check_params(config.family, config.params),
         data=dict(data),
+        facts=facts_of(classifier),
     )
     return Model(project.name, classifier, clean, prepare, calibrator, rule, manifest)
+
+
+def facts_of(classifier: Classifier) -> dict[str, Any]:
+    """Return what a classifier says of itself for the record; most say nothing."""
+    return dict(classifier.facts()) if isinstance(classifier, Tells) else {}
 
 
 def positive_index(project: Project, labels: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tamiz.errors import RegistryError
-from tamiz.types import RunRecord, RunState
+from tamiz.types import Point, RunRecord, RunState
 
 __all__ = ["MemoryRegistry"]
 
@@ -19,12 +19,14 @@ class MemoryRegistry:
     Attributes:
         aliases: version of each alias.
         searches: runs of searches, by key.
+        histories: figures by step of each run.
     """
 
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}
         self.aliases: dict[str, str] = {}
         self.searches: dict[str, dict[str, Any]] = {}
+        self.histories: dict[str, list[Point]] = {}
 
     def record(
         self,
@@ -36,6 +38,7 @@ class MemoryRegistry:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Path | None = None,
+        history: Sequence[Point] = (),
     ) -> str:
         """Record a finished candidate."""
         for run in self._runs.values():
@@ -43,6 +46,7 @@ class MemoryRegistry:
                 return run.run_id
         run_id = f"run-{len(self._runs) + 1}"
         texts = {name: str(value) for name, value in params.items()}
+        self.histories[run_id] = list(history)
         self._runs[run_id] = RunRecord(run_id, key, candidate, family, dict(metrics), texts)
         return run_id
 

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tamiz.errors import RegistryError
 from tamiz.extras import require
-from tamiz.types import RunRecord, RunState
+from tamiz.types import Point, RunRecord, RunState
 
 __all__ = ["MlflowRegistry"]
 
@@ -25,6 +25,7 @@ _KEY, _CANDIDATE, _FAMILY, _VERSION = "tamiz.key", "tamiz.candidate", "tamiz.fam
 _PARENT = "mlflow.parentRunId"  # MLflow's own
 _MAX_PARAM = 500  # characters, the limit of older servers
 _MAX_RUNS = 1000
+_MAX_BATCH = 1000  # metrics in one call
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +43,10 @@ def _translated(call: Callable[P, R]) -> Callable[P, R]:
             raise RegistryError(f"MLflow: {call.__name__} failed: {first or type(error).__name__}") from error
 
     return guarded
+
+
+def _at(metrics: Mapping[str, float], step: int) -> list[Point]:
+    return [Point(step, name, value) for name, value in metrics.items()]
 
 
 def _prepare_database(uri: str, artifacts: str) -> None:
@@ -129,6 +134,7 @@ class MlflowRegistry:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         artifacts: Path | None = None,
+        history: Sequence[Point] = (),
     ) -> str:
         """Record a finished candidate as a run."""
         known = self._search(f"tags.`{_KEY}` = '{key}' and attributes.status = 'FINISHED'")
@@ -140,22 +146,29 @@ class MlflowRegistry:
         self._client.log_batch(
             run_id,
             params=[entities.Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()],
-            metrics=self._metrics(metrics),
         )
+        # The last step counts as a metric's value, and that is the final figure.
+        self._log(run_id, [*history, *_at(metrics, 1 + max((point.step for point in history), default=-1))])
         if artifacts is not None:
             self._client.log_artifacts(run_id, str(artifacts))
         self._client.set_terminated(run_id)
         return run_id
 
-    def _metrics(self, metrics: Mapping[str, float]) -> list[Any]:
+    def _log(self, run_id: str, points: Sequence[Point]) -> None:
         entities = require("mlflow.entities", extra="train")
         now = require("mlflow.utils.time", extra="train").get_current_time_millis()
-        return [entities.Metric(name, float(v), now, 0) for name, v in metrics.items() if math.isfinite(v)]
+        found = [
+            entities.Metric(point.name, float(point.value), now, point.step)
+            for point in points
+            if math.isfinite(point.value)
+        ]
+        for start in range(0, len(found), _MAX_BATCH):
+            self._client.log_batch(run_id, metrics=found[start : start + _MAX_BATCH])
 
     @_translated
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
         """Make a run a version of the registered model."""
-        self._client.log_batch(run_id, metrics=self._metrics(metrics))
+        self._log(run_id, _at(metrics, 0))
         self._client.log_artifacts(run_id, str(artifacts))
         if self._version_number(version) is None:
             if not self._has_model():
@@ -227,8 +240,8 @@ class MlflowRegistry:
         self._client.log_batch(
             run_id,
             params=[entities.Param(n, str(value)[:_MAX_PARAM]) for n, value in params.items()],
-            metrics=self._metrics(metrics),
         )
+        self._log(run_id, _at(metrics, 0))
         if artifacts is not None:
             self._client.log_artifacts(run_id, str(artifacts))
         if state == "RUNNING":

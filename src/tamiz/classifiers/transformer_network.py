@@ -1,0 +1,177 @@
+"""The network that is fine-tuned: loading it, what is frozen, groups of the optimizer, precision, losses."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tamiz.classifiers.transformer_params import TransformerParams
+from tamiz.errors import ConfigError
+from tamiz.extras import require
+from tamiz.types import BoolArray, FloatArray, Task
+
+__all__ = ["chosen_device", "chosen_precision", "load_network", "losses", "optimizer_for", "threads"]
+
+_LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
+_EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|wte|wpe|word_embedding)\.")
+_DROPOUTS = {
+    "dropout": ("hidden_dropout_prob", "classifier_dropout", "dropout", "seq_classif_dropout", "embedding_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+"""How configurations of models call what a parameter sets."""
+
+
+def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParams) -> Any:
+    """Return the encoder with a new head for the labels; freeze what is to stay as it is.
+
+    Args:
+        folder: weights in Hugging Face's layout.
+        labels: labels in order; the head has one output each.
+        params: which dropout, what is frozen.
+
+    Raises:
+        ConfigError: the folder holds no model that transformers can load, or has fewer layers than are to be frozen.
+        MissingExtraError: PyTorch or transformers is not installed.
+    """
+    torch, transformers = require("torch", extra="transformers"), require("transformers", extra="transformers")
+    transformers.utils.logging.set_verbosity_error()  # it warns that the head is new
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: place for place, label in enumerate(labels)}
+        _set_dropout(config, params)
+        network = transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,  # never a pickle
+            ignore_mismatched_sizes=True,  # a head for other labels
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"encoder: {params.encoder!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
+    _freeze(network, params)
+    return network
+
+
+def _set_dropout(config: Any, params: TransformerParams) -> None:
+    for param, names in _DROPOUTS.items():
+        value = getattr(params, param)
+        for name in names:
+            if value is not None and hasattr(config, name):
+                setattr(config, name, value)
+
+
+def _freeze(network: Any, params: TransformerParams) -> None:
+    layers = _layers(network)
+    if params.freeze_layers > layers:
+        raise ConfigError(f"freeze_layers: {params.freeze_layers}; the model has {layers} layers")
+    for name, weights in network.named_parameters():
+        depth = _depth(name, layers)
+        frozen_embeddings = (params.freeze_embeddings or params.freeze_layers > 0) and depth == layers + 1
+        weights.requires_grad_(not (frozen_embeddings or layers - params.freeze_layers < depth <= layers))
+
+
+def _layers(network: Any) -> int:
+    found = [int(match[1]) for name, _ in network.named_parameters() if (match := _LAYER.search(name))]
+    return 1 + max(found, default=-1)
+
+
+def _depth(name: str, layers: int) -> int:
+    """Return how far below the head weights lie: 0 for the head, `layers + 1` for the embeddings."""
+    if match := _LAYER.search(name):
+        return layers - int(match[1])
+    return layers + 1 if _EMBEDDINGS.search(name) else 0
+
+
+def optimizer_for(network: Any, params: TransformerParams) -> Any:
+    """Return AdamW with a group for each depth, with and without decay; `initial_lr` is a group's highest rate."""
+    torch = require("torch", extra="transformers")
+    layers = _layers(network)
+    groups: dict[tuple[int, bool], list[Any]] = {}
+    for name, weights in network.named_parameters():
+        if weights.requires_grad:
+            groups.setdefault((max(0, _depth(name, layers) - 1), weights.ndim > 1), []).append(weights)
+    rates = {depth: params.learning_rate * params.layer_decay**depth for depth, _ in groups}
+    return torch.optim.AdamW(
+        [
+            {
+                "params": members,
+                "lr": rates[depth],
+                "initial_lr": rates[depth],
+                "weight_decay": params.weight_decay if decays else 0.0,
+            }
+            for (depth, decays), members in sorted(groups.items(), key=lambda item: item[0])
+        ],
+        fused=True,
+    )
+
+
+def losses(logits: Any, targets: Any, task: Task, weights: Any, smoothing: float) -> Any:
+    """Return the loss of each row, `(n,)`.
+
+    Args:
+        logits: `(n, k)`.
+        targets: int64 `(n,)`; multi-label: float `(n, k)`.
+        task: cross-entropy, or for multi-label tasks the mean over labels of the binary one.
+        weights: of each label, `(k,)`; multi-label: of its presence.
+        smoothing: share of the target that is spread over all labels.
+    """
+    functional = require("torch", extra="transformers").nn.functional
+    if task is not Task.MULTI_LABEL:
+        return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none")
+    soft = targets * (1 - smoothing) + smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits, soft, pos_weight=weights, reduction="none").mean(dim=1)
+
+
+def label_weights(has: BoolArray, task: Task) -> FloatArray:
+    """Return weights by the inverse of the labels' frequency, `(k,)`; labels without examples have weight 1."""
+    counts = has.sum(axis=0)
+    if task is Task.MULTI_LABEL:
+        return np.asarray((len(has) - counts) / np.maximum(counts, 1)).clip(1e-3, 1e3)
+    return np.asarray(len(has) / (np.maximum(1, np.count_nonzero(counts)) * np.maximum(counts, 1)))
+
+
+def chosen_device(params: TransformerParams) -> str:
+    """Return `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
+    torch = require("torch", extra="transformers")
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: 'cuda', and PyTorch finds no GPU; use 'cpu' or 'auto'")
+    if params.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return params.device
+
+
+def chosen_precision(params: TransformerParams, device: str) -> str:
+    """Return `fp32` or `bf16`; `auto` takes bf16 only where the hardware computes in it."""
+    if params.precision != "auto":
+        return params.precision
+    torch = require("torch", extra="transformers")
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("sve_bf16") else "fp32"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch use so many threads (0: as many as this process has cores), and as many as before afterwards."""
+    torch = require("torch", extra="transformers")
+    before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(count or cores)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,249 @@
+"""Fine-tuned encoders: the contract, checkpoints, choices, and serving without PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamiz.classifiers.checks import CHECKS, _Case, examples
+from tamiz.classifiers.transformer import TransformerClassifier
+from tamiz.classifiers.transformer_batches import budget_batches, shuffled_batches
+from tamiz.classifiers.transformer_choices import Judge, choose_policy, parity
+from tamiz.classifiers.transformer_reading import Reader
+from tamiz.encoders.runtime import Tokenizer
+from tamiz.errors import ConfigError, PackageError
+from tamiz.types import Resumes, Task, Tells, Traces, Validation
+from tests.classifiers.long_training import long_training
+from tests.tiny_bert import tiny_bert
+
+pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
+FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32, "num_threads": 1, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    return str(tiny_bert(tmp_path_factory.mktemp("encoder") / "tiny"))
+
+
+def made(encoder: str, task: Task = Task.BINARY, *, seed: int = 0, **params) -> TransformerClassifier:
+    labels = examples(task)[2]
+    return TransformerClassifier(labels, task, seed=seed, **{**FAST, "encoder": encoder, **params})
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_contract(encoder, task):
+    def make(labels, task, seed):
+        return TransformerClassifier(labels, task, seed=seed, **{**FAST, "encoder": encoder, "long_texts": "windows"})
+
+    case = _Case(make, task)
+    for check in CHECKS:
+        check(case)
+
+
+@pytest.fixture(scope="module")
+def fitted(encoder) -> TransformerClassifier:
+    texts, targets, _ = examples(Task.BINARY, 160)
+    held = Validation(texts[120:], targets[120:])
+    params = {"epochs": 6, "early_stopping": 2, "accumulate": 2, "layer_decay": 0.9, "schedule": "cosine"}
+    return made(encoder, **params).fit(texts[:120], targets[:120], validation=held)
+
+
+def test_it_learns_and_says_how(fitted):
+    texts, targets, _ = examples(Task.BINARY, 60, seed=9)
+    assert (fitted.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9
+    assert isinstance(fitted, Traces)
+    assert isinstance(fitted, Resumes)
+    assert isinstance(fitted, Tells)
+    names = {point.name for point in fitted.history()}
+    assert {"train_loss", "val_f1_macro", "val_log_loss"} <= names
+    losses = [point for point in fitted.history() if point.name == "train_loss"]
+    assert [point.step for point in losses] == list(range(1, len(losses) + 1))
+    figures, values = fitted.figures(), [p.value for p in fitted.history() if p.name == "val_f1_macro"]
+    assert figures["best_val_f1"] == max(values)
+    assert figures["best_epoch"] == 1 + values.index(max(values))
+    assert len(values) <= figures["best_epoch"] + 2  # stopped early
+
+
+def test_the_record_holds_the_comparison_with_fp32(fitted):
+    facts = json.loads(json.dumps(fitted.facts()))
+    gate = facts["parity"]
+    assert gate["form"] == "int8"
+    assert gate["texts"] == 40
+    assert gate["kept"] == (facts["form"] == "int8")
+    assert gate["kept"] == (gate["agreement"] >= 0.995 and gate["shift_99"] <= 0.05 and gate["alone"] <= 1e-5)
+    assert facts["export_shift"] < 1e-4
+
+
+def test_a_form_outside_the_tolerance_is_not_kept(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    strict = made(encoder, parity_shift=0.0).fit(texts, targets)
+    assert strict.facts()["form"] == "fp32"
+    assert strict.facts()["parity"]["kept"] is False
+    assert made(encoder, form="fp32").fit(texts, targets).facts()["parity"] == {}
+
+
+def test_a_refit_takes_the_best_epochs(fitted):
+    texts, targets, _ = examples(Task.BINARY, 160)
+    again = fitted.refit(texts, targets, seed=0)
+    per_epoch = -(-160 // 32)
+    assert again.history()[-1].step == round(fitted.figures()["best_epoch"] * per_epoch)
+    assert again.facts()["long_texts"] == fitted.facts()["long_texts"]
+
+
+def test_frozen_weights_stay(encoder, tmp_path):
+    from tamiz.classifiers.transformer_network import load_network
+
+    params = made(encoder, freeze_layers=1, dropout=0.2).params
+    network = load_network(Path(encoder), ("a", "b"), params)
+    free = {name for name, weights in network.named_parameters() if weights.requires_grad}
+    assert not any(".embeddings." in name or ".layer.0." in name for name in free)
+    assert any(".layer.1." in name for name in free)
+    assert network.config.hidden_dropout_prob == 0.2
+    with pytest.raises(ConfigError, match="2 layers"):
+        load_network(Path(encoder), ("a", "b"), made(encoder, freeze_layers=3).params)
+
+
+# --- checkpoints
+
+
+def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp_path):
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    command = [sys.executable, "-m", "tests.classifiers.long_training", encoder, str(tmp_path / "keep")]
+    broken = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True)
+    for line in broken.stdout:
+        if int(line) == 13:  # in the middle of an epoch, after an evaluation
+            os.kill(broken.pid, signal.SIGKILL)
+            break
+    broken.communicate()
+    state = json.loads((tmp_path / "keep" / "state.json").read_text())["state"]
+    assert 12 <= state["step"] < 30
+    steps: list[int] = []
+    resumed = long_training(encoder, tmp_path / "keep", steps.append)
+    assert steps[0] == state["step"] + 1  # went on, did not begin anew
+    whole = long_training(encoder, None, steps.append)
+    for made, name in ((whole, "whole"), (resumed, "resumed")):
+        (tmp_path / name).mkdir()
+        made.save(tmp_path / name)
+    weights = [(tmp_path / name / "model.onnx").read_bytes() for name in ("whole", "resumed")]
+    assert weights[0] == weights[1]
+    assert whole.history() == resumed.history()
+
+
+def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):
+    texts, targets, _ = examples(Task.BINARY)
+    first = made(encoder, form="fp32")
+    first.keep_in(tmp_path)
+    first.fit(texts, targets)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == ["state.json", "step-12.safetensors"]
+    (tmp_path / "step-12.safetensors").write_bytes(b"damaged")
+    second = made(encoder, form="fp32")
+    second.keep_in(tmp_path)
+    p = second.fit(texts, targets).predict_proba(texts)
+    assert np.array_equal(p, first.predict_proba(texts))
+    other = made(encoder, seed=1, form="fp32")
+    other.keep_in(tmp_path)
+    assert not np.array_equal(other.fit(texts, targets).predict_proba(texts), p)
+
+
+# --- batches, choices
+
+
+def test_batches_are_of_like_length_and_repeat():
+    lengths = np.random.default_rng(0).integers(2, 200, 1000)
+    batches = shuffled_batches(lengths, 16, seed=1, epoch=2)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    assert padded < 1.1 * lengths.sum()
+    again = shuffled_batches(lengths, 16, seed=1, epoch=2)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+    other = shuffled_batches(lengths, 16, seed=1, epoch=3)
+    assert not all(np.array_equal(a, b) for a, b in zip(batches, other, strict=True))
+    for batch in budget_batches(lengths, 512):
+        assert len(batch) * lengths[batch].max() <= 512
+
+
+def _reader(encoder: str, policy: str = "head") -> Reader:
+    return Reader(Tokenizer(Path(encoder)), "", 10, policy, 0.25, None, "mean")
+
+
+def test_the_policy_that_sees_what_matters_is_chosen(encoder):
+    reader = _reader(encoder)
+    filler = "the of a " * 5
+    texts = [f"{filler} {word} {word}" for word in ("bread", "goal") * 10]
+    tokens = reader.tokens(texts)
+    goal = reader.tokenizer.encode(["goal"])[0][0]
+
+    def run(rows):
+        return np.array([[0.0, 4.0 if goal in ids else -4.0] for ids in rows])
+
+    judge = Judge(np.arange(20) % 2, Task.BINARY, ("food", "sport"))
+    chosen, values = choose_policy(run, reader, tokens, judge, "accuracy")
+    assert chosen == "tail"  # head_tail sees as much, and comes later
+    assert values["head"] == 0.5
+    assert values["tail"] == values["head_tail"] == 1.0
+    assert choose_policy(run, reader, tokens[:0], judge, "accuracy") == ("head", {})
+
+
+def test_parity_sees_shifts_and_dependence_on_the_batch(encoder):
+    reader = _reader(encoder)
+    rows = reader.rows(["bread soup", "goal match", "bank loan"])
+    logits = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 0.01]])
+    exact = reader.probabilities(logits, rows, Task.BINARY)
+
+    def shifted(ids):
+        return logits[: len(ids)] - [0, 0.02] if len(ids) > 1 else np.array([[0.0, 0.98]])
+
+    found = parity(exact, shifted, reader, rows, Task.BINARY)
+    assert found.agreement == pytest.approx(2 / 3)
+    assert 0.003 < found.shift_mean < found.shift_max < 0.006
+    assert found.alone > 0.1
+    assert not found.within(0.9, 0.05, 1e-5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("metric", "f1_marco"), ("epochs", 0), ("form", "int3")])
+def test_wrong_parameters_are_refused(encoder, name, value):
+    texts, targets, _ = examples(Task.BINARY)
+    with pytest.raises((ConfigError, ValueError), match=name):
+        made(encoder, **{name: value}).fit(texts, targets)
+
+
+# --- serving
+
+
+def test_a_saved_model_answers_without_pytorch(fitted, tmp_path):
+    fitted.save(tmp_path)
+    texts = examples(Task.BINARY)[0][:5]
+    np.save(tmp_path / "expected.npy", fitted.predict_proba(texts))
+    script = f"""
+    import sys
+    import numpy as np
+    from pathlib import Path
+    from tamiz.classifiers.checks import examples
+    from tamiz.classifiers.transformer import TransformerClassifier
+    from tamiz.types import Task
+    folder = Path({str(tmp_path)!r})
+    p = TransformerClassifier.load(folder).predict_proba(examples(Task.BINARY)[0][:5])
+    assert np.array_equal(p, np.load(folder / "expected.npy"))
+    print(sorted({{"torch", "transformers", "sklearn", "scipy"}} & set(sys.modules)))
+    """
+    path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(command, env=path, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_damaged_package_is_refused(fitted, tmp_path):
+    fitted.save(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(PackageError):
+        TransformerClassifier.load(tmp_path)
