@@ -55,7 +55,7 @@ def test_the_system_user_promotes_by_default(project, tamiz):
     assert tamiz("promote", "1", "--alias", "champion", "--force", "--reason", "for the test").code == 0
     assert tamiz("promote", "2").code == 0
     assert last_change(project).by == getpass.getuser()
-    assert last_change(project).reason == "promoted by hand"
+    assert last_change(project).reason == "asked for by hand"
 
 
 @pytest.mark.parametrize(("metric", "version"), [("test_f1_macro", "2"), ("size_mb", "1"), ("val_log_loss", "2")])

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tamiz.decision.conformal import Conformal
 from tamiz.types import Task
 from tests.serving.helpers import LABELS, TEXTS, ask, make_model, predict, serve_model
 
@@ -53,6 +56,14 @@ def test_abstention_answers_null(tmp_path):
     assert one["label"] is None
     assert one["probability"] is None
     assert sum(one["probabilities"].values()) == pytest.approx(1)
+
+
+def test_a_conformal_rule_answers_the_labels_that_may_be_true(tmp_path):
+    model = make_model()
+    model = replace(model, rule=replace(model.rule, conformal=Conformal(0.9, (0.6,), abstain=False)))
+    app = serve_model(tmp_path, model)
+    for one in predict(app, TEXTS).json()["predictions"]:
+        assert one["prediction_set"] == [label for label, p in one["probabilities"].items() if p >= 0.4]
 
 
 def test_long_batches_are_answered_in_a_thread_with_the_same_numbers(tmp_path):

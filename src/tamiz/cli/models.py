@@ -81,10 +81,10 @@ def promote(
     if best is not None:
         change["best"] = asdict(best)
     if alias == CHAMPION:
-        change |= _champion(found, store, number, reason or "promoted by hand", force=force, dry_run=dry_run)
+        change |= _champion(found, store, number, reason or "asked for by hand", force=force, dry_run=dry_run)
     elif not dry_run:
         user = Settings.from_environment().user
-        why = reason or "promoted by hand"
+        why = reason or "asked for by hand"
         promote_version(
             store, new_registry(found), found.name, number, alias=alias, by=user, reason=why, notice=_notice
         )

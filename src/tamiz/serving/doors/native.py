@@ -76,6 +76,7 @@ def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response
                     "label": one.label,
                     "probability": one.probability,
                     "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True)),
+                    **({} if one.prediction_set is None else {"prediction_set": one.prediction_set}),
                 }
                 for one in predictions
             ],
