@@ -20,6 +20,7 @@ BENCHMARKS = (
     "accuracy",
     "families",
     "few_shot",
+    "fine_tuning",
     "recipe",
     "label_noise",
     "scaling",

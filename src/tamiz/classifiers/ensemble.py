@@ -117,13 +117,18 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         """
         base.indicators(targets, len(self.labels), self.task, len(texts))
         count = len(self.params.members)
-        self.members_ = {}
+        fitted = []
         for place, (member, prepare) in enumerate(zip(self.params.members, self._prepare, strict=True)):
             cls: Any = classifier_class(member.family)
             made: Classifier = cls(self.labels, self.task, seed=self._seed, **member.params)
             held = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
             told = _told(progress, f"member {place + 1} of {count}, {member.family}")
-            self.members_[place] = made.fit(prepare.many(texts), targets, validation=held, progress=told)
+            fitted.append(made.fit(prepare.many(texts), targets, validation=held, progress=told))
+        return self.combine(fitted, validation=validation)
+
+    def combine(self, members: Sequence[Classifier], *, validation: Validation | None = None) -> Self:
+        """Take members that are fitted already, in order; choose temperatures and weights on `validation`."""
+        self.members_ = dict(enumerate(members))
         self._combine(validation)
         self.members_ = {place: made for place, made in self.members_.items() if self.weights_[place] > 0}
         return self
