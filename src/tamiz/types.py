@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BoolArray",
+    "Borrows",
     "Classifier",
     "Contribution",
     "Explanation",
@@ -169,6 +170,14 @@ class Refits(Protocol):
         self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
     ) -> Classifier:
         """Return a new classifier fitted on these texts with what this one settled."""
+
+
+@runtime_checkable
+class Borrows(Protocol):
+    """A classifier made of others, some of which may be fitted already."""
+
+    def borrow(self, members: Mapping[int, Classifier]) -> None:
+        """Take these members, by place, in the next `fit` instead of fitting them."""
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ validation temperatures are 1 and weights equal, or those that the parameters fi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -56,8 +56,8 @@ class EnsembleParams(base.Params):
     members: list[Member] = Field(
         default=[Member(family="linear"), Member(family="nb_stack")], min_length=2, max_length=20
     )
-    """The classifiers, each `{family: ..., params: {...}, prepare: [...]}`; by default `linear` and `nb_stack`. All
-    learn from the same texts."""
+    """The classifiers, each `{family: ..., params: {...}, prepare: [...]}` or `{candidate: NAME}` for another candidate
+    of the project, which is not fitted twice; by default `linear` and `nb_stack`. All learn from the same texts."""
     weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = None
     """Fixed weights of the members, in proportion; by default those with the lowest log loss on validation, or equal
     ones where there is none. A refit keeps them."""
@@ -91,6 +91,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         super().__init__(labels, task, seed=seed, **params)
         self._prepare = [Cleaner(member.prepare) for member in self.params.members]
         count = len(self.params.members)
+        self._borrowed: Mapping[int, Classifier] = {}
         self.members_: dict[int, Classifier] = {}
         """Fitted members by place; those that do not count are left out."""
         self.temperatures_: FloatArray = np.ones(count)
@@ -119,12 +120,19 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         count = len(self.params.members)
         fitted = []
         for place, (member, prepare) in enumerate(zip(self.params.members, self._prepare, strict=True)):
+            if place in self._borrowed:
+                fitted.append(self._borrowed[place])
+                continue
             cls: Any = classifier_class(member.family)
             made: Classifier = cls(self.labels, self.task, seed=self._seed, **member.params)
             held = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
             told = _told(progress, f"member {place + 1} of {count}, {member.family}")
             fitted.append(made.fit(prepare.many(texts), targets, validation=held, progress=told))
         return self.combine(fitted, validation=validation)
+
+    def borrow(self, members: Mapping[int, Classifier]) -> None:
+        """Take these members, by place, in the next `fit` instead of fitting them."""
+        self._borrowed = dict(members)
 
     def combine(self, members: Sequence[Classifier], *, validation: Validation | None = None) -> Self:
         """Take members that are fitted already, in order; choose temperatures and weights on `validation`."""

@@ -6,7 +6,8 @@ import getpass
 import os
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
-from tamiz.config import Project
+from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.corrections import load_corrections
 from tamiz.data.gold import Examples, load_examples
@@ -25,6 +26,7 @@ from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.pipeline.evidence import check_slices, lead
+from tamiz.pipeline.members import ENSEMBLE, named, shared
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.report import report_place
@@ -32,7 +34,7 @@ from tamiz.pipeline.select import Choice, check_select, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
-from tamiz.types import Progress, Registry, Task
+from tamiz.types import Classifier, Progress, Registry, Task
 
 __all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "check_positive", "check_sides", "run"]
 
@@ -190,6 +192,7 @@ def run(
         TamizError: whatever goes wrong with project, data, store or registry; what was finished before stays.
         BusyError: another run still holds the project after `wait_s` seconds.
     """
+    project = project.model_copy(update={"candidates": named(project.candidates)})
     for candidate in project.candidates:
         check_params(candidate.family, candidate.params)
     check_select(project.select)
@@ -320,10 +323,11 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         "sources": silver["bronze"]["sources"],
         "lake": project.lake,
     }
-    trained, fresh = [], 0
+    trained: dict[str, Trained] = {}
+    fresh = 0
     check_positive(project, gold["labels"])
     context.listener.started("train")
-    for config in project.candidates:
+    for config in sorted(project.candidates, key=lambda one: one.family == ENSEMBLE):  # they may take others' fits
         key = fingerprint(
             gold=gold["version"],
             labels=gold["labels"],
@@ -340,26 +344,41 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         if known is None:
             fresh += 1
             check_sides(context, gold)
-            made = train_candidate(
-                project,
-                config,
-                labels=gold["labels"],
-                train=lambda: context.side("train", gold),
-                validation=context.side("validation", gold),
-                key=key,
-                data={**data, "training": {"seed": project.split.seed}, "code": code_version()},
-                registry=context.registry,
-                blobs=context.blobs,
-                progress=context.listener.progress,
-            )
+            with _fitted_members(context, config, trained) as members:
+                made = train_candidate(
+                    project,
+                    config,
+                    labels=gold["labels"],
+                    train=lambda: context.side("train", gold),
+                    validation=context.side("validation", gold),
+                    key=key,
+                    data={**data, "training": {"seed": project.split.seed}, "code": code_version()},
+                    registry=context.registry,
+                    blobs=context.blobs,
+                    progress=context.listener.progress,
+                    members=members,
+                )
             known = asdict(made)
             context.state.remember(f"train-{config.title}", key, known)
-        trained.append(Trained.from_dict(known))
+        trained[config.title] = Trained.from_dict(known)
     if fresh:
         context.finish("train", f"{fresh} of {len(trained)} candidates")
     else:
         context.skip("train", "gold table, candidates and code have not changed")
-    return trained
+    return [trained[config.title] for config in project.candidates]
+
+
+@contextmanager
+def _fitted_members(
+    context: Context, config: CandidateConfig, trained: Mapping[str, Trained]
+) -> Iterator[dict[int, Classifier]]:
+    """Load the members of an ensemble that are trained candidates; they may read their files until the end."""
+    with tempfile.TemporaryDirectory() as name:
+        members: dict[int, Classifier] = {}
+        for place, other in shared(config, context.project.candidates).items():
+            key = trained[other.title].key
+            members[place] = candidate_package(context.blobs, key, Path(name) / str(place)).classifier
+        yield members
 
 
 def check_positive(project: Project, labels: Sequence[str]) -> None:

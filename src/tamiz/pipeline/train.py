@@ -21,7 +21,7 @@ from tamiz.decision import check_decision, fit_decision
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
-from tamiz.types import Classifier, Progress, Registry, Resumes, Task, Tells, Traces, Validation
+from tamiz.types import Borrows, Classifier, Progress, Registry, Resumes, Task, Tells, Traces, Validation
 
 __all__ = [
     "Trained",
@@ -76,16 +76,20 @@ def fit_classifier(
     seed: int,
     progress: Progress | None = None,
     checkpoints: Path | None = None,
+    members: Mapping[int, Classifier] | None = None,
 ) -> tuple[Classifier, float]:
     """Fit the candidate's classifier on cleaned texts; return it and the seconds it took.
 
-    A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`.
+    A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`; one that is made
+    of others takes the fitted `members`, by place.
     """
     prepare = Cleaner(config.prepare)
     cls: Any = classifier_class(config.family)
     classifier: Classifier = cls(tuple(labels), task, seed=seed, **config.params)
     if isinstance(classifier, Resumes):
         classifier.keep_in(checkpoints)
+    if members and isinstance(classifier, Borrows):
+        classifier.borrow(members)
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
     texts, targets = [prepare.many(train.texts)], train.targets
@@ -106,6 +110,7 @@ def train_candidate(
     registry: Registry,
     blobs: Blobs,
     progress: Progress | None = None,
+    members: Mapping[int, Classifier] | None = None,
 ) -> Trained:
     """Train a candidate, measure it on validation, record it and keep its package beside the lake.
 
@@ -120,6 +125,7 @@ def train_candidate(
         registry: where the run is recorded.
         blobs: the lake's storage, which keeps the package.
         progress: told how far the fit has come.
+        members: members of an ensemble, by place, that are fitted already.
     """
     seed = project.split.seed
     check_decision(config, project.task, labels, positive_index(project, labels))
@@ -133,6 +139,7 @@ def train_candidate(
         seed=seed,
         progress=progress,
         checkpoints=checkpoints,
+        members=members,
     )
     model = assemble(project, config, classifier, validation, data)
     evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
