@@ -12,8 +12,10 @@ from tamiz.config import CandidateConfig, DataConfig, Project
 from tamiz.metrics import calibration_error
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
+from tamiz.pipeline.members import ENSEMBLE, named, shared
+from tamiz.pipeline.publish import refitted
 from tamiz.pipeline.train import assemble, fit_classifier
-from tamiz.types import Task
+from tamiz.types import Classifier, Task
 
 __all__ = ["measure"]
 
@@ -28,19 +30,20 @@ class _Set:
 
     name: str
     example: str | None = None
+    file: str = "tamiz.yaml"
     least_f1: float | None = None
 
     def project(self) -> Project:
         if self.example is not None:
-            return project_of(self.example)
+            return project_of(self.example, self.file)
         source = str(root() / "topics" / self.name / "train.parquet")
         data = DataConfig(source=[source], test=[str(root() / "topics" / self.name / "test.parquet")])
         return Project(name=self.name, task=Task.MULTI_CLASS, data=data)
 
 
 _SETS = (
-    _Set("movies", "movies"),
-    _Set("complaints", "complaints", least_f1=0.86),
+    _Set("movies", "movies", "encoders.yaml"),
+    _Set("complaints", "complaints", "encoders.yaml", least_f1=0.86),
     _Set("reviews", "reviews"),
     _Set("agnews"),
     _Set("newsgroups"),
@@ -70,23 +73,29 @@ def measure(options: dict[str, Any]) -> Outcome:
 
 def _candidates(project: Project) -> list[CandidateConfig]:
     """Return the project's own candidates, and every other family at its defaults."""
-    chosen = [candidate for candidate in project.candidates if candidate.family != "prior"]
+    chosen = [candidate for candidate in named(project.candidates) if candidate.family != "prior"]
     known = {candidate.family for candidate in chosen}
     thresholds = "f1" if project.task is Task.MULTI_LABEL else "default"
     families = [family for family in CLASSIFIERS if family not in known and family not in _OWN_TABLE]
-    rest = [CandidateConfig(family=family, thresholds=thresholds) for family in families]
-    return [*chosen, *rest]
+    return [*chosen, *(CandidateConfig(family=family, thresholds=thresholds) for family in families)]
 
 
 def _leaderboard(one: _Set) -> list[dict[str, Any]]:
+    """Fit every candidate and, where the project says so, fit it again on training and validation."""
     project = one.project()
     train, validation, test = sides(project)
-    rows = []
-    for candidate in _candidates(project):
-        about = {"labels": train.labels, "task": project.task, "seed": 0}
-        held = examples(project, validation)
-        classifier, seconds = fit_classifier(candidate, train=examples(project, train), validation=held, **about)  # type: ignore[arg-type]
+    held, rows = examples(project, validation), []
+    fitted: dict[str, Classifier] = {}
+    candidates = sorted(_candidates(project), key=lambda candidate: candidate.family == ENSEMBLE)
+    for candidate in candidates:
+        members = {place: fitted[other.title] for place, other in shared(candidate, candidates).items()}
+        about = {"labels": train.labels, "task": project.task, "seed": 0, "members": members}
+        both = {"train": examples(project, train), "validation": held}
+        classifier, seconds = fit_classifier(candidate, **both, **about)  # type: ignore[arg-type]
+        fitted[candidate.title] = classifier
         model = assemble(project, candidate, classifier, held, {})
+        if project.select.refit:
+            model = refitted(project, candidate, model, both, None)
         rows.append({"candidate": candidate.title, "fit_s": seconds, **_measured(model, test)})
         say(f"{one.name}: " + ", ".join(_cells(rows[-1])))
     return sorted(rows, key=lambda row: -row["f1_macro"])
