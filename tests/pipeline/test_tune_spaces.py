@@ -122,7 +122,7 @@ def test_a_wrong_space_says_what_is_wrong(spec, message):
         ({"metric": "val_f1_makro"}, "did you mean 'val_f1_macro'?"),
         ({"metric": "test_f1_macro"}, "a validation metric of answers is needed"),
         ({"metric": "fit_seconds"}, "a validation metric of answers is needed"),
-        ({"candidate": "linaer"}, "tune.candidate: unknown 'linaer'; allowed: boosting, ensemble, linear"),
+        ({"candidate": "linaer"}, "tune.candidate: unknown 'linaer'; allowed: boosting, ensemble, few_shot, linear"),
         ({"trials": 0}, "tune.trials"),
         ({"folds": 1}, "tune.folds"),
         ({"rungs": [0.3, 0.1]}, "rungs: shares go from small to large"),
