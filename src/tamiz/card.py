@@ -83,6 +83,7 @@ def model_card(manifest: Manifest, facts: CardFacts | None = None) -> str:
         "Decision": _decision(manifest),
         "Limits": _limits(manifest, facts),
         "How it was made": _making(manifest, facts),
+        "The encoder": _encoder(manifest.facts),
         "How to use it": _use(manifest),
     }
     parts = [f"---\n{_front_matter(manifest)}---\n", f"# {_text(manifest.name)}\n"]
@@ -253,6 +254,31 @@ def _making(manifest: Manifest, facts: CardFacts) -> list[str]:
         lines.append(f"- Seed: {facts.seed}")
     libraries = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
     lines.append(f"- Made by Tamiz {manifest.code_version} at {manifest.created_at} with {libraries or 'no library'}")
+    return lines
+
+
+def _encoder(facts: Mapping[str, Any]) -> list[str]:
+    """Say what of an encoder the package holds and how it was checked, where the family says so."""
+    names = {
+        "encoder": "Encoder",
+        "precision": "Trained in",
+        "form": "Form",
+        "max_length": "Tokens read",
+        "long_texts": "Of long texts is read",
+    }
+    lines = [f"- {title}: {_text(str(facts[name]))}" for name, title in names.items() if name in facts]
+    if facts.get("long_texts_validation"):
+        found = ", ".join(f"{name} {value:.4f}" for name, value in facts["long_texts_validation"].items())
+        lines.append(f"- Ways to read long texts, on validation: {found}")
+    if "export_shift" in facts:
+        lines.append(f"- Exported beside trained: probabilities differ by {facts['export_shift']:.1g} at most")
+    parity = facts.get("parity")
+    if parity:
+        lines.append(
+            f"- {parity['form']} beside fp32, on {parity['texts']:,} texts: {parity['agreement']:.2%} equal labels, "
+            f"probabilities moved by {parity['shift_mean']:.4f} on average, {parity['shift_99']:.4f} for 99 in 100 "
+            f"texts and {parity['shift_max']:.4f} at most; " + ("kept" if parity["kept"] else "refused, fp32 is kept")
+        )
     return lines
 
 

@@ -6,7 +6,7 @@ Every door, engine and command uses it; nothing else puts these parts together.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,11 @@ from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatAr
 __all__ = ["Model", "Prediction", "library_versions", "new_manifest"]
 
 _RECORDED_LIBRARIES = ("numpy", "scipy", "scikit-learn", "snowballstemmer", "stopwordsiso", "ftfy")
+_OF_FAMILIES = {
+    "boosting": ("lightgbm",),
+    "few_shot": ("onnxruntime", "tokenizers"),
+    "transformer": ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime"),
+}
 
 
 class Prediction(NamedTuple):
@@ -232,10 +237,18 @@ def _check_texts(texts: Sequence[str]) -> None:
             raise RequestError(f"texts[{place}]: a text is expected, not {type(text).__name__}")
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that shape a model."""
+def library_versions(family: str = "", params: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape a model.
+
+    Args:
+        family: whose own libraries are added.
+        params: of the family; those of an ensemble name its members.
+    """
+    members = (params or {}).get("members") or []
+    families = [family, *(str(one.get("family")) for one in members if isinstance(one, Mapping))]
+    names = [*_RECORDED_LIBRARIES, *(name for one in families for name in _OF_FAMILIES.get(one, ()))]
     versions = {"python": platform.python_version()}
-    for name in _RECORDED_LIBRARIES:
+    for name in dict.fromkeys(names):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -245,4 +258,5 @@ def library_versions() -> dict[str, str]:
 
 def new_manifest(**records: Any) -> Manifest:
     """Return a manifest with the code and library versions of this process filled in."""
-    return Manifest(libraries=library_versions(), code_version=metadata.version("tamiz"), **records)
+    libraries = library_versions(records.get("family", ""), records.get("params"))
+    return Manifest(libraries=libraries, code_version=metadata.version("tamiz"), **records)

@@ -36,6 +36,14 @@ def test_a_second_ingest_adds_only_new_content(lake):
     assert [row["text"] for row in bronze_rows(lake)] == ["x", "y"]
 
 
+def test_a_file_that_has_changed_is_named_and_its_earlier_rows_stay(lake):
+    assert ingest(lake, TableSource({"a.csv": [{"text": "x"}]}), now=NOW).changed_files == ()
+    files = {"a.csv": [{"text": "y"}], "b.csv": [{"text": "z"}]}
+    assert ingest(lake, TableSource(files), now=NOW + timedelta(days=1)).changed_files == ("a.csv",)
+    assert ingest(lake, TableSource(files), now=NOW + timedelta(days=2)).changed_files == ()
+    assert [row["text"] for row in bronze_rows(lake)] == ["x", "y", "z"]
+
+
 def test_small_files_share_a_commit_and_large_ones_do_not(local_lake, monkeypatch):
     files = {f"{i:03}.txt": [{"text": f"t{i}"}] for i in range(12)}
     assert ingest(local_lake, TableSource(files), table="bronze/one", now=NOW).version == 0

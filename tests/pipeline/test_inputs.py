@@ -21,6 +21,7 @@ from tamiz.store import ModelStore
 from tamiz.types import Task
 from tests.projects import (
     PRIOR,
+    Told,
     figures,
     lake_of,
     make_project,
@@ -33,6 +34,22 @@ from tests.projects import (
     write_csv,
     write_jsonl,
 )
+
+# --- files that change
+
+
+def test_a_file_that_has_changed_is_told_to_add_its_rows(tmp_path):
+    project = make_project(tmp_path, n=40)
+    first, second = Told(), Told()
+    run(project, until="clean", listener=first)
+    assert first.notices == []
+    with (tmp_path / "texts.csv").open("a", encoding="utf-8") as stream:
+        stream.write(next(line for line in (tmp_path / "texts.csv").read_text().splitlines()[1:]) + "\n")
+    run(project, until="clean", listener=second)
+    assert second.notices == [
+        "texts.csv: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
+    ]
+
 
 # --- other ways to divide
 

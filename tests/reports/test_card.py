@@ -118,6 +118,29 @@ def test_steps_parameters_and_speed_are_readable():
     assert "Its cleaning steps are for texts in: english." in section(card, "Limits")
 
 
+def test_a_card_says_what_became_of_the_encoder_and_how_it_was_checked():
+    parity = {
+        "form": "int8",
+        "texts": 500,
+        "agreement": 0.998,
+        "shift_mean": 0.002,
+        "shift_99": 0.01,
+        "shift_max": 0.03,
+    }
+    facts = {"encoder": "small", "precision": "bf16", "form": "int8", "long_texts": "head", "export_shift": 3e-8}
+    facts["long_texts_validation"] = {"head": 0.81, "windows": 0.8}
+    told = section(model_card(manifest(facts={**facts, "parity": {**parity, "kept": True}})), "The encoder")
+    assert "- Encoder: small\n" in told
+    assert "- Of long texts is read: head\n" in told
+    assert "on validation: head 0.8100, windows 0.8000" in told
+    assert "differ by 3e-08 at most" in told
+    assert "int8 beside fp32, on 500 texts: 99.80% equal labels" in told
+    assert "0.0100 for 99 in 100 texts and 0.0300 at most; kept" in told
+    refused = section(model_card(manifest(facts={"parity": {**parity, "kept": False}})), "The encoder")
+    assert refused.strip().endswith("refused, fp32 is kept")
+    assert "## The encoder" not in model_card(manifest())
+
+
 def test_hundreds_of_labels_make_no_endless_card():
     labels = tuple(f"label {i}" for i in range(500))
     card = model_card(manifest(labels=labels), CardFacts(counts={"train": dict.fromkeys(labels, 3)}))

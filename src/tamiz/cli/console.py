@@ -1,9 +1,10 @@
-"""What the command line shows: steps, progress on a terminal, tables, errors."""
+"""What the command line shows: steps, how far they are, tables, errors."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from rich.table import Table
 __all__ = ["Terminal", "errors", "figure", "output", "print_json", "table"]
 
 _WIDTH = 160  # of tables that go to a file or a pipe
+_FIRST_LINE_S, _NEXT_LINE_S = 60.0, 30.0  # without a terminal, where short steps stay silent
 output = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -51,14 +53,25 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
 @dataclass
 class Terminal:
-    """Tell a person at a terminal what a run does; progress bars only where standard error is one."""
+    """Tell a person what a run does, on standard error: with bars at a terminal, else with a line now and then.
+
+    Attributes:
+        quiet: say nothing.
+        first_line_s: without a terminal, seconds of a step before it says how far it is.
+        next_line_s: least seconds between two such lines.
+    """
 
     quiet: bool = False
+    first_line_s: float = _FIRST_LINE_S
+    next_line_s: float = _NEXT_LINE_S
+    _step: str | None = field(default=None, init=False)
+    _due: float = field(default=0.0, init=False)
     _bar: Progress | None = field(default=None, init=False)
     _tasks: dict[str, Any] = field(default_factory=dict, init=False)
 
     def started(self, step: str) -> None:
-        """Show a bar while the step runs."""
+        """Show a bar while the step runs; without a terminal, note when it began."""
+        self._step, self._due = step, time.monotonic() + self.first_line_s
         if errors.is_terminal and not self.quiet:
             self._bar = Progress(
                 SpinnerColumn(),
@@ -73,10 +86,11 @@ class Terminal:
             self._tasks = {"": self._bar.add_task(step, total=None)}
 
     def progress(self, message: str, done: int = 0, total: int = 0) -> None:
-        """Move the bar."""
+        """Move the bar; without one, write a line if the last is long ago."""
         if self._bar is None:
+            self._write_progress(message, done, total)
             return
-        step = message.partition(": ")[0]  # what follows changes as it goes on
+        step = message.rpartition(": ")[0] or message  # what follows changes as it goes on
         if step not in self._tasks:
             self._tasks[step] = self._bar.add_task(message, total=total or None)
         self._bar.update(self._tasks[step], completed=done, total=total or None, description=message)
@@ -96,9 +110,17 @@ class Terminal:
 
     def close(self) -> None:
         """Take away the bar."""
+        self._step = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def _write_progress(self, message: str, done: int, total: int) -> None:
+        if self.quiet or self._step is None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self.next_line_s
+        of = f" ({done:,} of {total:,})" if total else ""
+        errors.print(f"[blue]now[/]   {self._step:<9} {_plain(message)}{of}")
 
     def _line(self, style: str, word: str, step: str, text: str) -> None:
         self.close()

@@ -31,6 +31,9 @@ _ABOUT = {
     "train": "Train and measure the candidates that have changed, after split.",
     "evaluate": "Choose a candidate, score it on test, publish and promote it, after train.",
 }
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a key, such as split.seed=1; may be given several times.")
+]
 # What tables show besides the metric of choice, and how they call it.
 _HEADINGS = {
     "val_accuracy": "accuracy",
@@ -58,7 +61,7 @@ def run(
         str | None, typer.Argument(help="A file of texts, to run without a project file; by default ./tamiz.yaml.")
     ] = None,
     project: ProjectPath = Path("tamiz.yaml"),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a key, such as split.seed=1.")] = None,
+    set_: Changes = None,
     save: Annotated[Path | None, typer.Option("--save", help="With a file: save the guessed project here.")] = None,
     wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
     dry_run: DryRun = False,
@@ -87,11 +90,12 @@ def run(
 def _step(step: str) -> Callable[..., None]:
     def command(
         project: ProjectPath = Path("tamiz.yaml"),
+        set_: Changes = None,
         wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
-        found = read_project(project, notice=_notice)
+        found = changed(read_project(project, notice=_notice), set_ or [])
         result = _run(found, step, quiet=quiet or as_json, wait_s=wait)
         if as_json:
             print_json(result.to_dict())
@@ -113,8 +117,13 @@ def _notice(text: str) -> None:
     errors.print(f"[yellow]note[/]  {text}")
 
 
-def changed(project: Project, settings: list[str]) -> Project:
+def changed(project: Project, settings: list[str], *, where: str = "--set") -> Project:
     """Return the project with each `--set key.path=value` applied, the value read as YAML.
+
+    Args:
+        project: as it was read.
+        settings: the changes.
+        where: what error messages call their source.
 
     Raises:
         ConfigError: there is no such key, or the value is wrong.
@@ -134,7 +143,7 @@ def changed(project: Project, settings: list[str]) -> Project:
             place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
         except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise ConfigError(f"--set {setting!r}: there is no such key") from error
-    return parse_project(raw, where="--set").at(project.folder)
+    return parse_project(raw, where=where).at(project.folder)
 
 
 def _show_plan(project: Project, *, as_json: bool) -> None:

@@ -52,7 +52,8 @@ def tune(
     """
     given = {"candidate": candidate, "trials": trials, "minutes": minutes, "metric": metric}
     settings = [f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    found = changed(read_project(project, notice=_notice), [*(set_ or []), *settings])
+    found = changed(read_project(project, notice=_notice), set_ or [])
+    found = changed(found, settings, where="options")
     if output_ is not None and not output_.absolute().parent.is_dir():
         raise ConfigError(f"--output: the folder {output_.parent} does not exist; make it or name another")
     if dry_run:

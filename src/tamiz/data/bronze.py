@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from tamiz.data.columns import fit, storable_schema, widen
 from tamiz.data.lake import Lake
@@ -44,12 +45,14 @@ class Ingested:
         added_rows: rows added by this call.
         added_files: paths of the files added by this call.
         skipped_files: paths of the files whose content was there already.
+        changed_files: those of the added files that the table held with other content, whose rows stay.
     """
 
     version: int
     added_rows: int
     added_files: tuple[str, ...]
     skipped_files: tuple[str, ...]
+    changed_files: tuple[str, ...] = ()
 
 
 class _NewColumnsError(Exception):
@@ -88,6 +91,7 @@ def ingest(
     _check_partitions(lake, table, partition_by)
     now = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     fresh, skipped = _fresh(lake, table, source)
+    changed = _held(lake, table, [file.path for file in fresh])
     added_rows = 0
     for files in _commits(fresh):
         added_rows += _Commit(lake, source, table, tuple(partition_by), now, files).run()
@@ -95,7 +99,17 @@ def ingest(
     if version is None:
         names = ", ".join(file.path for file in fresh[:5])
         raise SourceError(f"no row to ingest into {table!r} from: {names or 'a source without files'}")
-    return Ingested(version, added_rows, tuple(file.path for file in fresh), skipped)
+    return Ingested(version, added_rows, tuple(file.path for file in fresh), skipped, changed)
+
+
+def _held(lake: Lake, table: str, paths: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the paths from which the table has rows."""
+    if not paths or lake.version(table) is None:
+        return ()
+    found: set[str] = set()
+    for batch in lake.scan(table, columns=["_source"], filters=ds.field("_source").isin(list(paths))):
+        found.update(batch.column(0).unique().to_pylist())
+    return tuple(sorted(found))
 
 
 def _transaction(file: SourceFile) -> str:

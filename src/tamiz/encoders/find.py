@@ -68,7 +68,7 @@ def find(name: str, *, offline: bool = False, progress: Progress | None = None) 
     if name in CATALOGUE:
         return _known(CATALOGUE[name], progress)
     if path.is_absolute() or name.startswith((".", "~")):
-        raise SourceError(f"encoder {name!r}: there is no such folder")
+        raise SourceError(f"encoder {name!r}: there is no folder {path.absolute().resolve()}")
     hub = _HUB_ID.fullmatch(name)
     if hub is None:
         raise ConfigError(

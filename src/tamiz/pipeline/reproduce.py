@@ -164,6 +164,6 @@ def _compared(number: str, old: Model, new: Model, metrics: dict[str, float], ex
 
 def _changes(manifest: Manifest) -> dict[str, tuple[str | None, str | None]]:
     before = {"code": str(manifest.data.get("code")), **manifest.libraries}
-    now = {"code": code_version(), **library_versions()}
+    now = {"code": code_version(), **library_versions(manifest.family, manifest.params)}
     pairs = {name: (before.get(name), now.get(name)) for name in sorted({*before, *now})}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -234,6 +234,8 @@ def _ingest(context: Context) -> dict[str, Any]:
         )
         for notice in source.notices:
             context.listener.notice(notice)
+        if found.changed_files:
+            context.listener.notice(_about_changed(found.changed_files))
         versions[table] = found.version
         versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
         added, rows, skipped = (
@@ -246,6 +248,11 @@ def _ingest(context: Context) -> dict[str, Any]:
     else:
         context.skip("ingest", f"all {skipped:,} files are in the lake already")
     return versions
+
+
+def _about_changed(paths: Sequence[str]) -> str:
+    names = ", ".join(Path(path).name for path in paths[:3]) + (f" and {len(paths) - 3:,} more" if paths[3:] else "")
+    return f"{names}: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
 
 
 def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "checkpoint_folder",
     "facts_of",
     "fit_classifier",
+    "named",
     "positive_index",
     "record_folder",
     "record_run",
@@ -137,7 +138,7 @@ def train_candidate(
         train(),
         validation,
         seed=seed,
-        progress=progress,
+        progress=named(progress, config.title),
         checkpoints=checkpoints,
         members=members,
     )
@@ -164,6 +165,18 @@ def train_candidate(
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(config.title, config.family, key, metrics, evaluation.intervals, run_id)
+
+
+def named(progress: Progress | None, who: str) -> Progress | None:
+    """Return a progress that says whose it is."""
+    if progress is None:
+        return None
+    told = progress  # so that it is known not to be `None` inside the function
+
+    def tell(message: str, done: int = 0, total: int = 0) -> None:
+        told(f"{who}: {message}", done, total)
+
+    return tell
 
 
 def checkpoint_folder(blobs: Blobs, key: str, family: str) -> Path | None:

@@ -62,7 +62,7 @@ DEFAULT_SPACES: dict[str, dict[str, dict[str, Any]]] = {
         "layer_decay": {"low": 0.7, "high": 1.0},
         "dropout": {"choices": [None, 0.0, 0.1, 0.2]},
     },
-    "few_shot": {"C": {"low": 0.01, "high": 100, "log": True, "start": 1}},
+    "few_shot": {"C": {"low": 0.3, "high": 1000, "log": True, "start": 30}},
 }
 """By family; a family is asked for its parameters only when it is tuned. `start` says what `auto` amounts to."""
 

@@ -1,0 +1,51 @@
+"""How far a step is, where standard error is no terminal."""
+
+from __future__ import annotations
+
+import re
+
+from tamiz.cli.console import Terminal
+
+
+def test_a_short_step_says_nothing_before_it_ends(capsys):
+    terminal = Terminal()
+    terminal.started("train")
+    terminal.progress("fitting", 1, 2)
+    terminal.finished("train", "1 of 1 candidates")
+    assert capsys.readouterr().err.split() == ["done", "train", "1", "of", "1", "candidates"]
+
+
+def test_a_long_step_says_how_far_it_is(capsys):
+    terminal = Terminal(first_line_s=0, next_line_s=0)
+    terminal.progress("before any step")
+    terminal.started("train")
+    terminal.progress("small: fine-tuning: loss 0.5 [x]", 1_000, 2_000)
+    terminal.progress("small: exporting")
+    terminal.close()
+    terminal.progress("after it")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "now train small: fine-tuning: loss 0.5 [x] (1,000 of 2,000)",
+        "now train small: exporting",
+    ]
+
+
+def test_lines_keep_their_distance(capsys):
+    terminal = Terminal(first_line_s=0, next_line_s=1_000)
+    terminal.started("train")
+    for done in range(5):
+        terminal.progress("fitting", done, 5)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_quiet_one_says_nothing(capsys):
+    terminal = Terminal(quiet=True, first_line_s=0, next_line_s=0)
+    terminal.started("train")
+    terminal.progress("fitting", 1, 2)
+    assert not capsys.readouterr().err
+
+
+def test_steps_alone_take_changes(tamiz, project):
+    shown = tamiz("train", "--set", "candidates.0.name=again", "--json")
+    assert [one["candidate"] for one in shown.json["leaderboard"]] == ["again"]
+    assert re.search(r"split\.sed", tamiz("clean", "--set", "split.sed=1").err)
