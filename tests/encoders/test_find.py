@@ -91,7 +91,7 @@ def test_a_name_that_is_nothing_is_refused(cached, name, tmp_path, monkeypatch):
 
 
 def test_a_path_to_nothing_is_refused(cached):
-    with pytest.raises(SourceError, match="there is no folder .*none"):
+    with pytest.raises(SourceError, match=r"there is no folder .*none"):
         find("./none")
 
 
