@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tamiz.serving.context import Context
-from tamiz.serving.doors import complaints, hugging_face, invocations, movie_genres, native, sagemaker
+from tamiz.serving.doors import complaints, hugging_face, invocations, movie_genres, native, open_inference, sagemaker
 from tamiz.serving.doors.base import Door
 
 __all__ = ["DOORS"]
@@ -18,4 +18,5 @@ DOORS: tuple[Callable[[Context], Door], ...] = (
     invocations.door,
     sagemaker.door,
     hugging_face.door,
+    open_inference.door,
 )

@@ -129,6 +129,7 @@ def route(
     problems: Sequence[int] = (),
     responses: Mapping[int | str, JsonObject] | None = None,
     always: Sequence[int] = ALWAYS,
+    operation: str | None = None,
 ) -> PlainRoute:
     """Make a documented route.
 
@@ -145,6 +146,7 @@ def route(
         responses: further documented responses.
         always: statuses that any call may be answered with problem details; a door with another shape of errors
             gives none here and documents its own in `responses`.
+        operation: name of the operation in the documentation; by default the handler's.
     """
     extra: JsonObject = {"parameters": list(parameters)} if parameters else {}
     if body is not None:
@@ -158,7 +160,7 @@ def route(
         response_model=answer,
         responses={**{status: _problem_doc(status) for status in statuses}, **(responses or {})},
         openapi_extra=extra or None,
-        operation_id=f"{door}_{handler.__name__}",
+        operation_id=f"{door}_{operation or handler.__name__}",
         summary=summary,
         description=(handler.__doc__ or summary).strip(),
         tags=[door],
