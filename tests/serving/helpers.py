@@ -120,6 +120,7 @@ def listening(app) -> Iterator[str]:
         while not server.started and thread.is_alive() and time.monotonic() < ends:
             time.sleep(0.01)
         try:
+            assert server.started
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True

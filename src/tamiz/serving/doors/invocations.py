@@ -28,7 +28,7 @@ from tamiz.serving.doors.frames import (
 )
 from tamiz.serving.doors.hugging_face import InputsBody, LabelScore, SequenceAnswer, inputs_question
 from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
-from tamiz.serving.problems import FieldError, InvalidFieldsError, MalformedBodyError, explain_validation
+from tamiz.serving.problems import FieldError, InvalidFieldsError, MalformedBodyError, NotAcceptableError, explain_validation
 from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
 
 if TYPE_CHECKING:
@@ -214,7 +214,10 @@ async def invoke(request: Request, context: Context, name: str | None = None) ->
 
 def _write(answers: Sequence[Answer], asked: Asked, model: Model, sent: Media, give: Media) -> bytes:
     if give.form == "csv":
-        if any(one.question.prompt is not None for one in answers):
+        prompted = {one.question.prompt is not None for one in answers}
+        if len(prompted) > 1:
+            raise NotAcceptableError("Answers with and without candidate labels make no one table; take JSON lines.")
+        if True in prompted:
             names = ["sequence", "labels", "scores"]
             return to_csv([item for one in answers for item in one.items()], names, header=asked.header)
         return to_csv([row for one in answers for row in one.rows()], model.answer_columns, header=asked.header)
