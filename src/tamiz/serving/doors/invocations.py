@@ -28,7 +28,13 @@ from tamiz.serving.doors.frames import (
 )
 from tamiz.serving.doors.hugging_face import InputsBody, LabelScore, SequenceAnswer, inputs_question
 from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
-from tamiz.serving.problems import FieldError, InvalidFieldsError, MalformedBodyError, NotAcceptableError, explain_validation
+from tamiz.serving.problems import (
+    FieldError,
+    InvalidFieldsError,
+    MalformedBodyError,
+    NotAcceptableError,
+    explain_validation,
+)
 from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
 
 if TYPE_CHECKING:
