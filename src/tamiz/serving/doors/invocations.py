@@ -9,8 +9,9 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import anyio.to_thread
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from starlette.requests import Request
@@ -44,10 +45,13 @@ if TYPE_CHECKING:
 
 __all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "door", "invoke"]
 
+Result = TypeVar("Result")
+
 NAME = "invocations"
 PATH = "/invocations"
 STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
 
+MOST_INLINE_BYTES = 65_536
 CODES = {
     400: "BAD_REQUEST",
     401: "UNAUTHENTICATED",
@@ -189,13 +193,17 @@ def _read_csv(body: bytes, model: Model, most_bytes: int) -> Asked:
     return Asked([Question([row[at] for row in rows[header:]], FRAME)], header)
 
 
-async def _read(request: Request, context: Context, media: Media, model: Model) -> Asked:
-    body = await request.body()
+def _read(body: bytes, context: Context, media: Media, model: Model) -> Asked:
     if media.form == "csv":
         return _read_csv(body, model, context.limits.max_body_bytes)
     if media.form == "lines":
         return _read_lines(body, model)
     return Asked([_question(_parse(body, "The body"), model)])
+
+
+async def _beside(size_bytes: int, work: Callable[..., Result], *about: Any) -> Result:
+    """Do the work here, or in a thread if the body is so large that it would hold up the event loop."""
+    return await anyio.to_thread.run_sync(work, *about) if size_bytes > MOST_INLINE_BYTES else work(*about)
 
 
 async def invoke(request: Request, context: Context, name: str | None = None) -> Response:
@@ -212,9 +220,10 @@ async def invoke(request: Request, context: Context, name: str | None = None) ->
     sent = media_of(request.headers.get("content-type"))
     give = wanted(request.headers.get("accept"), default=sent if sent.form == "lines" else JSON)
     served = context.models.get(name)
-    asked = await _read(request, context, sent, served.model)
+    body = await request.body()
+    asked = await _beside(len(body), _read, body, context, sent, served.model)
     answers = await answer(context, served, asked.questions)
-    content = _write(answers, asked, served.model, sent, give)
+    content = await _beside(len(body), _write, answers, asked, served.model, sent, give)
     return Response(content, media_type=f"{CSV.name}; charset=utf-8" if give.form == "csv" else give.name)
 
 
