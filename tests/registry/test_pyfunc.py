@@ -37,7 +37,7 @@ def quiet():
 
 @pytest.fixture(params=[Task.BINARY, Task.MULTI_CLASS, Task.MULTI_LABEL], ids=str)
 def model(request):
-    return model_of("linear", request.param, text_column="plot", abstain_below=None)
+    return model_of("linear", request.param, text_column="plot")
 
 
 def saved(model, folder: Path) -> Path:
@@ -90,6 +90,10 @@ def test_nothing_in_it_is_a_pickle(model, tmp_path):
     assert re.search(r"^tamiz==", (folder / "requirements.txt").read_text(), re.MULTILINE)
 
 
+def abstaining():
+    return model_of("linear", Task.MULTI_CLASS, text_column="plot", abstain_below=0.6)
+
+
 @pytest.fixture(scope="module")
 def champion(mlflow_template, tmp_path_factory) -> tuple[str, Path]:
     """A registered champion; the database's address and its folder."""
@@ -97,7 +101,7 @@ def champion(mlflow_template, tmp_path_factory) -> tuple[str, Path]:
     shutil.copy(mlflow_template, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     registry = MlflowRegistry("topics", uri, artifacts=str(folder / "artifacts"))
-    model_of("linear", Task.MULTI_CLASS, text_column="plot").save(folder / "files" / "package")
+    abstaining().save(folder / "files" / "package")
     about = {"candidate": "words", "family": "linear", "params": {}, "metrics": {}, "tags": {}}
     registry.register(registry.record(key="k", **about), version="1", metrics={}, artifacts=folder / "files")
     registry.alias("champion", "1")
@@ -114,7 +118,7 @@ def test_the_champion_is_loaded_from_the_registry_by_its_alias(champion):
         loaded = mlflow.pyfunc.load_model("models:/topics@champion")
     finally:
         mlflow.set_tracking_uri(before)
-    want = model_of("linear", Task.MULTI_CLASS, text_column="plot").predict(TEXTS)
+    want = abstaining().predict(TEXTS)
     assert loaded.predict(table(TEXTS))["predicted_label"].tolist() == [one.label for one in want]
 
 
@@ -171,6 +175,7 @@ def test_mlflows_server_answers_as_ours_does(champion, tmp_path):
         theirs.wait_server_ready(timeout=PATIENCE_S, scoring_server_proc=process)
         got = theirs.invoke(table(TEXTS))
     assert time.monotonic() - begun < PATIENCE_S, (tmp_path / "log").read_text()
+    assert None in [row["predicted_label"] for row in got["predictions"]]
     assert [list(row) for row in got["predictions"]] == [list(row) for row in want["predictions"]]
     for row, other in zip(got["predictions"], want["predictions"], strict=True):
         assert row == pytest.approx(other, abs=1e-12)

@@ -34,7 +34,13 @@ class PackagedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
         column = model_input[self._model.text_column]
         texts = ["" if missing else str(text) for text, missing in zip(column, column.isna(), strict=True)]
         rows = [self._model.record(prediction) for prediction in self._model.predict(texts)]
-        return pd.DataFrame(rows, columns=list(self._model.answer_columns))
+        return pd.DataFrame({name: _column([row[name] for row in rows]) for name in self._model.answer_columns})
+
+
+def _column(values: list[Any]) -> pd.Series:
+    """Return a column in which a missing value stays `None`: pandas' own, NaN, is no JSON."""
+    numbers = all(isinstance(value, float) for value in values)
+    return pd.Series(values, dtype="float64" if numbers else object)
 
 
 set_model(PackagedModel())
