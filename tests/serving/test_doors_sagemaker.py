@@ -107,7 +107,7 @@ def test_other_failures_have_sagemakers_names(tmp_path):
     ],
 )
 def test_no_payload_of_batch_transform_passes_a_limit(limits, want):
-    found = transform_limits(ServeConfig(**limits), threads=4)
+    found = transform_limits(ServeConfig(**limits), cores=4)
     assert (found.BatchStrategy, found.MaxPayloadInMB) == want
     assert found.MaxConcurrentTransforms == 4
 

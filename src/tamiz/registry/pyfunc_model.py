@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 import tamiz
 
 __all__ = ["PackagedModel"]
 
 
-class PackagedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
+class PackagedModel(PythonModel):
     """A Tamiz package as MLflow's generic kind of model: a table of texts in, a row of answers a text out."""
 
     def load_context(self, context: PythonModelContext) -> None:

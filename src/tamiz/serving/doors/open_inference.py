@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from tamiz import __version__
 from tamiz.errors import ModelNotFoundError, one_of
+from tamiz.serving.auth import is_open
 from tamiz.serving.doors.base import (
     ALWAYS,
     Door,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["door"]
 
 NAME = "open-inference"
+LIVE, READY = "/v2/health/live", "/v2/health/ready"
 MODEL = "/v2/models/{name}"
 VERSION = f"{MODEL}/versions/{{version}}"
 HEADER = "Inference-Header-Content-Length"
@@ -276,6 +278,7 @@ def door(context: Context) -> Door:
 def _routes(handlers: OpenInference) -> list[PlainRoute]:
     failed = failures(OpenInferenceProblem, ALWAYS)
     not_ready: dict[int | str, JsonObject] = {503: {"model": HealthAnswer, "description": "Not yet, or no more"}}
+    guarded = {} if is_open("GET", LIVE) else failures(OpenInferenceProblem, (401, 403))
 
     def get(path: str, handler: Handler, summary: str, answer: type[BaseModel], **about: Any) -> PlainRoute:
         name = _operation(path, handler)
@@ -284,8 +287,8 @@ def _routes(handlers: OpenInference) -> list[PlainRoute]:
         )
 
     routes = [
-        get("/v2/health/live", handlers.live, "Is the process alive?", HealthAnswer),
-        get("/v2/health/ready", handlers.ready, "May requests be sent here?", HealthAnswer, responses=not_ready),
+        get(LIVE, handlers.live, "Is the process alive?", HealthAnswer, responses=guarded),
+        get(READY, handlers.ready, "May requests be sent here?", HealthAnswer, responses={**not_ready, **guarded}),
         get("/v2", handlers.server, "Describe the server", ServerMetadata, responses=failed),
     ]
     for path in (MODEL, VERSION):
@@ -323,4 +326,4 @@ def _infer_route(path: str, handlers: OpenInference, about: JsonObject) -> Plain
 
 def _operation(path: str, handler: Handler) -> str:
     """Return a name of its own for each route, although two may share a handler."""
-    return handler.__name__ + ("_version" if path.startswith(VERSION) else "")  # type: ignore[attr-defined]
+    return handler.__name__ + ("_version" if path.startswith(VERSION) else "")

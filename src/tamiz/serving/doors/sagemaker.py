@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
@@ -55,18 +56,18 @@ class SageMakerProblem(BaseModel):
     OriginalMessage: str | None = None
 
 
-def transform_limits(limits: ServeConfig, threads: int) -> ExecutionParameters:
+def transform_limits(limits: ServeConfig, cores: int) -> ExecutionParameters:
     """Return how batch transform shall send records so that no payload passes a limit.
 
     Args:
         limits: what a request may cost.
-        threads: predictions computed at once.
+        cores: processor cores of the machine.
     """
     most_bytes = min(limits.max_body_bytes, limits.max_texts * SHORTEST_LINE_BYTES)
     together = most_bytes >= MIB
     most_mb = most_bytes // MIB if together else max(1, limits.max_body_bytes // MIB)
     return ExecutionParameters(
-        MaxConcurrentTransforms=min(limits.max_concurrent, threads),
+        MaxConcurrentTransforms=min(limits.max_concurrent, cores),
         BatchStrategy="MULTI_RECORD" if together else "SINGLE_RECORD",
         MaxPayloadInMB=min(most_mb, USUAL_PAYLOAD_MB),
     )
@@ -92,7 +93,7 @@ def door(context: Context) -> Door:
 
     async def execution_parameters(request: Request) -> Response:
         """Say how batch transform shall send its records."""
-        return json_answer(transform_limits(context.limits, context.threads).model_dump())
+        return json_answer(transform_limits(context.limits, os.cpu_count() or 1).model_dump())
 
     async def invoke_endpoint(request: Request) -> Response:
         """Classify texts in any shape that `/invocations` takes; the endpoint is called as the model is.
