@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TAMIZ := $(BIN)/tamiz
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types floors unit docs requirements benchmarks clean
+.PHONY: help install demo test lint types floors unit tools docs requirements benchmarks clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 16
@@ -45,12 +45,21 @@ floors: $(VENV)/.dev  ## Which module may import which
 unit: $(VENV)/.dev  ## Tests, with branch coverage
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term-missing:skip-covered
 
+# Tools whose pins clash with ours have an environment each; `make test` runs without them, and skips what needs them.
+.tools/kserve/.done: requirements/tools/kserve.txt
+	@echo "installing KServe's client into .tools/kserve, a minute or two"
+	@test -x .tools/kserve/bin/python || $(PYTHON) -m venv .tools/kserve
+	@.tools/kserve/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools/kserve.txt
+	@touch $@
+
+tools: .tools/kserve/.done  ## Environments of tools whose pins clash with ours: KServe's client
+
 docs: $(VENV)/.base  ## Write the generated pages: the project file's reference and schema
 	$(BIN)/python docs/generate.py
 
 # Pins keep their extras: with hashes, pip refuses an extra that only a dependency asks for once a newer release is out.
 requirements: $(VENV)/.dev  ## Pin the newest allowed versions
-	cd requirements && for name in base dev; do ../$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes \
+	cd requirements && for name in base dev tools/kserve; do ../$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes \
 	  --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 	  --resolver=backtracking --output-file $$name.txt $$name.in; done
 
@@ -58,4 +67,4 @@ benchmarks: $(VENV)/.dev  ## Accuracy, speed and memory (needs TAMIZ_DATA)
 	$(BIN)/python -m benchmarks
 
 clean:  ## Take away environments, caches and the demo
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) .tools demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -172,6 +172,37 @@ class Model:
             contributions=tuple(Contribution(*aligned.span(c.start, c.end), c.value) for c in found.contributions),
         )
 
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Names of the columns that prediction adds to a table."""
+        return ("predicted_label", "predicted_probability", *(f"p_{label}" for label in self.labels))
+
+    def record(self, prediction: Prediction) -> dict[str, Any]:
+        """Return an answer as a row of `answer_columns`."""
+        values = (prediction.label, prediction.probability, *prediction.probabilities.tolist())
+        return dict(zip(self.answer_columns, values, strict=True))
+
+    def with_labels(self, labels: Sequence[str], *, template: str | None = None, multi_label: bool = False) -> Self:
+        """Return the model for other labels, if its family can answer for labels it was not trained on.
+
+        The cleaning stays; calibration and decision rule, which were fitted for its own labels, do not.
+
+        Args:
+            labels: the labels, all different.
+            template: sentence in which `{}` stands for the label; by default the family's own.
+            multi_label: whether each label is answered by itself.
+
+        Raises:
+            RequestError: the model's labels are fixed, or these labels or the template cannot be used.
+        """
+        ask = getattr(self.classifier, "with_labels", None)
+        if ask is None:
+            family = self.manifest.family
+            raise RequestError(f"This model's labels are fixed (family {family!r}); ask without candidate labels.")
+        classifier: Classifier = ask(tuple(labels), template=template, multi_label=multi_label)
+        task = classifier.task
+        return replace(self, classifier=classifier, calibrator=Calibrator("none", task), rule=DecisionRule(task))
+
     def with_records(self, **records: Any) -> Self:
         """Return the model with changed fields of its manifest, such as `metrics`."""
         return replace(self, manifest=self.manifest.model_copy(update=records))

@@ -80,6 +80,7 @@ def new_registry(project: Project) -> Registry:
     # Models are never read from pickles, by MLflow either; its start-up chatter is not ours to show.
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri = project.registry.mlflow
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):

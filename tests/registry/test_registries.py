@@ -10,6 +10,7 @@ import pytest
 from tamiz.errors import RegistryError
 from tamiz.registry import MemoryRegistry, MlflowRegistry
 from tamiz.types import Point, Registry
+from tests.models import model_of
 
 
 @pytest.fixture(params=["memory", "mlflow"])
@@ -26,12 +27,18 @@ def open_mlflow(template: Path, folder: Path, name: str = "topics") -> MlflowReg
     return MlflowRegistry(name, f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "artifacts"))
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "package"
+    model_of("prior").save(folder)
+    return folder
+
+
 @pytest.fixture
-def files(tmp_path) -> Path:
+def files(tmp_path, package) -> Path:
     folder = tmp_path / "files"
-    (folder / "package").mkdir(parents=True)
+    shutil.copytree(package, folder / "package")
     (folder / "report.csv").write_text("label,count\nfood,3\n")
-    (folder / "package" / "model.json").write_text("{}")
     return folder
 
 
@@ -149,7 +156,7 @@ def mlflow_registry(mlflow_template, tmp_path) -> MlflowRegistry:
 
 
 def test_mlflow_shows_all_that_was_recorded(mlflow_registry, files, tmp_path):
-    run_id = record(mlflow_registry, "k1", artifacts=files)
+    run_id = record(mlflow_registry, "k1")
     mlflow_registry.register(run_id, version="7", metrics={"test_f1_macro": 0.4}, artifacts=files)
     mlflow_registry.alias("champion", "7")
     client = client_of(mlflow_registry)
@@ -164,10 +171,10 @@ def test_mlflow_shows_all_that_was_recorded(mlflow_registry, files, tmp_path):
 
     version = client.get_model_version_by_alias("topics", "champion")
     assert version.run_id == run_id
-    assert version.source.endswith("/package")
+    assert version.source.endswith("/model")
     assert len(client.search_model_versions("name = 'topics'")) == 1
 
-    assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "package"}
+    assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "model"}
     stored = list((tmp_path / "artifacts").rglob("report.csv"))
     assert [path.read_text() for path in stored] == ["label,count\nfood,3\n"]
 

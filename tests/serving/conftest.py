@@ -2,13 +2,20 @@ import logging
 
 import pytest
 
-from tests.serving.helpers import serve_model
+from tests.serving.helpers import listening, serve_model
 
 
 @pytest.fixture(scope="session")
 def shared_app(tmp_path_factory):
     """Give an application for tests that change nothing."""
     return serve_model(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """Give the address of a server for clients that change nothing."""
+    with listening(serve_model(tmp_path_factory.mktemp("listening"))) as found:
+        yield found
 
 
 @pytest.fixture

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import httpx
 import numpy as np
+import uvicorn
 
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
@@ -101,6 +107,24 @@ def ask(app, method: str, path: str, *, base_url: str = LOCAL, **about) -> httpx
             return await client.request(method, path, **about)
 
     return asyncio.run(send())
+
+
+@contextmanager
+def listening(app) -> Iterator[str]:
+    """Serve an application on a port of this machine, for clients that need one; give its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        ends = time.monotonic() + 30
+        while not server.started and thread.is_alive() and time.monotonic() < ends:
+            time.sleep(0.01)
+        try:
+            assert server.started
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def predict(app, texts: list[str], **about) -> httpx.Response:

@@ -114,3 +114,5 @@ def test_generated_requests_never_break_the_server(tmp_path):
         check()
     assert {(f"/v1/models/{{name}}/{action}", 4) for action in ("predict", "explain", "deploy")} <= seen
     assert {("/predict", 2), ("/predict", 4), ("/inference", 2), ("/ping", 2)} <= seen
+    assert {(path, 4) for path in ("/invocations", "/models/{name}", "/v2/models/{name}/infer")} <= seen
+    assert {("/invocations", 2), ("/v2/models/{name}", 2)} & seen

@@ -64,6 +64,8 @@ class HttpSettings(BaseModel):
     """Seconds between looks at the store."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Worker processes."""
+    grace_s: Annotated[int, Field(ge=1)] = GRACE_S
+    """Seconds for what is under way when the server is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged; the access log is `info`."""
     title: str = "Tamiz"
@@ -153,7 +155,7 @@ def _auth(settings: HttpSettings) -> Auth:
 
 
 def serve(settings: HttpSettings) -> None:
-    """Serve until the process is told to stop; then answer what is under way, for at most 30 s, and return.
+    """Serve until the process is told to stop; then answer what is under way, for at most `grace_s`, and return.
 
     Raises:
         ConfigError: see `build`; or the address is in use.
@@ -245,7 +247,7 @@ def _options(settings: HttpSettings) -> dict[str, Any]:
         "access_log": False,  # ours has no query strings
         "server_header": False,
         "proxy_headers": False,
-        "timeout_graceful_shutdown": GRACE_S,
+        "timeout_graceful_shutdown": settings.grace_s,
         "timeout_keep_alive": KEEP_ALIVE_S,
     }
 

@@ -13,7 +13,7 @@ __all__ = ["answer_columns", "predict_batch"]
 
 def answer_columns(model: Model) -> list[str]:
     """Return the names of the columns that prediction adds."""
-    return ["predicted_label", "predicted_probability", *(f"p_{label}" for label in model.labels)]
+    return list(model.answer_columns)
 
 
 def predict_batch(model: Model, batch: pa.RecordBatch, *, column: str | None = None) -> pa.RecordBatch:

@@ -11,18 +11,21 @@ import functools
 import math
 import secrets
 import sqlite3
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tamiz.errors import RegistryError
 from tamiz.extras import require
+from tamiz.registry.pyfunc import save_pyfunc
 from tamiz.types import Point, RunRecord, RunState
 
 __all__ = ["MlflowRegistry"]
 
 _KEY, _CANDIDATE, _FAMILY, _VERSION = "tamiz.key", "tamiz.candidate", "tamiz.family", "tamiz.version"
 _PARENT = "mlflow.parentRunId"  # MLflow's own
+_PACKAGE, _MODEL = "package", "model"  # folders of a version's artifacts
 _MAX_PARAM = 500  # characters, the limit of older servers
 _MAX_RUNS = 1000
 _MAX_BATCH = 1000  # metrics in one call
@@ -167,13 +170,19 @@ class MlflowRegistry:
 
     @_translated
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
-        """Make a run a version of the registered model."""
+        """Make a run a version of the registered model, in the form that MLflow's own tools serve."""
         self._log(run_id, _at(metrics, 0))
-        self._client.log_artifacts(run_id, str(artifacts))
+        for path in sorted(artifacts.iterdir()):
+            if path.name != _PACKAGE:  # it is part of the model
+                self._client.log_artifact(run_id, str(path))
+        with tempfile.TemporaryDirectory() as name:
+            model = Path(name) / _MODEL
+            save_pyfunc(artifacts / _PACKAGE, model)
+            self._client.log_artifacts(run_id, str(model), _MODEL)
         if self._version_number(version) is None:
             if not self._has_model():
                 self._client.create_registered_model(self._name)
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/package"
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{_MODEL}"
             self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
         self._client.set_tag(run_id, _VERSION, version)
 

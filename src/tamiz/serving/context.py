@@ -39,8 +39,13 @@ class Context:
     threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     _limiter: anyio.CapacityLimiter | None = field(default=None, init=False)
 
-    async def predict(self, served: Served, texts: Sequence[str]) -> Sequence[Prediction]:
+    async def predict(self, served: Served, texts: Sequence[str], *, count: bool = True) -> Sequence[Prediction]:
         """Answer the texts: here when that is quick, else in a thread, so that the event loop stays responsive.
+
+        Args:
+            served: what answers.
+            texts: the texts.
+            count: whether to count the labels; not where the caller chose them, for there is no end of those.
 
         Raises:
             TooLargeError: too many texts, or one too long.
@@ -52,7 +57,8 @@ class Context:
             predictions = await anyio.to_thread.run_sync(served.model.predict, texts, limiter=self._threads())
         if len(predictions) != len(texts):
             raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
-        self.metrics.count_predictions(served, predictions)
+        if count:
+            self.metrics.count_predictions(served, predictions)
         return predictions
 
     async def explain(self, served: Served, text: str, label: str | None) -> Explanation:

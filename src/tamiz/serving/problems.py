@@ -37,10 +37,12 @@ __all__ = [
     "FieldError",
     "InvalidFieldsError",
     "MalformedBodyError",
+    "NotAcceptableError",
     "NotReadyError",
     "Problem",
     "Render",
     "SlowBodyError",
+    "UnsupportedMediaError",
     "explain_validation",
     "failure_of",
     "problem_response",
@@ -81,6 +83,14 @@ class SlowBodyError(RequestError):
     """The body did not arrive in time."""
 
 
+class NotAcceptableError(RequestError):
+    """The answer is wanted in a form that the door does not give."""
+
+
+class UnsupportedMediaError(RequestError):
+    """The body is in a form that the door does not read."""
+
+
 class NotReadyError(TamizError, RuntimeError):
     """The model is still being loaded, or the server is about to stop."""
 
@@ -102,11 +112,13 @@ KINDS: dict[type[Exception], Kind] = {
     UnauthorizedError: Kind(401, "unauthorized", "An API key is needed", {"WWW-Authenticate": 'Bearer realm="tamiz"'}),
     ForbiddenError: Kind(403, "forbidden", "The call is not allowed"),
     ModelNotFoundError: Kind(404, "model-not-found", "No such model"),
+    NotAcceptableError: Kind(406, "not-acceptable", "The answer cannot be given in this form"),
     SlowBodyError: Kind(408, "slow-body", "The body did not arrive in time", {"Connection": "close"}),
     BusyError: Kind(409, "busy", "Another operation is under way", RETRY),
     ConflictError: Kind(409, "conflict", "It clashes with the present state"),
     PackageError: Kind(409, "bad-package", "The model package cannot be used"),
     TooLargeError: Kind(413, "too-large", "The request is too large"),
+    UnsupportedMediaError: Kind(415, "unsupported-media-type", "The body cannot be read in this form"),
     RequestError: Kind(422, "invalid-request", "The request is not valid"),
     OverloadedError: Kind(429, "overloaded", "Too many requests at once", RETRY),
     NotReadyError: Kind(503, "not-ready", "The server is not ready", RETRY),

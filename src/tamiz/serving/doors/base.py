@@ -28,11 +28,25 @@ from tamiz.serving.problems import (
     problem_response,
 )
 
-__all__ = ["Door", "Doors", "PlainRoute", "json_answer", "query_value", "read_json", "route"]
+__all__ = [
+    "ALWAYS",
+    "Door",
+    "Doors",
+    "PlainRoute",
+    "add_schemas",
+    "failures",
+    "json_answer",
+    "query_value",
+    "read_json",
+    "reference",
+    "route",
+]
 
 Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
 JsonObject = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
 
 # What any call may be answered, whatever it asks.
 ALWAYS = (401, 403, 429, 500, 503)
@@ -41,10 +55,13 @@ REASONS = {
     401: "No API key, or an unknown one (with `--auth keys`)",
     403: "The caller may not do this",
     404: "No such model",
+    406: "The answer is not given in the form that `Accept` asks for",
     408: "The body did not arrive in time",
     409: "It clashes with the present state",
     413: "The body, a text or the batch is over its limit",
+    415: "The body is in a form that is not read here",
     422: "A field is missing or wrong",
+    424: "The model could not answer this request",
     429: "Too many requests at once; see `Retry-After`",
     500: "Something failed on the server",
     503: "The model is being loaded, or the server is stopping; see `Retry-After`",
@@ -107,11 +124,12 @@ def route(
     door: str,
     summary: str,
     answer: type[BaseModel] | None = None,
-    body: type[BaseModel] | None = None,
+    body: type[BaseModel] | Mapping[str, JsonObject] | None = None,
     parameters: Sequence[JsonObject] = (),
     problems: Sequence[int] = (),
     responses: Mapping[int | str, JsonObject] | None = None,
     always: Sequence[int] = ALWAYS,
+    operation: str | None = None,
 ) -> PlainRoute:
     """Make a documented route.
 
@@ -122,17 +140,18 @@ def route(
         door: name of the door.
         summary: one line for the documentation.
         answer: schema of a successful answer.
-        body: schema of the request's body, if it has one.
+        body: schema of the request's body, if it has one; or a schema for each media type.
         parameters: OpenAPI parameters.
         problems: statuses it may answer besides `ALWAYS`.
         responses: further documented responses.
         always: statuses that any call may be answered with problem details; a door with another shape of errors
             gives none here and documents its own in `responses`.
+        operation: name of the operation in the documentation; by default the handler's.
     """
     extra: JsonObject = {"parameters": list(parameters)} if parameters else {}
     if body is not None:
-        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        schemas = body if isinstance(body, Mapping) else {"application/json": body.model_json_schema(ref_template=REF)}
+        extra["requestBody"] = {"required": True, "content": {kind: {"schema": one} for kind, one in schemas.items()}}
     statuses = sorted({*problems, *always, *((408, 413) if always and method == "POST" else ())})
     return PlainRoute(
         path,
@@ -141,7 +160,7 @@ def route(
         response_model=answer,
         responses={**{status: _problem_doc(status) for status in statuses}, **(responses or {})},
         openapi_extra=extra or None,
-        operation_id=f"{door}_{handler.__name__}",
+        operation_id=f"{door}_{operation or handler.__name__}",
         summary=summary,
         description=(handler.__doc__ or summary).strip(),
         tags=[door],
@@ -158,6 +177,25 @@ def _problem_doc(status: int) -> JsonObject:
     if names:
         doc["headers"] = {name: {"schema": {"type": "string"}} for name in sorted(names)}
     return doc
+
+
+def failures(shape: type[BaseModel], statuses: Sequence[int]) -> dict[int | str, JsonObject]:
+    """Document failures that have a shape of their own, for `responses` of `route`."""
+    return {status: {"model": shape, "description": REASONS[status]} for status in sorted(statuses)}
+
+
+def reference(shape: type[BaseModel]) -> JsonObject:
+    """Return a reference to a schema that `add_schemas` puts into the document."""
+    return {"$ref": REF.format(model=shape.__name__)}
+
+
+def add_schemas(document: JsonObject, *shapes: type[BaseModel]) -> None:
+    """Put schemas, and those that they are made of, into the OpenAPI document."""
+    known = document["components"].setdefault("schemas", {})
+    for shape in shapes:
+        schema = shape.model_json_schema(ref_template=REF)
+        known.update(schema.pop("$defs", {}))
+        known[shape.__name__] = schema
 
 
 async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Sequence[str]) -> Body:

@@ -1,0 +1,140 @@
+"""Questions as the doors that take several shapes read them, and their answers.
+
+A question is texts and a style, which says how the answer to each is put. All questions of a request are answered
+together, so that a body of a thousand lines costs one prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tamiz.errors import TooLargeError
+from tamiz.serving.limits import check_texts
+from tamiz.serving.served import Served
+
+if TYPE_CHECKING:
+    from tamiz.model import Model, Prediction
+    from tamiz.serving.context import Context
+
+__all__ = ["FRAME", "MOST_LABELS", "NATIVE", "RECORD", "Answer", "Prompt", "Question", "Style", "answer"]
+
+MOST_LABELS = 200
+"""Candidate labels in one question: each is work for every text."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How answers are put.
+
+    Attributes:
+        item: the answer to one text.
+        whole: the document of all answers to a question.
+    """
+
+    item: Callable[[Model, str, Prediction], Any]
+    whole: Callable[[Served, list[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Labels that the caller chose, for models that take such.
+
+    Attributes:
+        labels: the labels.
+        template: sentence in which `{}` stands for the label; `None`: the model's own.
+        multi_label: whether each label is answered by itself.
+    """
+
+    labels: tuple[str, ...]
+    template: str | None = None
+    multi_label: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """Texts to answer in one style, perhaps for labels that the caller chose."""
+
+    texts: Sequence[str]
+    style: Style
+    prompt: Prompt | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with what the model says to each of its texts."""
+
+    question: Question
+    served: Served
+    predictions: Sequence[Prediction]
+
+    def items(self) -> list[Any]:
+        """Return the answer to each text."""
+        model, style = self.served.model, self.question.style
+        pairs = zip(self.question.texts, self.predictions, strict=True)
+        return [style.item(model, text, prediction) for text, prediction in pairs]
+
+    def whole(self) -> Any:
+        """Return the document that answers the question."""
+        return self.question.style.whole(self.served, self.items())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a text, in predict's columns."""
+        return [self.served.model.record(prediction) for prediction in self.predictions]
+
+
+def _native_item(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
+    probabilities = dict(zip(model.labels, prediction.probabilities.tolist(), strict=True))
+    sets = {} if prediction.prediction_set is None else {"prediction_set": prediction.prediction_set}
+    return {"label": prediction.label, "probability": prediction.probability, "probabilities": probabilities, **sets}
+
+
+def _native_whole(served: Served, items: list[Any]) -> dict[str, Any]:
+    about = {"model": served.name, "version": served.version, "labels": served.model.labels}
+    return {**about, "predictions": items}
+
+
+def _record(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
+    return model.record(prediction)
+
+
+NATIVE = Style(_native_item, _native_whole)
+"""As the native door answers."""
+
+FRAME = Style(_record, lambda served, items: {"predictions": items})
+"""As MLflow's scoring server answers: a row of predict's columns a text."""
+
+RECORD = Style(_record, lambda served, items: items[0])
+"""A row of predict's columns for the one text."""
+
+
+async def answer(context: Context, served: Served, questions: Sequence[Question]) -> list[Answer]:
+    """Answer questions with one model, those for the same labels in one go.
+
+    Raises:
+        TooLargeError: too many texts or labels, or a text too long.
+        RequestError: candidate labels for a model whose labels are fixed, or labels that cannot be used.
+    """
+    check_texts([text for question in questions for text in question.texts], context.limits)
+    together: dict[Prompt | None, list[int]] = {}
+    for place, question in enumerate(questions):
+        together.setdefault(question.prompt, []).append(place)
+    answers: dict[int, Answer] = {}
+    for prompt, places in together.items():
+        one = served if prompt is None else _prompted(served, prompt)
+        texts = [text for place in places for text in questions[place].texts]
+        predictions = await context.predict(one, texts, count=prompt is None)
+        begin = 0
+        for place in places:
+            end = begin + len(questions[place].texts)
+            answers[place] = Answer(questions[place], one, predictions[begin:end])
+            begin = end
+    return [answers[place] for place in range(len(questions))]
+
+
+def _prompted(served: Served, prompt: Prompt) -> Served:
+    if len(prompt.labels) > MOST_LABELS:
+        raise TooLargeError(f"{len(prompt.labels)} candidate labels; at most {MOST_LABELS} are allowed.")
+    model = served.model.with_labels(prompt.labels, template=prompt.template, multi_label=prompt.multi_label)
+    return replace(served, model=model, inline_cost=0)

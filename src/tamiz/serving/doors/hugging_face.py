@@ -1,0 +1,193 @@
+"""The Hugging Face door: text classification and zero-shot classification, as `InferenceClient` asks for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tamiz.errors import RequestError
+from tamiz.serving.doors.asked import Answer, Prompt, Question, Style, answer
+from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, json_answer, read_json, route
+from tamiz.serving.doors.base import reference as ref
+from tamiz.serving.problems import Failure
+from tamiz.serving.schemas import EXAMPLE_TEXT
+from tamiz.types import Task
+
+if TYPE_CHECKING:
+    from tamiz.model import Model, Prediction
+    from tamiz.serving.context import Context
+
+__all__ = ["InputsBody", "LabelScore", "SequenceAnswer", "door", "inputs_question"]
+
+NAME = "hugging-face"
+PATH = "/models/{name}"
+NAMED: list[JsonObject] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+
+
+class Parameters(BaseModel):
+    """How to classify."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    candidate_labels: list[str] | str | None = Field(
+        None, description="Zero-shot: the labels to choose from, also as one string with commas"
+    )
+    hypothesis_template: str | None = Field(None, description="Zero-shot: sentence in which {} stands for the label")
+    multi_label: bool | None = Field(None, description="Zero-shot: whether each label is answered by itself")
+    top_k: Annotated[int, Field(ge=1)] | None = Field(None, description="Give the highest scores only")
+    function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
+        None, description="Scores are probabilities already, so only what the model does anyway is taken"
+    )
+
+
+class InputsBody(BaseModel):
+    """One text or several, in the shape of Hugging Face's interfaces."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"inputs": EXAMPLE_TEXT}, {"inputs": ["a", "b"]}]}
+    )
+
+    inputs: str | list[str]
+    parameters: Parameters | None = None
+    options: dict[str, Any] | None = Field(None, description="Taken, and of no effect")
+
+
+class LabelScore(BaseModel):
+    """A label and its probability."""
+
+    label: str
+    score: float
+
+
+class SequenceAnswer(BaseModel):
+    """The answer to one text for candidate labels, the highest score first."""
+
+    sequence: str
+    labels: list[str]
+    scores: list[float]
+
+
+class HuggingFaceAnswer(RootModel[list[list[LabelScore]] | list[LabelScore]]):
+    """Lists of labels by falling score: one a text; for candidate labels and one text, that list alone."""
+
+
+class HuggingFaceProblem(BaseModel):
+    """What went wrong."""
+
+    error: str
+    error_type: str
+
+
+BODY = TypeAdapter(InputsBody)
+FIELDS = ("inputs", "parameters", "options")
+
+
+def _ranked(model: Model, prediction: Prediction, top_k: int | None) -> list[tuple[str, float]]:
+    """Return labels with scores, the highest first, equal ones in label order."""
+    scored = zip(model.labels, prediction.probabilities.tolist(), strict=True)
+    return sorted(scored, key=lambda one: -one[1])[:top_k]
+
+
+def _scores(top_k: int | None, *, one: bool) -> Style:
+    def item(model: Model, text: str, prediction: Prediction) -> list[dict[str, Any]]:
+        return [{"label": label, "score": score} for label, score in _ranked(model, prediction, top_k)]
+
+    return Style(item, lambda served, items: items[0] if one else items)
+
+
+def _sequences(top_k: int | None, *, one: bool) -> Style:
+    def item(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
+        ranked = _ranked(model, prediction, top_k)
+        return {"sequence": text, "labels": [label for label, _ in ranked], "scores": [score for _, score in ranked]}
+
+    return Style(item, lambda served, items: items[0] if one else items)
+
+
+def inputs_question(body: InputsBody, model: Model, *, own_path: bool = False) -> Question:
+    """Return what a body asks.
+
+    Args:
+        body: the body.
+        model: the model that will answer.
+        own_path: answer in the shapes that `InferenceClient` reads, in place of those of the pipelines.
+
+    Raises:
+        RequestError: a parameter asks for what the model does not do.
+    """
+    asked = body.parameters or Parameters()
+    one = isinstance(body.inputs, str)
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    if asked.candidate_labels is None:
+        _check_plain(asked, model)
+        return Question(texts, _scores(asked.top_k, one=one and not own_path))
+    if asked.function_to_apply is not None:
+        raise RequestError("parameters.function_to_apply does not go with candidate_labels; leave it out.")
+    style = (_scores if own_path else _sequences)(asked.top_k, one=one)
+    return Question(texts, style, _prompt(asked))
+
+
+def _prompt(asked: Parameters) -> Prompt:
+    given = asked.candidate_labels or []
+    labels = [label.strip() for label in given.split(",")] if isinstance(given, str) else given
+    if not labels or any(not label.strip() for label in labels) or len(set(labels)) < len(labels):
+        raise RequestError("parameters.candidate_labels: one or more are needed, none of them empty or given twice.")
+    template = asked.hypothesis_template
+    if template is not None and "{}" not in template:
+        raise RequestError("parameters.hypothesis_template: {} must stand where the label goes.")
+    return Prompt(tuple(labels), template, bool(asked.multi_label))
+
+
+def _check_plain(asked: Parameters, model: Model) -> None:
+    """Refuse what only zero-shot classification takes, and functions that the scores were not made with."""
+    for name in ("hypothesis_template", "multi_label"):
+        if getattr(asked, name) is not None:
+            raise RequestError(f"parameters.{name} goes with candidate_labels, and there are none.")
+    natural = "sigmoid" if model.task is Task.MULTI_LABEL else "softmax"
+    if asked.function_to_apply not in (None, natural):
+        raise RequestError(f"parameters.function_to_apply: scores are probabilities already; allowed: {natural}.")
+
+
+def _render(failure: Failure, request_id: str) -> Response:
+    """Answer as Hugging Face's servers do."""
+    response = json_answer({"error": failure.detail, "error_type": failure.slug}, failure.status)
+    response.headers.update(failure.headers)
+    return response
+
+
+def door(context: Context) -> Door:
+    """Build the Hugging Face door."""
+
+    async def classify(request: Request) -> Response:
+        """Classify texts, for `huggingface_hub.InferenceClient(model="http://HOST/models/NAME")`.
+
+        Without candidate labels: all labels by falling score, a list a text, also for one text alone. With
+        `parameters.candidate_labels`, which only models of a zero-shot family take: those labels by falling score.
+        """
+        body = await read_json(request, BODY, FIELDS)
+        served = context.models.get(request.path_params["name"])
+        question = inputs_question(body, served.model, own_path=True)
+        found: list[Answer] = await answer(context, served, [question])
+        return json_answer(found[0].whole())
+
+    def describe(document: JsonObject) -> None:
+        add_schemas(document, InputsBody)
+        served = context.models.served()
+        if served:
+            document["paths"][PATH]["post"]["parameters"] = [{**NAMED[0], "example": served[0].name}]
+
+    post = route(
+        "POST",
+        PATH,
+        classify,
+        door=NAME,
+        summary="Classify texts, in Hugging Face's shapes",
+        answer=HuggingFaceAnswer,
+        body={"application/json": ref(InputsBody)},
+        parameters=NAMED,
+        responses=failures(HuggingFaceProblem, (400, 404, 408, 413, 422, *ALWAYS)),
+        always=(),
+    )
+    return Door(NAME, [post], render=_render, complete=describe)

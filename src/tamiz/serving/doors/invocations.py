@@ -1,0 +1,291 @@
+"""The door `/invocations`: what SageMaker and MLflow call, in JSON, JSON lines and CSV.
+
+A JSON body has exactly one of the keys in `SHAPES`, and the key decides what the answer looks like.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import anyio.to_thread
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer
+from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, reference, route
+from tamiz.serving.doors.frames import (
+    InstancesBody,
+    RecordsBody,
+    SplitBody,
+    instance_texts,
+    record_texts,
+    split_texts,
+)
+from tamiz.serving.doors.hugging_face import InputsBody, LabelScore, SequenceAnswer, inputs_question
+from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
+from tamiz.serving.problems import (
+    FieldError,
+    InvalidFieldsError,
+    MalformedBodyError,
+    NotAcceptableError,
+    explain_validation,
+)
+from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
+
+if TYPE_CHECKING:
+    from tamiz.model import Model
+    from tamiz.serving.context import Context
+    from tamiz.serving.problems import Failure
+
+__all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "door", "invoke"]
+
+Result = TypeVar("Result")
+
+NAME = "invocations"
+PATH = "/invocations"
+STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
+
+MOST_INLINE_BYTES = 65_536
+CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "RESOURCE_DOES_NOT_EXIST",
+    405: "BAD_REQUEST",
+    406: "BAD_REQUEST",
+    413: "BAD_REQUEST",
+    415: "BAD_REQUEST",
+    429: "RESOURCE_LIMIT_EXCEEDED",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
+
+
+class FrameAnswer(BaseModel):
+    """A row a text: `predicted_label`, `predicted_probability` and a `p_<label>` for each label."""
+
+    predictions: list[dict[str, Any]]
+
+
+class InvocationsAnswer(
+    RootModel[
+        FrameAnswer
+        | PredictAnswer
+        | SequenceAnswer
+        | list[SequenceAnswer]
+        | list[LabelScore]
+        | list[list[LabelScore]]
+        | list[Any]
+    ]
+):
+    """What the shape of the question asks for."""
+
+
+class InvocationsProblem(BaseModel):
+    """What went wrong, in the shape of MLflow's scoring server."""
+
+    error_code: str
+    message: str
+
+
+class Shape(NamedTuple):
+    """A key of a JSON body: how the body is read, and the question that it asks."""
+
+    body: TypeAdapter[Any]
+    fields: tuple[str, ...]
+    question: Callable[[Any, Model], Question]
+
+
+def _shape(body: type[BaseModel], question: Callable[[Any, Model], Question]) -> Shape:
+    return Shape(TypeAdapter(body), tuple(body.model_fields), question)
+
+
+SHAPES: dict[str, Shape] = {
+    "inputs": _shape(InputsBody, inputs_question),
+    "text": _shape(PredictBody, lambda body, model: Question(body.text, NATIVE)),
+    "dataframe_split": _shape(SplitBody, lambda body, model: Question(split_texts(body, model.text_column), FRAME)),
+    "dataframe_records": _shape(
+        RecordsBody, lambda body, model: Question(record_texts(body, model.text_column), FRAME)
+    ),
+    "instances": _shape(InstancesBody, lambda body, model: Question(instance_texts(body, model.text_column), FRAME)),
+}
+SCHEMAS = (InputsBody, PredictBody, SplitBody, RecordsBody, InstancesBody)
+BODIES: dict[str, JsonObject] = {
+    JSON.name: {"oneOf": [reference(one) for one in SCHEMAS]},
+    LINES.name: {"type": "string", "description": "A JSON document or a JSON string a line", "example": '"a"\n"b"\n'},
+    CSV.name: {"type": "string", "description": "With or without a header", "example": f"text\n{EXAMPLE_TEXT}\n"},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A body as it was read.
+
+    Attributes:
+        questions: what it asks; several only for JSON lines.
+        header: whether an answer in CSV begins with names of columns.
+    """
+
+    questions: list[Question]
+    header: bool = True
+
+
+def _parse(body: bytes, where: str) -> Any:
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:  # its words name places, not what stands there
+        raise MalformedBodyError(f"{where} is not valid JSON: {error}.") from None
+
+
+def _question(found: Any, model: Model, where: str = "body") -> Question:
+    """Return what a JSON document asks.
+
+    Raises:
+        InvalidFieldsError: it has none of the keys that make a question, or several, or a field of it is wrong.
+    """
+    keys = [key for key in SHAPES if key in found] if isinstance(found, dict) else []
+    if len(keys) != 1:
+        message = f"Exactly one of {', '.join(SHAPES)} is needed; there are {len(keys)}"
+        raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "shape")])
+    shape = SHAPES[keys[0]]
+    try:
+        return shape.question(shape.body.validate_python(found), model)
+    except ValidationError as error:
+        raise explain_validation(error, where=where, allowed=shape.fields) from None
+
+
+def _read_lines(body: bytes, model: Model) -> Asked:
+    lines = body.removesuffix(b"\n").split(b"\n")
+    return Asked([_line(line, f"line {number}", model) for number, line in enumerate(lines, 1)])
+
+
+def _line(line: bytes, where: str, model: Model) -> Question:
+    """Return what one line asks: a JSON string or a row is one text, and anything else as in a JSON body."""
+    found = _parse(line, where.capitalize())
+    text = found
+    if isinstance(found, dict) and not (SHAPES.keys() - {"text", model.text_column}) & found.keys():
+        text = found.get(model.text_column, found.get("text"))
+    if isinstance(text, str):
+        return Question([text], RECORD)
+    return _question(found, model, where)
+
+
+def _read_csv(body: bytes, model: Model, most_bytes: int) -> Asked:
+    """Read a text a row; blank lines are no rows, as for pandas."""
+    csv.field_size_limit(max(csv.field_size_limit(), most_bytes))  # else a long text is an error
+    try:
+        rows = [row for row in csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
+    except UnicodeDecodeError:
+        raise MalformedBodyError("The body is not valid UTF-8.") from None
+    except csv.Error as error:
+        raise MalformedBodyError(f"The body is not valid CSV: {error}.") from None
+    header = bool(rows) and model.text_column in rows[0]
+    at = rows[0].index(model.text_column) if header else 0
+    for number, row in enumerate(rows[header:], 1):
+        if len(row) <= at:
+            message = f"The row has {len(row)} cells, and the text is in column {at + 1}"
+            raise InvalidFieldsError(f"Row {number}: {message}.", [FieldError(f"row[{number}]", message, "csv")])
+    return Asked([Question([row[at] for row in rows[header:]], FRAME)], header)
+
+
+def _read(body: bytes, context: Context, media: Media, model: Model) -> Asked:
+    if media.form == "csv":
+        return _read_csv(body, model, context.limits.max_body_bytes)
+    if media.form == "lines":
+        return _read_lines(body, model)
+    return Asked([_question(_parse(body, "The body"), model)])
+
+
+async def _beside(size_bytes: int, work: Callable[..., Result], *about: Any) -> Result:
+    """Do the work here, or in a thread if the body is so large that it would hold up the event loop."""
+    return await anyio.to_thread.run_sync(work, *about) if size_bytes > MOST_INLINE_BYTES else work(*about)
+
+
+async def invoke(request: Request, context: Context, name: str | None = None) -> Response:
+    """Answer a request in any of the shapes, in the form that it accepts.
+
+    Args:
+        request: the request.
+        context: its surroundings.
+        name: the model to ask; by default the default one.
+
+    Raises:
+        TamizError: something is wrong with the request, or the model is not there.
+    """
+    sent = media_of(request.headers.get("content-type"))
+    give = wanted(request.headers.get("accept"), default=sent if sent.form == "lines" else JSON)
+    served = context.models.get(name)
+    body = await request.body()
+    asked = await _beside(len(body), _read, body, context, sent, served.model)
+    answers = await answer(context, served, asked.questions)
+    content = await _beside(len(body), _write, answers, asked, served.model, sent, give)
+    return Response(content, media_type=f"{CSV.name}; charset=utf-8" if give.form == "csv" else give.name)
+
+
+def _write(answers: Sequence[Answer], asked: Asked, model: Model, sent: Media, give: Media) -> bytes:
+    if give.form == "csv":
+        prompted = {one.question.prompt is not None for one in answers}
+        if len(prompted) > 1:
+            raise NotAcceptableError("Answers with and without candidate labels make no one table; take JSON lines.")
+        if True in prompted:
+            names = ["sequence", "labels", "scores"]
+            return to_csv([item for one in answers for item in one.items()], names, header=asked.header)
+        return to_csv([row for one in answers for row in one.rows()], model.answer_columns, header=asked.header)
+    if sent.form == "lines":
+        wholes = [one.whole() for one in answers]
+        return to_lines(wholes) if give.form == "lines" else to_json(wholes)
+    if give.form == "lines":
+        return to_lines([item for one in answers for item in one.items()])
+    return to_json(answers[0].whole())
+
+
+def _render(failure: Failure, request_id: str) -> Response:
+    """Answer as MLflow's scoring server does: any fault of the body is 400."""
+    status = 400 if failure.status == 422 else failure.status
+    code = CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+    body = to_json({"error_code": code, "message": failure.detail})
+    return Response(body, status, dict(failure.headers), JSON.name)
+
+
+def add_bodies(document: JsonObject) -> None:
+    """Put the schemas that `BODIES` refers to into the OpenAPI document."""
+    add_schemas(document, *SCHEMAS)
+
+
+def door(context: Context) -> Door:
+    """Build the door."""
+
+    async def invocations(request: Request) -> Response:
+        """Classify texts with the default model, in the shape that the body's key names.
+
+        `inputs`: labels by falling score, or with `parameters.candidate_labels` sequence, labels and scores; `text`: as
+        `/v1/models`; `dataframe_split`, `dataframe_records` and `instances`: a row a text. JSON lines: a line out for
+        each line in; a line may also be a JSON string, or a row with the text's column. CSV: has a header if its first
+        row contains the text's column, else the first column is the text. The answer is JSON (JSON lines: JSON lines),
+        or what `Accept` asks for.
+        """
+        return await invoke(request, context)
+
+    post = route(
+        "POST",
+        PATH,
+        invocations,
+        door=NAME,
+        summary="Classify texts in any of several shapes",
+        answer=InvocationsAnswer,
+        body=BODIES,
+        responses={**answer_types(), **failures(InvocationsProblem, STATUSES)},
+        always=(),
+    )
+    return Door(NAME, [post], render=_render, complete=add_bodies)
+
+
+def answer_types() -> dict[int | str, JsonObject]:
+    """Document the forms of an answer besides JSON."""
+    text = {"schema": {"type": "string"}}
+    return {200: {"content": {LINES.name: text, CSV.name: text}}}

@@ -1,0 +1,361 @@
+"""`/invocations`: every shape of question, every form of answer."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from tamiz.config import ServeConfig
+from tamiz.types import Task
+from tests.serving.helpers import LABELS, TEXTS, ask, make_model, predict, serve_model
+from tests.serving.promptable import promptable_app
+
+URL = "/invocations"
+LINES = {"content-type": "application/jsonlines"}
+CSV = {"content-type": "text/csv"}
+SECRET = "Zitronenfalter"
+
+
+def invoke(app, body, **headers):
+    if isinstance(body, str):
+        return ask(app, "POST", URL, content=body.encode(), headers=headers)
+    return ask(app, "POST", URL, json=body, headers=headers)
+
+
+def lines_of(got):
+    assert got.status_code == 200, got.text
+    return [json.loads(line) for line in got.text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Give what every answer in predict's columns must be."""
+    model = make_model()
+    return [model.record(prediction) for prediction in model.predict(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def zero_shot():
+    return promptable_app()
+
+
+# --- JSON
+
+
+def test_inputs_give_labels_by_falling_score(shared_app):
+    (want,) = make_model().predict_proba(TEXTS[:1])
+    got = invoke(shared_app, {"inputs": TEXTS[0]}).json()
+    assert [one["label"] for one in got] == [LABELS[place] for place in np.argsort(-want)]
+    np.testing.assert_allclose([one["score"] for one in got], sorted(want, reverse=True), atol=1e-12)
+    assert invoke(shared_app, {"inputs": TEXTS[:1]}).json() == [got]
+    short = invoke(shared_app, {"inputs": TEXTS[0], "parameters": {"top_k": 1, "function_to_apply": "softmax"}})
+    assert short.json() == got[:1]
+
+
+def test_equal_scores_stand_in_label_order(tmp_path):
+    got = invoke(serve_model(tmp_path, make_model("prior")), {"inputs": "x"}).json()
+    assert [one["label"] for one in got] == list(LABELS)
+
+
+def test_text_gives_the_native_answer(tmp_path):
+    app = serve_model(tmp_path, make_model(abstain_below=0.6))
+    texts = [*TEXTS, "nothing known"]
+    got = invoke(app, {"text": texts}).json()
+    assert got == predict(app, texts).json()
+    assert got["predictions"][-1]["label"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["id", "text"], "data": [[n, text] for n, text in enumerate(TEXTS)]}},
+        {"dataframe_split": {"columns": [0], "index": [7, 8, 9], "data": [[text] for text in TEXTS]}},
+        {"dataframe_records": [{"id": 1, "text": text} for text in TEXTS]},
+        {"dataframe_records": [{"0": text} for text in TEXTS], "params": {}},
+        {"instances": TEXTS},
+        {"instances": [[text] for text in TEXTS]},
+        {"instances": [{"text": text} for text in TEXTS]},
+    ],
+)
+def test_tables_give_a_row_a_text_in_predicts_columns(shared_app, rows, body):
+    got = invoke(shared_app, body)
+    assert got.status_code == 200, got.text
+    assert got.headers["content-type"] == "application/json"
+    assert got.json() == {"predictions": rows}
+    assert list(rows[0]) == ["predicted_label", "predicted_probability", *(f"p_{label}" for label in LABELS)]
+
+
+def test_a_missing_cell_is_an_empty_text_and_a_number_its_digits(shared_app):
+    got = invoke(shared_app, {"dataframe_records": [{"text": None}, {"text": 12}]}).json()["predictions"]
+    assert got == invoke(shared_app, {"instances": ["", "12"]}).json()["predictions"]
+
+
+def test_several_labels_are_lists(tmp_path):
+    model = make_model(task=Task.MULTI_LABEL)
+    app = serve_model(tmp_path, model)
+    (row,) = invoke(app, {"instances": ["my card and the loan"]}).json()["predictions"]
+    assert row["predicted_label"] == list(model.predict(["my card and the loan"])[0].label)
+    got = invoke(app, {"instances": ["my card and the loan"]}, accept="text/csv")
+    (cells,) = csv.DictReader(io.StringIO(got.text))
+    assert json.loads(cells["predicted_label"]) == row["predicted_label"]
+    assert json.loads(cells["predicted_probability"]) == row["predicted_probability"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({}, "there are 0"),
+        ({"text": ["a"], "inputs": "b"}, "there are 2"),
+        (["a"], "there are 0"),
+        ("a", "The body is not valid JSON"),
+        ("", "The body is not valid JSON"),
+        ('{"inputs": "\\ud800"}', "not valid JSON"),
+        ('{"inputs": NaN}', "not valid JSON"),
+        ({"text": "a"}, "body.text"),
+        ({"inputs": 5}, "body.inputs"),
+        ({"inputs": ["a", None]}, "body.inputs"),
+        ({"inputs": "a", SECRET: 1}, "allowed: inputs, parameters, options"),
+        ({"inputs": "a", "parameters": {"top_k": 0}}, "top_k"),
+        ({"inputs": "a", "parameters": {"function_to_apply": "none"}}, "allowed: softmax"),
+        ({"inputs": "a", "parameters": {"multi_label": True}}, "candidate_labels"),
+        ({"inputs": SECRET, "parameters": {"candidate_labels": ["a", SECRET]}}, "labels are fixed"),
+        ({"instances": [["a", "b"]]}, "body.instances[0]"),
+        ({"instances": [{"txt": "a"}]}, "'text'"),
+        ({"instances": [5]}, "body.instances[0]"),
+        ({"dataframe_records": [{"text": ["a"]}]}, "body.dataframe_records[0].text"),
+        ({"dataframe_split": {"columns": ["txt"], "data": [["a"]]}}, "'text'"),
+        ({"dataframe_split": {"columns": ["text", "id"], "data": [["a"]]}}, "1 cells"),
+        ({"dataframe_split": {"columns": [], "data": []}}, "columns"),
+    ],
+)
+def test_any_fault_of_the_body_is_400_in_mlflows_shape(shared_app, body, words):
+    got = invoke(shared_app, body)
+    assert got.status_code == 400, got.text
+    assert got.headers["content-type"] == "application/json"
+    assert got.json()["error_code"] == "BAD_REQUEST"
+    assert words in got.json()["message"]
+    assert SECRET not in got.text
+
+
+def test_other_failures_keep_their_status(tmp_path):
+    app = serve_model(tmp_path, limits=ServeConfig(max_texts=2, max_characters=30))
+    assert invoke(app, {"instances": ["a", "b", "c"]}).status_code == 413
+    assert invoke(app, '"a"\n"b"\n"c"', **LINES).status_code == 413
+    assert invoke(app, "a\nb\nc", **CSV).status_code == 413
+    assert invoke(app, {"inputs": "a" * 31}).status_code == 413
+    assert ask(app, "GET", URL).status_code == 405
+    refused = ask(app, "POST", URL, json={"inputs": "a"}, base_url="http://evil.example")
+    assert (refused.status_code, refused.json()["error_code"]) == (403, "PERMISSION_DENIED")
+
+
+# --- media types
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=UTF-8", "application/x-www-form-urlencoded", "", None])
+def test_json_is_read_where_nothing_else_is_said(shared_app, kind):
+    headers = {} if kind is None else {"content-type": kind}
+    assert invoke(shared_app, '{"inputs": "a"}', **headers).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/json; charset=latin-1", SECRET])
+def test_other_bodies_are_refused(shared_app, kind):
+    got = invoke(shared_app, '{"inputs": "a"}', **{"content-type": kind})
+    assert got.status_code == 415
+    assert SECRET not in got.text
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("", "application/json"),
+        ("application/json", "application/json"),
+        ("application/jsonlines", "application/jsonlines"),
+        ("application/x-ndjson", "application/x-ndjson"),
+        ("text/csv", "text/csv; charset=utf-8"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("text/html, text/csv;q=0.9, */*;q=0.1", "text/csv; charset=utf-8"),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("text/csv;q=0, */*;q=0.1", "application/json"),
+        ("TEXT/CSV", "text/csv; charset=utf-8"),
+    ],
+)
+def test_the_answer_comes_in_the_form_that_is_accepted(shared_app, accept, kind):
+    got = invoke(shared_app, {"inputs": "a"}, accept=accept)
+    assert (got.status_code, got.headers["content-type"]) == (200, kind)
+
+
+@pytest.mark.parametrize("accept", ["text/html", "image/*", "text/csv;q=0", "application/json;q=x", SECRET])
+def test_forms_that_are_not_given_are_refused(shared_app, accept):
+    got = invoke(shared_app, {"inputs": "a"}, accept=accept)
+    assert got.status_code == 406
+    assert "application/json" in got.json()["message"]
+    assert SECRET not in got.text
+
+
+def test_an_answer_in_lines_has_one_a_text(shared_app, rows):
+    assert lines_of(invoke(shared_app, {"instances": TEXTS}, accept="application/jsonlines")) == rows
+    native = predict(shared_app, TEXTS).json()["predictions"]
+    assert lines_of(invoke(shared_app, {"text": TEXTS}, accept="application/jsonlines")) == native
+
+
+def test_an_answer_in_csv_has_predicts_columns(shared_app, rows):
+    for body in ({"inputs": TEXTS}, {"text": TEXTS}, {"instances": TEXTS}):
+        got = invoke(shared_app, body, accept="text/csv")
+        assert list(csv.DictReader(io.StringIO(got.text))) == [{k: str(v) for k, v in row.items()} for row in rows]
+
+
+# --- JSON lines
+
+
+def test_a_line_out_for_each_line_in(shared_app, rows):
+    body = "\n".join(
+        [
+            json.dumps(TEXTS[0]),
+            json.dumps({"id": 5, "text": TEXTS[1]}),
+            json.dumps({"inputs": TEXTS[2]}),
+            json.dumps({"inputs": TEXTS}),
+            json.dumps({"text": TEXTS}),
+            json.dumps({"instances": TEXTS}),
+        ]
+    )
+    for ending in ("", "\n"):
+        got = invoke(shared_app, body + ending, **LINES)
+        assert got.headers["content-type"] == "application/jsonlines"
+        found = lines_of(got)
+        assert found[:2] == rows[:2]
+        assert found[2] == invoke(shared_app, {"inputs": TEXTS[2]}).json()
+        assert found[3] == invoke(shared_app, {"inputs": TEXTS}).json()
+        assert found[4] == predict(shared_app, TEXTS).json()
+        assert found[5] == {"predictions": rows}
+    assert invoke(shared_app, body, accept="application/json", **LINES).json() == found
+
+
+def test_windows_line_ends_are_read(shared_app, rows):
+    assert lines_of(invoke(shared_app, f'"{TEXTS[0]}"\r\n"{TEXTS[1]}"\r\n', **LINES)) == rows[:2]
+
+
+def test_the_text_column_names_the_text_of_a_line(tmp_path):
+    app = serve_model(tmp_path, make_model(text_column="plot"))
+    want = lines_of(invoke(app, '"my card"', **LINES))
+    assert lines_of(invoke(app, '{"plot": "my card", "year": 1999}', **LINES)) == want
+    assert lines_of(invoke(app, '{"text": "my card"}', **LINES)) == want
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('"a"\n{', "Line 2 is not valid JSON"),
+        ('"a"\n\n"b"', "Line 2 is not valid JSON"),
+        ('"a"\n5', "line 2"),
+        ('"a"\n{"inputs": "a", "text": "b"}', "there are 2"),
+        ('"a"\n{"inputs": 5}', "line 2.inputs"),
+        ("", "Line 1"),
+    ],
+)
+def test_a_wrong_line_is_named(shared_app, body, words):
+    got = invoke(shared_app, body, **LINES)
+    assert got.status_code == 400
+    assert words in got.json()["message"]
+
+
+# --- CSV
+
+
+def test_csv_with_a_header_names_its_column(shared_app, rows):
+    body = "id,text\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(TEXTS))
+    got = invoke(shared_app, body, accept="text/csv", **CSV)
+    assert list(csv.DictReader(io.StringIO(got.text))) == [{k: str(v) for k, v in row.items()} for row in rows]
+    assert invoke(shared_app, body, **CSV).json() == {"predictions": rows}
+    assert lines_of(invoke(shared_app, "\ufeff" + body, accept="application/jsonlines", **CSV)) == rows
+
+
+def test_csv_without_a_header_has_its_text_first(shared_app, rows):
+    body = "".join(f'"{text}",7\r\n' for text in TEXTS)
+    got = invoke(shared_app, body, accept="text/csv", **CSV)
+    assert [row[0] for row in csv.reader(io.StringIO(got.text))] == [row["predicted_label"] for row in rows]
+    assert invoke(shared_app, body, **CSV).json() == {"predictions": rows}
+
+
+def test_csv_holds_quotes_line_ends_and_long_texts(shared_app):
+    texts = ['a "card", charged\nand a loan', "card " * 40_000]
+    out = io.StringIO()
+    csv.writer(out).writerows([["text"], *([text] for text in texts)])
+    got = invoke(shared_app, out.getvalue(), **CSV).json()["predictions"]
+    want = make_model().predict_proba(texts)
+    np.testing.assert_allclose([[row[f"p_{label}"] for label in LABELS] for row in got], want, atol=1e-12)
+
+
+def test_csv_with_a_header_alone_has_no_answers(shared_app):
+    assert invoke(shared_app, "text\n", **CSV).json() == {"predictions": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [(b"id,text\n1\n", "Row 1"), (b'"a', "not valid CSV"), (b"\xff", "UTF-8")],
+)
+def test_wrong_csv_is_refused(shared_app, body, words):
+    got = ask(shared_app, "POST", URL, content=body, headers=CSV)
+    assert got.status_code == 400
+    assert words in got.json()["message"]
+
+
+# --- candidate labels
+
+
+def test_candidate_labels_give_sequence_labels_and_scores(zero_shot):
+    parameters = {"candidate_labels": ["xyz", "card", "cart"]}
+    got = invoke(zero_shot, {"inputs": "my card", "parameters": parameters}).json()
+    assert (got["sequence"], got["labels"]) == ("my card", ["card", "cart", "xyz"])
+    assert got["scores"] == sorted(got["scores"], reverse=True)
+    assert sum(got["scores"]) == pytest.approx(1)
+    assert invoke(zero_shot, {"inputs": ["my card", "b"], "parameters": parameters}).json()[0] == got
+    parameters = {"candidate_labels": "xyz, card,cart"}
+    assert invoke(zero_shot, {"inputs": "my card", "parameters": parameters}).json() == got
+    several = {"inputs": "my card", "parameters": {**parameters, "multi_label": True, "hypothesis_template": "my {}"}}
+    assert sum(invoke(zero_shot, several).json()["scores"]) > 1
+
+
+def test_lines_may_have_labels_of_their_own(zero_shot):
+    questions = [
+        {"inputs": "a card", "parameters": {"candidate_labels": ["card", "loan"]}},
+        {"inputs": "a loan"},
+        {"inputs": "a tree", "parameters": {"candidate_labels": ["tree", "bush"]}},
+        {"inputs": "a loan", "parameters": {"candidate_labels": ["card", "loan"]}},
+    ]
+    found = lines_of(invoke(zero_shot, "\n".join(map(json.dumps, questions)), **LINES))
+    assert found == [invoke(zero_shot, question).json() for question in questions]
+    assert [one["labels"][0] for one in (found[0], found[2], found[3])] == ["card", "tree", "loan"]
+
+
+def test_candidate_labels_in_csv(zero_shot):
+    body = {"inputs": ["a card"], "parameters": {"candidate_labels": ["card", "loan"]}}
+    (row,) = csv.DictReader(io.StringIO(invoke(zero_shot, body, accept="text/csv").text))
+    assert row["sequence"] == "a card"
+    assert json.loads(row["labels"]) == ["card", "loan"]
+    mixed = json.dumps(body) + '\n"a card"\n'
+    assert len(lines_of(invoke(zero_shot, mixed, **LINES))) == 2
+    assert invoke(zero_shot, mixed, accept="text/csv", **LINES).status_code == 406
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status"),
+    [
+        ({"candidate_labels": []}, 400),
+        ({"candidate_labels": ["a", " "]}, 400),
+        ({"candidate_labels": ["a", "a"]}, 400),
+        ({"candidate_labels": ["a"], "hypothesis_template": "none"}, 400),
+        ({"candidate_labels": ["a", "b"], "function_to_apply": "softmax"}, 400),
+        ({"candidate_labels": [str(number) for number in range(500)]}, 413),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused(zero_shot, parameters, status):
+    assert invoke(zero_shot, {"inputs": "a", "parameters": parameters}).status_code == status
+
+
+def test_labels_of_callers_are_not_counted_one_by_one(zero_shot):
+    invoke(zero_shot, {"inputs": "a", "parameters": {"candidate_labels": [SECRET, "b"]}})
+    assert SECRET not in ask(zero_shot, "GET", "/metrics").text
