@@ -128,7 +128,8 @@ def test_a_model_that_answers_wrongly_is_not_served():
 
     with pytest.raises(PackageError, match="not numbers"):
         warm_up(replace(model, classifier=Broken()))
-    assert 0 < warm_up(model) <= INLINE_MOST
+    assert 0 < warm_up(model).inline_cost <= INLINE_MOST
+    assert not warm_up(model).batched
 
 
 def test_a_store_without_a_champion_is_waited_for(store, tmp_path):
