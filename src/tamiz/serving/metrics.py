@@ -172,7 +172,8 @@ class Metrics:
             confidence.observe(predictions[0].probability)  # type: ignore[arg-type]
             return
         for prediction in predictions:
-            confidence.observe(prediction.probabilities.max())
+            answered = prediction.probability
+            confidence.observe(answered if isinstance(answered, float) else prediction.probabilities.max())
         tally = Tally(chain.from_iterable(_labels_of(prediction) for prediction in predictions))
         for label, count in tally.items():
             self._predictions.labels(served.name, label).inc(count)
