@@ -28,10 +28,11 @@ BENCHMARKS = (
     "latency",
     "reruns",
     "serving",
+    "overload",
     "tuning",
     "exports",
 )
-_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning")
+_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning", "overload")
 SIZES = "10000 100000 1000000"
 
 

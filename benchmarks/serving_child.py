@@ -1,19 +1,29 @@
-"""The two servers of `serving`, each in a process of its own."""
+"""The servers of `serving` and `overload`, each in a process of its own."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["bare", "native"]
+__all__ = ["bare", "litserve", "mlflow", "native", "store"]
 
 
-def native(port: int, package: Path) -> None:
+def native(port: int, package: str) -> None:
     """Serve a package as `tamiz serve` does."""
     from tamiz.apps.http import HttpSettings, serve
     from tamiz.config import ServeConfig
 
-    serve(HttpSettings(package=package, limits=ServeConfig(port=port), log_level="warning"))
+    serve(HttpSettings(package=Path(package), limits=ServeConfig(port=port), log_level="warning"))
+
+
+def store(port: int, place: str) -> None:
+    """Serve the champions of a store as `tamiz serve` does."""
+    from tamiz.apps.http import HttpSettings, serve
+    from tamiz.config import ServeConfig
+
+    serve(HttpSettings(store=place, limits=ServeConfig(port=port), log_level="warning", poll_s=0.2))
 
 
 def bare(port: int) -> None:
@@ -30,8 +40,50 @@ def bare(port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
 
 
+def mlflow(port: int, folder: str) -> None:
+    """Serve an MLflow model as `mlflow models serve` does."""
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", folder, "--env-manager", "local"]
+    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"])
+    try:
+        server.wait()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def litserve(port: int, package: str) -> None:
+    """Serve a package with LitServe, one text a request."""
+    from litserve import LitAPI, LitServer
+
+    from tamiz.model import Model
+
+    class Classify(LitAPI):  # type: ignore[misc]
+        def setup(self, device: str) -> None:
+            self.model = Model.load(Path(package))
+
+        def decode_request(self, request: dict[str, Any]) -> list[str]:
+            return list(request["text"])
+
+        def predict(self, texts: list[str]) -> list[dict[str, Any]]:
+            labels = self.model.labels
+            found = self.model.predict(texts)
+            return [
+                {"label": one.label, "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True))}
+                for one in found
+            ]
+
+        def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
+            return {"predictions": output}
+
+    LitServer(Classify(), accelerator="cpu").run(
+        host="127.0.0.1", port=port, log_level="warning", access_log=False, generate_client_file=False
+    )
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "native":
-        native(int(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        bare(int(sys.argv[2]))
+    import signal
+
+    if sys.argv[1] == "mlflow":  # so that its own process is ended too
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    servers = {function.__name__: function for function in (bare, litserve, mlflow, native, store)}
+    servers[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])

@@ -90,6 +90,7 @@ def reference(schema: dict[str, Any]) -> str:
         "SpaceSpec": "tune.space",
         "RegistryConfig": "registry",
         "ServeConfig": "serve",
+        "RecordsConfig": "serve.records",
     }.items():
         about = schema["$defs"][name]
         if name == "ThresholdsConfig":

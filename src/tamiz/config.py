@@ -231,8 +231,21 @@ class RegistryConfig(_Section):
     """Model store that is served from: a folder or an `s3://` address."""
 
 
+class RecordsConfig(_Section):
+    """What a server keeps of answers and of feedback to them; nothing unless a folder is named."""
+
+    folder: str | None = None
+    """Folder for JSON lines that are only ever added to: `feedback-*.jsonl` and `answers-*.jsonl`."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests whose answers are kept, with the texts' SHA-256; 0 keeps feedback alone."""
+    texts: bool = False
+    """Keep the texts themselves beside their answers."""
+    max_mb: Annotated[int, Field(ge=1)] = 1000
+    """Most that the folder may hold, in MB; then answers are no longer kept, and feedback is refused."""
+
+
 class ServeConfig(_Section):
-    """Limits of the HTTP server."""
+    """Limits of the HTTP server, and how it works off requests."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -246,6 +259,26 @@ class ServeConfig(_Section):
     """Most characters in one text."""
     max_concurrent: Annotated[int, Field(ge=1)] = 64
     """Most requests at work or waiting at once in one worker; more are answered 429."""
+    max_wait_ms: Annotated[float, Field(ge=0)] = 500
+    """Longest that a request may be expected to wait for its turn, in ms; else it is answered 429. While that happens,
+    only requests that hardly wait are let in."""
+    deadline_s: Annotated[float, Field(gt=0)] = 30
+    """Seconds after which a request that is not answered yet is given up and answered 503."""
+    threads: Annotated[int, Field(ge=0, le=64)] = 0
+    """Requests worked off at once in one worker, besides those quick enough for its event loop; 0 for one."""
+    batching: Literal["auto", "on", "off"] = "auto"
+    """Answer short texts of several requests together: `auto` where the model's warm-up finds that faster."""
+    batch_texts: Annotated[int, Field(ge=1)] = 16
+    """Most texts of several requests that are answered together."""
+    batch_window_ms: Annotated[float, Field(ge=0)] = 2
+    """Longest that the first request of a batch waits for company, in ms."""
+    drain_s: Annotated[float, Field(ge=0)] = 1
+    """Seconds to go on answering after SIGTERM, while `/health/ready` says no; then requests are answered 503."""
+    shadow: str | None = None
+    """Alias, such as `challenger`, of a version that sees copies of requests; compared, never answered with."""
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of requests that the shadow sees."""
+    records: RecordsConfig = RecordsConfig()
     keys_file: str = "keys.json"
     """File of hashed API keys for `--auth keys`."""
 

@@ -22,7 +22,14 @@ from tamiz.errors import ConfigError, PackageError, RequestError, one_of
 from tamiz.package import Manifest, read_manifest, verify_package, write_package
 from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Task
 
-__all__ = ["Model", "Prediction", "library_versions", "new_manifest"]
+__all__ = ["PARITY_TEXTS", "Model", "Prediction", "library_versions", "new_manifest"]
+
+PARITY_TEXTS = (
+    "The bank charged my card twice, and nobody answers the phone.",
+    "A quiet film about two brothers, a farm and a very long winter; I would not want to have missed it!",
+    "¿Por qué no llega el pago? Café, 3.50 €.",
+)
+"""Texts whose answers every package records, so that whoever loads it can tell whether it still gives them."""
 
 _RECORDED_LIBRARIES = ("numpy", "scipy", "scikit-learn", "snowballstemmer", "stopwordsiso", "ftfy")
 _OF_FAMILIES = {
@@ -217,9 +224,9 @@ class Model:
         Raises:
             PackageError: something stands at `folder`, or the disk refused.
         """
-        manifest = self.manifest.model_copy(
-            update={"calibration": self.calibrator.to_dict(), "rule": self.rule.to_dict(), "files": {}}
-        )
+        records = {"calibration": self.calibrator.to_dict(), "rule": self.rule.to_dict(), "files": {}}
+        parity = self.predict_proba(PARITY_TEXTS).tolist()
+        manifest = self.manifest.model_copy(update={**records, "parity": parity})
 
         def fill(temporary: Path) -> None:
             self.classifier.save(temporary)

@@ -97,6 +97,8 @@ class Manifest(BaseModel):
     """Calibrator, as its `to_dict` gave it."""
     rule: dict[str, Any] = {}
     """Decision rule, as its `to_dict` gave it."""
+    parity: list[list[float]] = []
+    """Probabilities of `tamiz.model.PARITY_TEXTS`, as the model gave them when the package was made."""
     metrics: dict[str, float] = {}
     """Measured figures, such as `val_f1_macro`."""
     data: dict[str, Any] = {}

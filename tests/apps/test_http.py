@@ -209,13 +209,19 @@ def test_settings_come_from_the_project(tmp_path):
         "name": "reviews",
         "task": "binary",
         "data": {"source": "a.csv"},
-        "serve": {"port": 9000, "max_texts": 5, "keys_file": "secret/keys.json"},
+        "serve": {
+            "port": 9000,
+            "max_texts": 5,
+            "keys_file": "secret/keys.json",
+            "records": {"folder": "kept", "share": 0.5},
+        },
     }
     settings = settings_of(parse_project(raw).at(tmp_path), auth="platform", host="0.0.0.0")
     assert settings.store == str(tmp_path / "models")
     assert settings.names == ["reviews"]
     assert (settings.limits.host, settings.limits.port, settings.limits.max_texts) == ("0.0.0.0", 9000, 5)
     assert settings.keys_file == tmp_path / "secret" / "keys.json"
+    assert (settings.limits.records.folder, settings.limits.records.share) == (str(tmp_path / "kept"), 0.5)
     with pytest.raises(ConfigError, match="port"):
         settings_of(parse_project(raw), port=70000)
 
@@ -264,6 +270,8 @@ def test_deploying_by_metric_drops_no_request(tmp_path, workers):
                 asked.release()
 
     with running(settings, tmp_path / "log") as (_, client), ThreadPoolExecutor(4) as pool:
+        info = 'model="demo",version="1"} '
+        until(lambda: f"{info}{workers}.0" in httpx.get(f"{client.base_url}/metrics").text, "all workers")
         callers = [pool.submit(keep_asking) for _ in range(4)]
         try:
             for _ in range(40):
@@ -293,3 +301,88 @@ def test_deploying_by_metric_drops_no_request(tmp_path, workers):
     assert {version for _, version, _ in seen} == {"1", "2"}
     assert {version for _, version, _ in seen[answered + 4 :]} == {"2"}  # four may have been under way
     assert store.index("demo").aliases == {"champion": "2"}
+
+
+def test_told_to_stop_under_load_it_drops_no_request(store, tmp_path):
+    """Callers keep asking, each until it is told to go or finds nobody; none is left without an answer."""
+    limits = ServeConfig(port=free_port(), drain_s=0.3)
+    settings = HttpSettings(store=store.place, names=["demo"], limits=limits, poll_s=0.05)
+    asked, answers, dropped = threading.Semaphore(0), [], []
+
+    def keep_asking() -> None:
+        """As a load balancer does: after an answer that closes the connection, see whether to go on."""
+        with httpx.Client(base_url=f"http://127.0.0.1:{limits.port}", timeout=PATIENCE_S) as own:
+            while True:
+                try:
+                    got = own.post(f"{URL}/predict", json={"text": ["my card was charged"] * 50})
+                except httpx.ConnectError:
+                    return
+                except httpx.TransportError as error:
+                    dropped.append(error)
+                    return
+                answers.append((got.status_code, got.headers.get("connection")))
+                asked.release()
+                if got.headers.get("connection") == "close":
+                    return
+
+    with running(settings, tmp_path / "log") as (process, client), ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(keep_asking) for _ in range(4)]
+        for _ in range(20):
+            assert asked.acquire(timeout=PATIENCE_S)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: client.get("/health/ready").status_code == 503, "the server not to be ready")
+        late = client.post(f"{URL}/predict", json={"text": ["card"]})
+        for caller in callers:
+            caller.result()
+        assert process.wait(PATIENCE_S) == 0
+    assert dropped == []
+    assert {status for status, _ in answers} == {200}
+    assert [connection for _, connection in answers].count("close") == 4
+    assert (late.status_code, late.headers["connection"]) == (200, "close")
+
+
+def test_a_closed_gate_answers_newcomers_503(store):
+    from tests.serving.test_limits import limiter
+
+    settings = HttpSettings(store=store.place)
+    models = models_of(settings)
+    models.refresh()
+    app = build(settings, models=models)
+    assert predict(app, ["card"]).status_code == 200
+    limiter(app).gate.closed = True
+    got = predict(app, ["card"])
+    assert (got.status_code, got.headers["retry-after"]) == (503, "1")
+    assert ask(app, "GET", "/health/live").status_code == 200
+
+
+def test_a_killed_worker_leaves_the_figures_right(store, tmp_path):
+    settings = HttpSettings(
+        store=store.place, names=["demo"], limits=ServeConfig(port=free_port(), drain_s=0), poll_s=0.05, workers=2
+    )
+    with running(settings, tmp_path / "log") as (process, _):
+        address = f"http://127.0.0.1:{settings.limits.port}"
+
+        def figures() -> str:
+            try:
+                return httpx.get(f"{address}/metrics").text
+            except httpx.TransportError:
+                return ""
+
+        until(lambda: 'model="demo",version="1"} 2.0' in figures(), "both workers")
+        for _ in range(10):
+            assert httpx.post(f"{address}/predict", json={"text": ["card"]}).status_code == 200
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            pytest.skip("only Linux lists a process's children here")
+        workers = [pid for pid in map(int, children.read_text().split()) if b"spawn_main" in _command(pid)]
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: str(workers[0]) not in children.read_text(), "another worker")
+        until(lambda: 'model="demo",version="1"} 2.0' in figures(), "both workers once more")
+        assert 'tamiz_predictions_total{label="card",model="demo"} 10.0' in figures()
+        assert "tamiz_requests_in_flight 1.0" in figures()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()

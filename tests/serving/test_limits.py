@@ -123,7 +123,7 @@ def test_more_requests_at_once_than_allowed_are_refused_and_health_is_not(small)
 
             slow = [asyncio.create_task(client.post(URL, content=slowly())) for _ in range(2)]
             await entered.wait()
-            while limiter(small).at_work < 2:
+            while limiter(small).gate.at_work < 2:
                 await asyncio.sleep(0)
             refused = await client.post(URL, json={"text": ["card"]})
             healthy = await client.get("/ping")

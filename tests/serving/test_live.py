@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import threading
 from dataclasses import replace
@@ -13,7 +14,7 @@ from tamiz.serving.app import create_app
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.live import LiveModels
 from tamiz.serving.problems import NotReadyError
-from tamiz.serving.served import INLINE_MOST, warm_up
+from tamiz.serving.served import INLINE_MOST, check_parity, warm_up
 from tamiz.store import CHAMPION, ModelStore
 from tests.serving.helpers import LABELS, LOCAL, ask, make_model, predict, publish
 
@@ -128,7 +129,8 @@ def test_a_model_that_answers_wrongly_is_not_served():
 
     with pytest.raises(PackageError, match="not numbers"):
         warm_up(replace(model, classifier=Broken()))
-    assert 0 < warm_up(model) <= INLINE_MOST
+    assert 0 < warm_up(model).inline_cost <= INLINE_MOST
+    assert not warm_up(model).batched
 
 
 def test_a_store_without_a_champion_is_waited_for(store, tmp_path):
@@ -336,3 +338,40 @@ def test_a_package_folder_is_served_as_it_is(tmp_path):
 def test_a_damaged_package_folder_is_refused(tmp_path):
     with pytest.raises(PackageError):
         FixedModel(tmp_path / "nothing").start()
+
+
+def test_a_version_that_answers_otherwise_than_recorded_never_takes_traffic(store, tmp_path, log_lines):
+    """Neither by deployment, nor by promotion, nor by rollback, nor as a package of its own."""
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    model = make_model()
+    other = replace(model, manifest=model.manifest.model_copy(update={"prepare": []}))
+    other.save(tmp_path / "other")
+    manifest = tmp_path / "other" / "model.json"
+    about = json.loads(manifest.read_text())
+    about["parity"][0] = [0.5, 0.25, 0.25]
+    manifest.write_text(json.dumps(about))
+    version = store.publish("demo", tmp_path / "other")
+    got = ask(create_app(live), "POST", f"{URL}/deploy", json={"version": version})
+    assert (got.status_code, got.json()["type"]) == (409, "urn:tamiz:problem:bad-package")
+    assert "parity" in got.json()["detail"]
+    assert store.index("demo").aliases[CHAMPION] == "1"
+    store.set_alias("demo", CHAMPION, version, by="test", reason="test")
+    live.refresh()
+    assert live.get().version == "1"
+    store.set_alias("demo", CHAMPION, "1", by="test", reason="test")
+    live.refresh()
+    assert ask(create_app(live), "POST", f"{URL}/rollback").status_code == 409
+    assert store.index("demo").aliases[CHAMPION] == "1"
+    assert live.get().version == "1"
+    with pytest.raises(PackageError, match="parity"):
+        FixedModel(tmp_path / "other").start()
+
+
+def test_a_package_without_recorded_answers_is_served():
+    model = make_model()
+    assert model.manifest.parity == []
+    check_parity(model)
+    with pytest.raises(PackageError, match="recorded"):
+        check_parity(model.with_records(parity=[[0.5, 0.5]]))

@@ -1,5 +1,6 @@
 import json
 import logging
+import time
 
 from tamiz.errors import ConfigError
 from tamiz.serving.logs import JsonLines, configure_logs
@@ -59,6 +60,16 @@ def test_requests_and_predictions_are_counted_by_closed_sets(tmp_path):
     ):
         assert line in text.splitlines(), line
     assert "whatever" not in text
+    for line in (
+        'tamiz_confidence_count{model="demo"} 4.0',
+        'tamiz_errors_total{door="movie-genres",kind="invalid-request"} 1.0',
+        'tamiz_errors_total{door="operations",kind="not-found"} 1.0',
+        'tamiz_errors_total{door="complaints",kind="method-not-allowed"} 1.0',
+        "tamiz_requests_in_flight 1.0",
+    ):
+        assert line in text.splitlines(), line
+    (created,) = [line for line in text.splitlines() if line.startswith("tamiz_model_created_timestamp_seconds{")]
+    assert abs(time.time() - float(created.split()[-1])) < 3600
     assert "BREW" not in text
 
 

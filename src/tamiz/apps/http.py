@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +36,7 @@ BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of AWS load balancers, which would else meet closed connections
 SETTINGS_VARIABLE = "TAMIZ_HTTP_SETTINGS"
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+SWITCH_S = 0.001  # so that the event loop gets its turn soon while a thread computes; Python's own is five times that
 
 
 class HttpSettings(BaseModel):
@@ -106,7 +107,7 @@ def settings_of(
             store=project.resolve(project.registry.store),
             names=[project.name],
             auth=auth,
-            limits=ServeConfig.model_validate({**project.serve.model_dump(), **given}),
+            limits=ServeConfig.model_validate({**_limits_of(project), **given}),
             keys_file=Path(project.resolve(project.serve.keys_file)),
             workers=workers,
             log_level=log_level,
@@ -118,13 +119,21 @@ def settings_of(
         raise ConfigError(f"serve: {place}: got {first['input']!r}; {first['msg']}") from error
 
 
+def _limits_of(project: Project) -> dict[str, Any]:
+    """Return the project's own limits, with the folder of records as an absolute path."""
+    limits = project.serve.model_dump()
+    if project.serve.records.folder is not None:
+        limits["records"]["folder"] = project.resolve(project.serve.records.folder)
+    return limits
+
+
 def models_of(settings: HttpSettings) -> LiveModels | FixedModel:
     """Return the models of the settings, not loaded yet."""
     if settings.package is not None:
         name = settings.names[0] if settings.names else None
         return FixedModel(settings.package, name)
     store = ModelStore(settings.store or "", cache=settings.cache)
-    return LiveModels(store, settings.names, poll_s=settings.poll_s)
+    return LiveModels(store, settings.names, poll_s=settings.poll_s, shadow=settings.limits.shadow)
 
 
 def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: Path | None = None) -> FastAPI:
@@ -184,16 +193,10 @@ def _check_models(settings: HttpSettings, models: LiveModels | FixedModel) -> No
 def _serve_here(settings: HttpSettings, models: Models) -> None:
     import uvicorn
 
-    class Server(uvicorn.Server):
-        """A server that stops being ready as soon as it is told to stop."""
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            models.drain()
-            super().handle_exit(sig, frame)
-
     app = build(settings, models=models)
+    sys.setswitchinterval(SWITCH_S)
     with _listen(settings) as listening, _plain_end():
-        Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listening])
+        uvicorn.Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listening])
 
 
 def _serve_workers(settings: HttpSettings) -> None:
@@ -220,7 +223,10 @@ def worker() -> FastAPI:
     """Build the application of one worker process, from what `serve` left in the environment."""
     settings = HttpSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     configure_logs(settings.log_level)
-    return build(settings, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+    sys.setswitchinterval(SWITCH_S)
+    models = models_of(settings)
+    models.refresh()  # a process that joins others takes no request before it can answer
+    return build(settings, models=models, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
 
 
 def _listen(settings: HttpSettings) -> socket.socket:

@@ -39,6 +39,12 @@ def serve(
         typer.Option("--auth", help="none (this machine only), keys (API keys), platform (checked in front of us)."),
     ] = "none",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Worker processes.")] = 1,
+    shadow: Annotated[
+        str | None, typer.Option("--shadow", help="Alias, such as challenger, of a version to show copies of requests.")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option("--records", help="Folder to keep feedback in, and answers if the project says so.")
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option("--log-level", help="Least severity to log.")
     ] = "info",
@@ -50,21 +56,27 @@ def serve(
     from tamiz.apps import http
 
     cache = Settings.from_environment().cache / "models"
-    settings = _settings(project, package, host, port).model_copy(
-        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache}
+    given = {"host": host, "port": port, "shadow": shadow}
+    settings = _settings(project, package, {name: value for name, value in given.items() if value is not None})
+    limits = settings.limits
+    if records is not None:
+        limits = limits.model_copy(update={"records": limits.records.model_copy(update={"folder": str(records)})})
+    settings = settings.model_copy(
+        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache, "limits": limits}
     )
     address = f"http://{settings.limits.host}:{settings.limits.port}"
     errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C", markup=False)
     http.serve(settings)
 
 
-def _settings(project: Path, package: Path | None, host: str | None, port: int | None) -> HttpSettings:
+def _settings(project: Path, package: Path | None, given: dict[str, str | int]) -> HttpSettings:
+    """Return what the project says, or the defaults for a package, with what the command line gives in its place."""
     from tamiz.apps import http
 
-    if package is None:
-        return http.settings_of(read_project(project), host=host, port=port)
-    limits = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    return http.HttpSettings(package=package, limits=ServeConfig.model_validate(limits))
+    if package is not None:
+        return http.HttpSettings(package=package, limits=ServeConfig.model_validate(given))
+    found = http.settings_of(read_project(project))
+    return found.model_copy(update={"limits": found.limits.model_copy(update=given)})
 
 
 keys_app = typer.Typer(help="Make, list and revoke API keys of `tamiz serve --auth keys`.", no_args_is_help=True)

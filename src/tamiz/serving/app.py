@@ -22,7 +22,8 @@ from tamiz.serving.context import Context
 from tamiz.serving.doors import DOORS
 from tamiz.serving.doors.base import Door, Doors, JsonObject
 from tamiz.serving.doors.operations import door as operations_door
-from tamiz.serving.limits import LimitBody, LimitConcurrency
+from tamiz.serving.ending import Ending
+from tamiz.serving.limits import Gate, LimitBody, LimitConcurrency
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.observe import REQUEST_ID, Observe
 from tamiz.serving.problems import Problem, failure_of
@@ -55,7 +56,7 @@ def create_app(
     """
     limits, metrics = limits or ServeConfig(), metrics or Metrics()
     who: Auth = auth or NoAuth()
-    context = Context(models, limits, metrics)
+    context, gate = Context(models, limits, metrics), Gate(limits.max_concurrent)
     operations = operations_door(context, lambda: app.openapi())
     every = Doors([*(build(context) for build in doors), operations], fallback=operations)
     app = FastAPI(
@@ -63,9 +64,9 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         routes=[route for door in every.all for route in door.routes],
-        middleware=_middleware(every, limits, who, metrics),
-        exception_handlers=_handlers(every),
-        lifespan=_lifespan(models, metrics),
+        middleware=_middleware(every, context, who, gate),
+        exception_handlers=_handlers(every, metrics),
+        lifespan=_lifespan(context, gate),
         openapi_url=None,  # the operations door answers for the documentation, behind the same authentication
         docs_url=None,
         redoc_url=None,
@@ -76,37 +77,44 @@ def create_app(
     return app
 
 
-def _middleware(doors: Doors, limits: ServeConfig, auth: Auth, metrics: Metrics) -> list[Middleware]:
+def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate) -> list[Middleware]:
     """Return the layers around the routes, the outermost first.
 
     Errors of all of them, and of the routes, end in `Observe`, which answers them in the door's shape.
     """
     return [
-        Middleware(Observe, doors=doors, metrics=metrics),
+        Middleware(Observe, doors=doors, metrics=context.metrics, gate=gate),
         Middleware(Authenticate, auth=auth),
-        Middleware(LimitConcurrency, most=limits.max_concurrent),
-        Middleware(LimitBody, most_bytes=limits.max_body_bytes),
+        Middleware(LimitConcurrency, gate=gate, line=context.line),
+        Middleware(LimitBody, most_bytes=context.limits.max_body_bytes),
     ]
 
 
-def _handlers(doors: Doors) -> dict[Any, Callable[[Request, Any], Any]]:
+def _handlers(doors: Doors, metrics: Metrics) -> dict[Any, Callable[[Request, Any], Any]]:
     """Take from FastAPI the errors that it would answer in a shape of its own."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return doors.of(request.scope).render(failure_of(error), request.scope[REQUEST_ID])
+        failure, door = failure_of(error), doors.of(request.scope)
+        metrics.count_error(door.name, failure.slug)
+        return door.render(failure, request.scope[REQUEST_ID])
 
     return {HTTPException: answer, RequestValidationError: answer}
 
 
-def _lifespan(models: Models, metrics: Metrics) -> Callable[[FastAPI], Any]:
+def _lifespan(context: Context, gate: Gate) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        models = context.models
         models.start()
+        ending = Ending(models, gate, context.limits.drain_s)
+        ending.listen()
         try:
             yield
         finally:
+            gate.draining = True
             models.stop()
-            metrics.close(os.getpid())
+            context.close()
+            context.metrics.close(os.getpid())
 
     return lifespan
 

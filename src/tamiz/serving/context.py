@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio
-import anyio.to_thread
-
 from tamiz.config import ServeConfig
+from tamiz.serving.batching import WorkLine
+from tamiz.serving.feedback import Records
 from tamiz.serving.limits import check_texts
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.served import Models, Served, cost_of
+from tamiz.serving.shadow import Shadow
 
 if TYPE_CHECKING:
     from tamiz.model import Prediction
     from tamiz.types import Explanation
 
 __all__ = ["Context"]
+
+EXPLAIN_COST = 10  # an explanation takes about as long as so many answers to its text
 
 
 @dataclass
@@ -30,17 +32,25 @@ class Context:
         models: what is served.
         limits: what a request may cost.
         metrics: where to count.
-        threads: predictions computed beside the event loop at once.
+        line: the work that is too long for the event loop.
+        records: what is kept of answers.
+        shadow: what copies of requests go to.
     """
 
     models: Models
     limits: ServeConfig
     metrics: Metrics
-    threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
-    _limiter: anyio.CapacityLimiter | None = field(default=None, init=False)
+    line: WorkLine = field(init=False)
+    records: Records = field(init=False)
+    shadow: Shadow = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.line = WorkLine(self.limits, self.metrics)
+        self.records = Records(self.limits.records, self.metrics)
+        self.shadow = Shadow(self.models, self.limits, self.metrics, self.records, self.line)
 
     async def predict(self, served: Served, texts: Sequence[str], *, count: bool = True) -> Sequence[Prediction]:
-        """Answer the texts: here when that is quick, else in a thread, so that the event loop stays responsive.
+        """Answer the texts: here when that is quick, else in their turn, so that the event loop stays responsive.
 
         Args:
             served: what answers.
@@ -49,16 +59,23 @@ class Context:
 
         Raises:
             TooLargeError: too many texts, or one too long.
+            OverloadedError: the wait would be too long.
+            DeadlineError: the time is up.
         """
         check_texts(texts, self.limits)
-        if cost_of(texts) <= served.inline_cost:
-            predictions = served.model.predict(texts)
+        cost = cost_of(texts)
+        if self.line.takes(served, cost):
+            predictions: Sequence[Prediction] = await self.line.predict(served, texts, cost)
         else:
-            predictions = await anyio.to_thread.run_sync(served.model.predict, texts, limiter=self._threads())
-        if len(predictions) != len(texts):
-            raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
+            predictions = served.model.predict(texts)
+            if len(predictions) != len(texts):
+                raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
         if count:
             self.metrics.count_predictions(served, predictions)
+        if self.records.samples:
+            self.records.keep_answers(served, texts, predictions)
+        if self.shadow.watches:
+            self.shadow.copy(served, texts, predictions)
         return predictions
 
     async def explain(self, served: Served, text: str, label: str | None) -> Explanation:
@@ -67,11 +84,15 @@ class Context:
         Raises:
             TooLargeError: the text is too long.
             RequestError: the family of the model cannot explain.
+            OverloadedError: the wait would be too long.
+            DeadlineError: the time is up.
         """
         check_texts([text], self.limits)
-        return await anyio.to_thread.run_sync(served.model.explain, text, label, limiter=self._threads())
+        work = partial(served.model.explain, text, label)
+        return await self.line.call(served, work, EXPLAIN_COST * cost_of([text]))
 
-    def _threads(self) -> anyio.CapacityLimiter:
-        if self._limiter is None:  # made inside the event loop, where older releases of anyio want it
-            self._limiter = anyio.CapacityLimiter(self.threads)
-        return self._limiter
+    def close(self) -> None:
+        """Let threads end and files be closed."""
+        self.line.close()
+        self.shadow.close()
+        self.records.close()

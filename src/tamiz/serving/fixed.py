@@ -8,7 +8,7 @@ from pathlib import Path
 from tamiz.errors import ConflictError
 from tamiz.metrics.choice import Best, Mode
 from tamiz.serving.problems import NotReadyError
-from tamiz.serving.served import Listener, ModelCard, Served, load_package, unknown_name, warm_up
+from tamiz.serving.served import Listener, ModelCard, Served, load_package, tried, unknown_name
 
 __all__ = ["FixedModel"]
 
@@ -65,6 +65,10 @@ class FixedModel:
         """Return the model, once loaded."""
         return (self._one,) if self._one else ()
 
+    def challenger(self, name: str) -> Served | None:
+        """Return nothing: a package has no challenger."""
+        return None
+
     def card(self, name: str) -> ModelCard:
         """Describe the model; a package has no aliases and no other versions."""
         one = self.get(name)
@@ -78,7 +82,7 @@ class FixedModel:
         """
         if self._one is None:
             model = load_package(self.folder)
-            self._one = Served(self.name or model.name, model.version, model, warm_up(model))
+            self._one = tried(self.name or model.name, model.version, model)
             for listener in self._listeners:
                 listener(self.served())
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamiz.config import ServeConfig
 from tamiz.errors import OverloadedError, TooLargeError
 from tamiz.serving.auth import is_open
-from tamiz.serving.problems import SlowBodyError
+from tamiz.serving.batching import WorkLine
+from tamiz.serving.problems import NotReadyError, SlowBodyError
 
-__all__ = ["LimitBody", "LimitConcurrency", "check_texts"]
+__all__ = ["Gate", "LimitBody", "LimitConcurrency", "check_texts"]
 
 BODY_TIMEOUT_S = 30.0
 MOST_DIGITS = 18
@@ -32,29 +34,68 @@ def check_texts(texts: Sequence[str], limits: ServeConfig) -> None:
             raise TooLargeError(f"Text {place} has {len(text)} characters; at most {longest} are allowed.")
 
 
+@dataclass
+class Gate:
+    """Who is let in.
+
+    Attributes:
+        most: requests at once.
+        at_work: requests under way.
+        draining: the server has been told to stop; clients are asked to close their connections.
+        closed: nobody is let in any more.
+    """
+
+    most: int
+    at_work: int = 0
+    draining: bool = False
+    closed: bool = False
+
+    def check(self) -> None:
+        """Refuse where there is no room.
+
+        Raises:
+            OverloadedError: enough is under way.
+            NotReadyError: the server is about to stop.
+        """
+        if self.closed:
+            raise NotReadyError("This server is about to stop; try again, which will find another one.")
+        if self.at_work >= self.most:
+            raise OverloadedError(f"{self.most} requests are at work already; try again in a moment.")
+
+
 class LimitConcurrency:
-    """Middleware that refuses work when enough is under way, rather than queue it without bound.
+    """Middleware that refuses work when enough is under way, rather than let it wait without bound.
 
     The open paths are exempt: a busy server is still alive.
     """
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, line: WorkLine) -> None:
         self.app = app
-        self.most = most
-        self.at_work = 0
+        self.gate = gate
+        self.line = line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on if there is room."""
         if scope["type"] != "http" or is_open(scope["method"], scope["path"]):
             await self.app(scope, receive, send)
             return
-        if self.at_work >= self.most:
-            raise OverloadedError(f"{self.most} requests are at work already; try again in a moment.")
-        self.at_work += 1
+        gate = self.gate
+        gate.check()
+        if self.line.overloaded and self.line.refuses(_claimed_bytes(scope)):
+            raise OverloadedError("There is more work than this server can do in time; try again in a moment.")
+        gate.at_work += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            self.at_work -= 1
+            gate.at_work -= 1
+
+
+def _claimed_bytes(scope: Scope) -> int:
+    """Return what `Content-Length` claims; 0 without one."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and len(value) <= MOST_DIGITS and value.isdigit():
+            return int(value)
+    return 0
 
 
 class LimitBody:

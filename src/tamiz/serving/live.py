@@ -16,7 +16,7 @@ from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, StoreEr
 from tamiz.metrics.choice import Best, Mode, best_version, metrics_of
 from tamiz.serving.decisions import decision_by_metric
 from tamiz.serving.problems import FieldError, InvalidFieldsError, NotReadyError, log_error
-from tamiz.serving.served import Listener, ModelCard, Served, load_package, unknown_name, warm_up
+from tamiz.serving.served import Listener, ModelCard, Served, load_package, tried, unknown_name
 from tamiz.store import CHAMPION, ModelStore
 
 __all__ = ["LiveModels"]
@@ -50,6 +50,7 @@ class LiveModels:
         store: where the champions are.
         names: what to serve, the default model first; `None`: all that the store has a champion of.
         poll_s: seconds between looks at the store.
+        shadow: alias of the versions that see copies of requests, if any.
         clock: monotonic seconds, for the delays between attempts.
     """
 
@@ -59,14 +60,17 @@ class LiveModels:
         names: Sequence[str] | None = None,
         *,
         poll_s: float = 1.0,
+        shadow: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self.poll_s = poll_s
+        self.shadow = shadow
         self._clock = clock
         self._wanted = tuple(names) if names is not None else None
         self._served: dict[str, Served] = {}
-        self._watched: dict[str, _Watched] = {}
+        self._challengers: dict[str, Served] = {}
+        self._watched: dict[tuple[str, str], _Watched] = {}  # by name and alias
         self._lock = threading.RLock()  # one change at a time; `get` needs none
         self._listeners: list[Listener] = []
         self._looked = False
@@ -115,6 +119,10 @@ class LiveModels:
         """Return all that is served now."""
         served = self._served
         return tuple(served[name] for name in self.names if name in served)
+
+    def challenger(self, name: str) -> Served | None:
+        """Return the version that sees copies of the requests to `name`, if there is one."""
+        return self._challengers.get(name)
 
     def card(self, name: str) -> ModelCard:
         """Describe a model; reads the store.
@@ -165,7 +173,9 @@ class LiveModels:
                 log_error("the model store cannot be read", error)
                 return
             for name in names:
-                self._follow(name)
+                self._follow(name, CHAMPION)
+                if self.shadow is not None:
+                    self._follow(name, self.shadow)
             self._looked = True
 
     def best(self, name: str, metric: str, mode: Mode | None) -> Best:
@@ -209,6 +219,8 @@ class LiveModels:
     def rollback(self, name: str, *, by: str) -> Served:
         """Go back to the previous champion; returns once it is served.
 
+        It is loaded and tried before the store is told: one that does not work changes nothing.
+
         Raises:
             ModelNotFoundError: no such name.
             ConflictError: there is no previous champion.
@@ -216,7 +228,11 @@ class LiveModels:
         """
         with self._lock:
             self._check_name(name)
-            previous = self._load(name, self._previous(name, by))
+            expected = self.store.index(name).previous_champion()
+            previous = self._load(name, expected) if expected is not None else None
+            version = self._previous(name, by)
+            if previous is None or previous.version != version:  # somebody else changed it meanwhile
+                previous = self._load(name, version)
             self._swap(previous)
             return previous
 
@@ -238,32 +254,49 @@ class LiveModels:
             self.refresh()
             self._halt.wait(self.poll_s)
 
-    def _follow(self, name: str) -> None:
-        """Serve the present champion of `name` if it is not served already."""
-        watched = self._watched.setdefault(name, _Watched())
+    def _follow(self, name: str, alias: str) -> None:
+        """Serve the present champion of `name`, or let its challenger see copies, if that is not so already."""
+        watched = self._watched.setdefault((name, alias), _Watched())
         fingerprint = ""
         try:
             fingerprint = self.store.fingerprint(name)
             if fingerprint == watched.fingerprint or self._must_wait(watched, fingerprint):
                 return
-            _, version = self.store.resolve(f"{name}@{CHAMPION}")
-            if name not in self._served or self._served[name].version != version:
-                self._swap(self._load(name, version))
+            if alias != CHAMPION and alias not in self.store.index(name).aliases:
+                self._challenge(name, None)
+            else:
+                self._take(name, alias)
         except ModelNotFoundError as error:
             if self._wanted is not None:
-                self._put_off(name, watched, fingerprint, error)
+                self._put_off(name, alias, fingerprint, error)
         except Exception as error:
-            self._put_off(name, watched, fingerprint, error)
+            self._put_off(name, alias, fingerprint, error)
         else:
             # Read before the champion was: a change in between is seen at the next look.
             watched.fingerprint, watched.retry = fingerprint, None
+
+    def _take(self, name: str, alias: str) -> None:
+        """Load what an alias points at, and put it where it belongs."""
+        _, version = self.store.resolve(f"{name}@{alias}")
+        if alias != CHAMPION:
+            now = self._challengers.get(name)
+            if now is None or now.version != version:
+                self._challenge(name, None)  # the one before is no longer the challenger, whether or not this one loads
+                self._challenge(name, self._load(name, version))
+        elif name not in self._served or self._served[name].version != version:
+            self._swap(self._load(name, version))
+
+    def _challenge(self, name: str, challenger: Served | None) -> None:
+        others = {other: served for other, served in self._challengers.items() if other != name}
+        self._challengers = others if challenger is None else {**others, name: challenger}
 
     def _must_wait(self, watched: _Watched, fingerprint: str) -> bool:
         retry = watched.retry
         return retry is not None and retry.fingerprint == fingerprint and self._clock() < retry.at_s
 
-    def _put_off(self, name: str, watched: _Watched, fingerprint: str, error: Exception) -> None:
+    def _put_off(self, name: str, alias: str, fingerprint: str, error: Exception) -> None:
         """Keep what is served, say why, and try again later, each time after twice the wait."""
+        watched = self._watched[name, alias]
         last = watched.retry
         same = last is not None and last.fingerprint == fingerprint
         if last is not None and same and self._clock() < last.at_s:
@@ -272,17 +305,19 @@ class LiveModels:
         watched.retry = _Retry(fingerprint, self._clock() + delay_s, delay_s)
         kept = self._served.get(name)
         version = kept.version if kept else None
-        log_error("the champion cannot be served", error, model=name, still_served=version, retry_s=delay_s)
+        what = "the champion cannot be served" if alias == CHAMPION else "the challenger cannot be shown requests"
+        log_error(what, error, model=name, still_served=version, retry_s=delay_s)
 
     def _load(self, name: str, version: str) -> Served:
-        current = self._served.get(name)
-        if current is not None and current.version == version:
-            return current
+        for current in (self._served.get(name), self._challengers.get(name)):
+            if current is not None and current.version == version:
+                return current
         begun = time.perf_counter()
         model = load_package(self.store.fetch(f"{name}@{version}"))
-        served = Served(name, version, model, warm_up(model))
+        served = tried(name, version, model)
         took_ms = round((time.perf_counter() - begun) * 1000)
-        log.info("model loaded", extra={"fields": {"model": name, "version": version, "took_ms": took_ms}})
+        about = {"model": name, "version": version, "took_ms": took_ms, "batched": served.batched}
+        log.info("model loaded", extra={"fields": about})
         return served
 
     def _swap(self, candidate: Served) -> None:

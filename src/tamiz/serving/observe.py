@@ -12,9 +12,11 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamiz.serving.auth import CALLER
+from tamiz.serving.current import CURRENT, Current
 from tamiz.serving.doors.base import Doors
+from tamiz.serving.limits import Gate
 from tamiz.serving.metrics import Metrics
-from tamiz.serving.problems import failure_of
+from tamiz.serving.problems import ClientGoneError, failure_of
 
 __all__ = ["REQUEST_ID", "Observe"]
 
@@ -36,10 +38,11 @@ SECURITY_HEADERS: dict[bytes, bytes] = {
 class Observe:
     """Middleware that sees every request whole."""
 
-    def __init__(self, app: ASGIApp, doors: Doors, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, doors: Doors, metrics: Metrics, gate: Gate) -> None:
         self.app = app
         self.doors = doors
         self.metrics = metrics
+        self.gate = gate
         self._prefix = secrets.token_hex(8)  # of this process; made when it starts to serve
         self._numbers = itertools.count(1)
 
@@ -57,16 +60,25 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = _with_headers(message.get("headers", []), request_id)
+                if self.gate.draining:  # so that the client's next request finds another server
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
+        before = CURRENT.set(Current(request_id, receive))
+        self.metrics.in_flight(1)
         try:
             await self.app(scope, receive, send_with_headers)
+        except ClientGoneError:
+            pass
         except Exception as error:
-            failure = failure_of(error)
+            failure, door = failure_of(error), self.doors.of(scope)
+            self.metrics.count_error(door.name, failure.slug)
             if status:  # the answer is on its way: breaking off is all that can tell the client
                 raise
-            await self.doors.of(scope).render(failure, request_id)(scope, receive, send_with_headers)
+            await door.render(failure, request_id)(scope, receive, send_with_headers)
         finally:
+            CURRENT.reset(before)
+            self.metrics.in_flight(-1)
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - begun_s, request_id)
 
     def _record(self, scope: Scope, status: int, took_s: float, request_id: str) -> None:

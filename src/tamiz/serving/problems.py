@@ -33,8 +33,11 @@ from tamiz.errors import (
 )
 
 __all__ = [
+    "ClientGoneError",
+    "DeadlineError",
     "Failure",
     "FieldError",
+    "FullError",
     "InvalidFieldsError",
     "MalformedBodyError",
     "NotAcceptableError",
@@ -95,6 +98,18 @@ class NotReadyError(TamizError, RuntimeError):
     """The model is still being loaded, or the server is about to stop."""
 
 
+class DeadlineError(TamizError, RuntimeError):
+    """The answer was not there in time; the work on it has been given up."""
+
+
+class FullError(TamizError, RuntimeError):
+    """The folder of records holds as much as it may."""
+
+
+class ClientGoneError(TamizError, RuntimeError):
+    """The client has closed its connection; nobody is there to be answered."""
+
+
 class Kind(NamedTuple):
     """How errors of one class are answered."""
 
@@ -122,6 +137,8 @@ KINDS: dict[type[Exception], Kind] = {
     RequestError: Kind(422, "invalid-request", "The request is not valid"),
     OverloadedError: Kind(429, "overloaded", "Too many requests at once", RETRY),
     NotReadyError: Kind(503, "not-ready", "The server is not ready", RETRY),
+    DeadlineError: Kind(503, "deadline", "The answer took too long", RETRY),
+    FullError: Kind(507, "full", "There is no room for more records"),
     StoreError: Kind(503, "store-failed", "The model store failed", RETRY, "The model store failed; the log says how."),
 }
 

@@ -11,6 +11,8 @@ __all__ = [
     "DeployAnswer",
     "ExplainAnswer",
     "ExplainBody",
+    "FeedbackAnswer",
+    "FeedbackBody",
     "ModelAnswer",
     "ModelsAnswer",
     "PredictAnswer",
@@ -35,6 +37,35 @@ class ExplainBody(_Body):
 
     text: str = Field(examples=[EXAMPLE_TEXT])
     label: str | None = Field(None, description="Label to explain; by default the predicted one")
+
+
+class FeedbackBody(_Body):
+    """The right label of a text: of an earlier answer, or of a text with this hash; exactly one of the two."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["request_id"]}, {"required": ["sha256"]}],
+            "dependentRequired": {"place": ["request_id"]},
+            "examples": [{"request_id": "6f1c0a2b-1", "label": "card"}],
+        }
+    )
+
+    request_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None, description="Header `X-Request-ID` of the answer"
+    )
+    place: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(None, description="Of the text in that request")
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the text in UTF-8, hexadecimal"
+    )
+    label: str | list[str] = Field(description="Multi-label: a list, maybe empty")
+
+    @model_validator(mode="after")
+    def _one_text(self) -> Self:
+        if (self.request_id is None) == (self.sha256 is None):
+            raise ValueError("exactly one of request_id and sha256 is needed")
+        if self.place is not None and self.request_id is None:
+            raise ValueError("place goes with request_id")
+        return self
 
 
 class DeployBody(_Body):
@@ -116,6 +147,13 @@ class ExplainAnswer(BaseModel):
     base: float
     score: float
     contributions: list[ContributionAnswer]
+
+
+class FeedbackAnswer(BaseModel):
+    """That the feedback is kept."""
+
+    model: str
+    kept: int = Field(description="Pieces of feedback kept: 1")
 
 
 class ModelAnswer(BaseModel):

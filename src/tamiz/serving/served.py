@@ -6,20 +6,37 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tamiz.errors import ModelNotFoundError, PackageError, TamizError
 from tamiz.metrics.choice import Best, Mode
-from tamiz.model import Model
+from tamiz.model import PARITY_TEXTS, Model
 
-__all__ = ["Listener", "ModelCard", "Models", "Served", "cost_of", "load_package", "unknown_name", "warm_up"]
+__all__ = [
+    "Listener",
+    "ModelCard",
+    "Models",
+    "Served",
+    "Trial",
+    "check_parity",
+    "cost_of",
+    "load_package",
+    "tried",
+    "unknown_name",
+    "warm_up",
+]
 
 INLINE_BUDGET_S = 0.005
 INLINE_MOST = 20_000
 TEXT_COST = 100  # characters that a text costs besides its own: a thousand empty texts are work too
 WARM_UP_TEXT = "A text to warm up with, of the length of a short paragraph, so that its time tells something. " * 10
+SHORT_TEXT = WARM_UP_TEXT[:100]
+TOGETHER = 8
+LEAST_GAIN = 1.3  # texts together must be this much faster than one by one, or waiting for company does not pay
+WORTH_WAITING_S = 0.001  # a text that takes less is answered before its company has come
+PARITY_TOLERANCE = 0.01  # of a probability; 8-bit weights round differently on other processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +48,32 @@ class Served:
         version: its version in the store, if it has one.
         model: the model itself.
         inline_cost: the most that `cost_of` may be for an answer on the event loop, which it holds up meanwhile.
+        pace_s: about the seconds that a unit of cost takes.
+        batched: whether texts of several requests are faster together.
     """
 
     name: str
     version: str | None
     model: Model
     inline_cost: int
+    pace_s: float = 1e-6
+    batched: bool = False
+
+
+class Trial(NamedTuple):
+    """What trying a model told.
+
+    Attributes:
+        inline_cost: the cost up to which it answers within the event loop's budget.
+        pace_s: seconds for a unit of cost.
+        gain: how many times as fast short texts are together as one by one.
+        batched: whether texts of several requests should be answered together.
+    """
+
+    inline_cost: int
+    pace_s: float
+    gain: float
+    batched: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +110,9 @@ class Models(Protocol):
     def served(self) -> tuple[Served, ...]:
         """Return all that is served now."""
 
+    def challenger(self, name: str) -> Served | None:
+        """Return the version that sees copies of the requests to `name`, if there is one."""
+
     def card(self, name: str) -> ModelCard:
         """Describe a model; may read the store."""
 
@@ -103,24 +143,64 @@ def cost_of(texts: Sequence[str]) -> int:
     return sum(map(len, texts)) + TEXT_COST * len(texts)
 
 
-def warm_up(model: Model) -> int:
-    """Try a model and return the cost up to which it answers within the event loop's budget.
+def tried(name: str, version: str | None, model: Model) -> Served:
+    """Return a loaded model as it is served, after its parity check and its warm-up.
 
     Raises:
         PackageError: it does not answer as it must.
     """
-    times_s: list[float] = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        predictions = model.predict([WARM_UP_TEXT])
-        times_s.append(time.perf_counter() - begun)
+    check_parity(model)
+    trial = warm_up(model)
+    return Served(name, version, model, trial.inline_cost, trial.pace_s, trial.batched)
+
+
+def check_parity(model: Model) -> None:
+    """Compare the model's answers with those that were recorded when its package was made.
+
+    Raises:
+        PackageError: they are not the same: another library or processor makes another model of it.
+    """
+    recorded = np.array(model.manifest.parity, np.float64)
+    if not recorded.size:
+        return
+    found = model.predict_proba(PARITY_TEXTS)
+    if recorded.shape != found.shape:
+        raise PackageError(f"parity: {recorded.shape} probabilities are recorded, and the model gives {found.shape}")
+    apart = np.abs(recorded - found).max()
+    if not apart <= PARITY_TOLERANCE:
+        raise PackageError(
+            f"parity: a probability is {apart:.3g} from the one recorded when the package was made; allowed: "
+            f"{PARITY_TOLERANCE}. Compare the versions of libraries in model.json with those installed, or train again"
+        )
+
+
+def warm_up(model: Model) -> Trial:
+    """Try a model: that it answers, how long it takes, and whether texts are faster together.
+
+    Raises:
+        PackageError: it does not answer as it must.
+    """
+    predictions = model.predict([WARM_UP_TEXT])
     shape = (len(model.labels),)
     if len(predictions) != 1 or predictions[0].probabilities.shape != shape:
         raise PackageError(f"the model does not give one row of {shape[0]} probabilities for one text")
     if not np.isfinite(predictions[0].probabilities).all():
         raise PackageError("the model gives probabilities that are not numbers")
-    affordable = INLINE_BUDGET_S / max(min(times_s), 1e-9) * cost_of([WARM_UP_TEXT])
-    return int(min(affordable, INLINE_MOST))
+    pace_s = _least_s(model, [WARM_UP_TEXT]) / cost_of([WARM_UP_TEXT])
+    short_s = _least_s(model, [SHORT_TEXT])
+    gain = TOGETHER * short_s / _least_s(model, [SHORT_TEXT] * TOGETHER)
+    affordable = min(INLINE_BUDGET_S / pace_s, INLINE_MOST)
+    return Trial(int(affordable), pace_s, gain, gain >= LEAST_GAIN and short_s >= WORTH_WAITING_S)
+
+
+def _least_s(model: Model, texts: Sequence[str]) -> float:
+    """Return the seconds of the quickest of three answers; the others were held up by something else."""
+    times_s = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        model.predict(texts)
+        times_s.append(time.perf_counter() - begun)
+    return max(min(times_s), 1e-9)
 
 
 def unknown_name(names: Sequence[str]) -> ModelNotFoundError:

@@ -64,7 +64,8 @@ REASONS = {
     424: "The model could not answer this request",
     429: "Too many requests at once; see `Retry-After`",
     500: "Something failed on the server",
-    503: "The model is being loaded, or the server is stopping; see `Retry-After`",
+    503: "The model is being loaded, the server is stopping, or the answer took too long; see `Retry-After`",
+    507: "The folder of records is full",
 }
 
 

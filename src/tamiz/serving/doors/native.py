@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tamiz.errors import one_of
-from tamiz.serving.auth import require_admin
+from tamiz.serving.auth import CALLER, require_admin
 from tamiz.serving.context import Context
 from tamiz.serving.doors.base import Door, JsonObject, PlainRoute, json_answer, query_value, read_json, route
 from tamiz.serving.problems import FieldError, InvalidFieldsError
@@ -21,12 +22,15 @@ from tamiz.serving.schemas import (
     DeployBody,
     ExplainAnswer,
     ExplainBody,
+    FeedbackAnswer,
+    FeedbackBody,
     ModelAnswer,
     ModelsAnswer,
     PredictAnswer,
     PredictBody,
 )
 from tamiz.serving.served import ModelCard, Served
+from tamiz.types import Task
 
 if TYPE_CHECKING:
     from tamiz.metrics.choice import Best
@@ -40,6 +44,7 @@ SETTLE_POLL_S = 0.1
 
 PREDICT = TypeAdapter(PredictBody)
 EXPLAIN = TypeAdapter(ExplainBody)
+FEEDBACK = TypeAdapter(FeedbackBody)
 DEPLOY = TypeAdapter(DeployBody)
 
 ONE = "/v1/models/{name}"
@@ -114,6 +119,21 @@ class NativeDoor:
             for one in found.contributions
         ]
         return json_answer({**about, "base": found.base, "score": found.score, "contributions": pieces})
+
+    async def feedback(self, request: Request) -> Response:
+        """Keep the right label of a text: of an earlier answer by its `X-Request-ID`, or of a text by its SHA-256.
+
+        It is kept where the operator said (`serve.records.folder`), never with the text itself.
+        """
+        body = await read_json(request, FEEDBACK, tuple(FeedbackBody.model_fields))
+        served = self.models.get(request.path_params["name"])
+        labels = _feedback_labels(body.label, served)
+        about = body.model_dump(exclude_none=True)
+        if body.request_id is not None:
+            about.setdefault("place", 0)
+        keep = partial(self.context.records.keep_feedback, served, about, labels, by=request.scope[CALLER].id)
+        await anyio.to_thread.run_sync(keep)
+        return json_answer({"model": served.name, "kept": 1})
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, the default one first."""
@@ -216,6 +236,17 @@ def _routes(native: NativeDoor) -> list[PlainRoute]:
             parameters=NAMED,
             problems=(400, 404, 422),
         ),
+        route(
+            "POST",
+            f"{ONE}/feedback",
+            native.feedback,
+            door=NAME,
+            summary="Give the right label of a text",
+            answer=FeedbackAnswer,
+            body=FeedbackBody,
+            parameters=NAMED,
+            problems=(400, 404, 409, 422, 507),
+        ),
         route("GET", "/v1/models", native.list_models, door=NAME, summary="List the models", answer=ModelsAnswer),
         route(
             "GET",
@@ -255,6 +286,22 @@ def _check_label(label: str | None, labels: Sequence[str]) -> None:
     if label is not None and label not in labels:
         error = FieldError("body.label", f"No such label; {one_of(label[:80], labels)}", "unknown_label")
         raise InvalidFieldsError(f"One field is wrong: body.label: {error.message}", [error])
+
+
+def _feedback_labels(label: str | list[str], served: Served) -> list[str]:
+    """Return the labels of a piece of feedback: labels of the model, as many as its answers may have."""
+    several = served.model.task is Task.MULTI_LABEL
+    if isinstance(label, list) is not several:
+        message = f"A {served.model.task} model takes {'a list of labels' if several else 'one label'}"
+        error = FieldError("body.label", message, "wrong_kind")
+        raise InvalidFieldsError(f"One field is wrong: body.label: {message}", [error])
+    labels = label if isinstance(label, list) else [label]
+    for one in labels[: len(served.model.labels) + 1]:
+        _check_label(one, served.model.labels)
+    if len(set(labels)) != len(labels):
+        error = FieldError("body.label", "A label stands there twice", "twice")
+        raise InvalidFieldsError("One field is wrong: body.label: a label stands there twice", [error])
+    return labels
 
 
 def _card(card: ModelCard) -> dict[str, Any]:

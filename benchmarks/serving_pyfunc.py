@@ -1,0 +1,33 @@
+"""A model package as an MLflow model from code, for `mlflow models serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+__all__ = ["Package"]
+
+
+class Package(PythonModel):  # type: ignore[misc]
+    """Answers a column of texts with a label and probabilities each."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the package."""
+        from tamiz.model import Model
+
+        self.model = Model.load(Path(context.artifacts["package"]))
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
+        """Answer the texts of the column `text`."""
+        labels = self.model.labels
+        found = self.model.predict(model_input["text"].tolist())
+        return [
+            {"label": one.label, "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True))}
+            for one in found
+        ]
+
+
+set_model(Package())
