@@ -63,6 +63,7 @@ DEFAULT_SPACES: dict[str, dict[str, dict[str, Any]]] = {
         "dropout": {"choices": [None, 0.0, 0.1, 0.2]},
     },
     "few_shot": {"C": {"low": 0.01, "high": 100, "log": True, "start": 1}},
+    "zero_shot": {"prior": {"choices": ["none", "unlabelled"]}},
 }
 """By family; a family is asked for its parameters only when it is tuned. `start` says what `auto` amounts to."""
 
