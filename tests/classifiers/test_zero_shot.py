@@ -317,7 +317,9 @@ def test_targets_are_not_looked_at(encoder):
 
 def test_the_correction_stays_with_the_labels_it_was_settled_for(encoder):
     texts, targets, labels = examples(Task.MULTI_CLASS)
-    ours = ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, prior="unlabelled").fit(texts, targets)
+    ours = ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled").fit(
+        texts, targets
+    )
     raw = ready(labels, model=encoder)
     turned = ours.with_labels(labels[::-1])
     np.testing.assert_allclose(turned.predict_proba(texts)[:, ::-1], ours.predict_proba(texts), atol=1e-9)
@@ -336,7 +338,9 @@ def test_the_correction_stays_with_the_labels_it_was_settled_for(encoder):
 def test_too_few_texts_settle_no_prior(encoder):
     texts, targets, labels = examples(Task.MULTI_CLASS, n=12)
     with pytest.raises(DataError, match="12 texts are too few"):
-        ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, prior="unlabelled").fit(texts, targets)
+        ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled").fit(
+            texts, targets
+        )
 
 
 def test_shifts_meet_the_shares_wherever_the_scores_lie():

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from tamiz.classifiers import base
 from tamiz.classifiers.zero_shot_params import ZeroShotParams
 from tamiz.classifiers.zero_shot_prior import expected_shares, shifts
-from tamiz.classifiers.zero_shot_scores import EmbeddingScorer, EntailmentScorer, NliLabels, Scorer, nli_labels
-from tamiz.classifiers.zero_shot_templates import Prompts, prompts, templates_of
+from tamiz.classifiers.zero_shot_scores import (
+    EmbeddingScorer,
+    EntailmentScorer,
+    NliLabels,
+    NoEntailmentError,
+    Scorer,
+    nli_labels,
+)
+from tamiz.classifiers.zero_shot_templates import Prompts, check_templates, prompts, templates_of
 from tamiz.encoders.embedding import MODEL, TOKENIZER
 from tamiz.errors import ConfigError, DataError, PackageError, RequestError, SourceError, one_of
 from tamiz.types import FloatArray, Progress, Task, Validation
 
-__all__ = ["ZeroShotClassifier"]
+__all__ = ["ZeroShotClassifier", "method_for"]
 
 _ABOUT, _VECTORS = "zero_shot.json", "label_vectors.npz"
 _DEFAULT_MODEL = "minilm"
@@ -34,6 +41,28 @@ _POLICY = {"embedding": "windows", "entailment": "head"}
 _TEMPERATURES = {"e5-small": 0.01}
 _USUAL_TEMPERATURE = 0.05
 _FEWEST = 20  # texts from which a prior can be told
+
+
+def method_for(model: str, progress: Progress | None = None) -> Literal["embedding", "entailment"]:
+    """Return the method that suits a model: `entailment` where one of its labels says so.
+
+    Args:
+        model: a name that `tamiz models` lists, a folder in Hugging Face layout, or a hub id.
+        progress: told what takes long.
+
+    Raises:
+        ConfigError: there is no such model.
+        SourceError: the model's files are damaged.
+        MissingExtraError: the model is not on this machine; the message says how to get it.
+    """
+    from tamiz.encoders.checkpoint import config_of
+    from tamiz.encoders.find import find
+
+    try:
+        nli_labels(config_of(find(model, progress=progress).folder), model)
+    except NoEntailmentError:
+        return "embedding"
+    return "entailment"
 
 
 class ZeroShotClassifier(base.Family[ZeroShotParams]):
@@ -54,12 +83,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
         super().__init__(labels, task, seed=seed, **params)
-        for name in self.params.descriptions:
-            if name not in self.labels:
-                raise ConfigError(f"descriptions: {name!r} is no label; {one_of(name, self.labels)}")
-        self._shares = expected_shares(self.labels, self.params.shares, multi_label=self._multi_label)
-        self._templates = self.params.templates or templates_of(self.params.method, self.params.languages)
-        self._prompts = self._said(self.labels)
+        self._tell(self.params)
         self._scorer: Scorer | None = None
         self._folder: Path | None = None  # of the model's files
         self._shift: FloatArray | None = None
@@ -69,9 +93,16 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
     def _multi_label(self) -> bool:
         return self.task is Task.MULTI_LABEL
 
-    def _said(self, labels: Sequence[str]) -> Prompts:
-        about: Any = {"descriptions": self.params.descriptions, "languages": self.params.languages}
-        return prompts(labels, self._templates, **about)
+    def _tell(self, params: ZeroShotParams) -> None:
+        """Take what parameters say of the labels."""
+        for name in params.descriptions:
+            if name not in self.labels:
+                raise ConfigError(f"descriptions: {name!r} is no label; {one_of(name, self.labels)}")
+        self.params = params
+        self._shares = expected_shares(self.labels, params.shares, multi_label=self._multi_label)
+        self._templates = params.templates or templates_of(params.method, params.languages)
+        about: Any = {"descriptions": params.descriptions, "languages": params.languages}
+        self._prompts: Prompts = prompts(self.labels, self._templates, **about)
 
     def fit(
         self,
@@ -181,15 +212,27 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         return self._scorer
 
     def with_labels(
-        self, labels: Sequence[str], *, template: str | Sequence[str] | None = None, multi_label: bool = False
+        self,
+        labels: Sequence[str],
+        *,
+        template: str | Sequence[str] | None = None,
+        multi_label: bool = False,
+        descriptions: Mapping[str, str] | None = None,
     ) -> Self:
         """Return a classifier for other labels, which shares the model with this one.
 
-        Descriptions of labels are kept. So is the prior correction, where all labels are among those it was settled
-        for, in the same kind of task and with the same templates; other labels have none until `settle` is called.
+        The prior correction is kept where all labels are among those it was settled for, in the same kind of task and
+        with the same sentences; other labels have none until `settle` is called.
+
+        Args:
+            labels: one or more, all different.
+            template: sentence in which `{}` stands for the label, or several; by default those of this classifier.
+            multi_label: whether each label is answered by itself; so is one label alone.
+            descriptions: what to say instead of some labels; by default what this classifier says of them.
 
         Raises:
-            RequestError: there is no label, one stands twice or is blank, or a template has no `{}`.
+            RequestError: there is no label, one stands twice or is blank, a template has no `{}`, or a description is
+                of no label.
         """
         labels = tuple(labels) if not isinstance(labels, str) else (labels,)
         _check_asked(labels)
@@ -198,13 +241,17 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         # One label alone is told from its contrary, as by Transformers' pipeline.
         several = Task.BINARY if self.task is Task.BINARY and labels == self.labels else Task.MULTI_CLASS
         other.task = Task.MULTI_LABEL if multi_label or len(labels) == 1 else several
+        said = self.params.descriptions if descriptions is None else descriptions
+        update: dict[str, Any] = {
+            "descriptions": {name: one for name, one in said.items() if descriptions or name in labels},
+            "shares": {name: share for name, share in self.params.shares.items() if name in labels},
+        }
         try:
             if template is not None:
-                other._templates = (template,) if isinstance(template, str) else tuple(template)
-            other._prompts = other._said(labels)
+                update["templates"] = (template,) if isinstance(template, str) else tuple(template)
+                check_templates(update["templates"])
+            other._tell(self.params.model_copy(update=update))
             self._ready.check(other._prompts)
-            known = {name: share for name, share in self.params.shares.items() if name in labels}
-            other._shares = expected_shares(labels, known, multi_label=other._multi_label)
         except ConfigError as error:
             raise RequestError(str(error)) from error
         other._shift = self._shift_for(other)
@@ -212,10 +259,11 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         return other
 
     def _shift_for(self, other: Self) -> FloatArray | None:
-        same = other._multi_label == self._multi_label and other._templates == self._templates
-        if self._shift is None or not same or not set(other.labels) <= set(self.labels):
+        if self._shift is None or other._multi_label != self._multi_label or not set(other.labels) <= set(self.labels):
             return None
-        return self._shift[[self.labels.index(label) for label in other.labels]]
+        places = [self.labels.index(label) for label in other.labels]
+        same = other._prompts.sentences == tuple(self._prompts.sentences[place] for place in places)
+        return self._shift[places] if same else None
 
     def facts(self) -> Mapping[str, Any]:
         """Return the model's checksum, what is said of labels, how texts are read, and the prior correction."""
@@ -267,8 +315,6 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             shift, sentences = about.pop("shift"), about.pop("sentences", None)
             model._about, model._folder = about, folder
             model._shift = None if shift is None else np.asarray(shift, np.float64)
-            model._templates = tuple(about["templates"])
-            model._prompts = model._said(labels)
             known = None
             if sentences is not None:
                 known = dict(zip(sentences, base.read_arrays(folder / _VECTORS)["vectors"], strict=True))

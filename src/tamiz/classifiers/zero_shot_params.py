@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from tamiz.classifiers import base
-from tamiz.classifiers.zero_shot_templates import Language, check_template
+from tamiz.classifiers.zero_shot_templates import Language, check_templates
 from tamiz.encoders.lengths import Policy, Pooling
 from tamiz.errors import ConfigError
 
@@ -67,11 +67,10 @@ class ZeroShotParams(base.Params):
     @field_validator("templates")
     @classmethod
     def _has_places(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
-        for template in templates:
-            try:
-                check_template(template)
-            except ConfigError as error:
-                raise ValueError(str(error)) from error
+        try:
+            check_templates(templates or ("{}",))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return templates
 
     @property

@@ -24,11 +24,15 @@ from tamiz.encoders.runtime import OnnxModel, Tokenizer
 from tamiz.errors import ConfigError
 from tamiz.types import FloatArray, IntArray, Progress
 
-__all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "Scorer", "nli_labels"]
+__all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentError", "Scorer", "nli_labels"]
 
 _CHUNK = 512  # texts whose tokens are held together
 _ROWS = 4096  # pairs that are held together
 _REMEMBERED = 4096  # sentences whose vectors are kept
+
+
+class NoEntailmentError(ConfigError):
+    """A model says nothing of entailment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,13 @@ def nli_labels(config: Mapping[str, Any], name: str) -> NliLabels:
         name: of the model, for the message.
 
     Raises:
-        ConfigError: no label begins with `entail`.
+        NoEntailmentError: no label begins with `entail`.
     """
     given = config.get("label2id") or {label: number for number, label in (config.get("id2label") or {}).items()}
     places = {str(label).lower(): int(number) for label, number in given.items()}
     entailment = next((place for label, place in places.items() if label.startswith("entail")), None)
     if entailment is None:
-        raise ConfigError(
+        raise NoEntailmentError(
             f"model: {name!r} is no model of natural language inference: none of its labels "
             f"({', '.join(places) or '-'}) begins with 'entail'. "
             "Give one that is, correct label2id in its config.json, or take method: embedding"

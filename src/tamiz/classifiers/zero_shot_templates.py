@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from tamiz.errors import ConfigError
 
-__all__ = ["LANGUAGES", "TEMPLATES", "Language", "Prompts", "check_template", "prompts", "templates_of"]
+__all__ = ["LANGUAGES", "TEMPLATES", "Language", "Prompts", "check_templates", "prompts", "templates_of"]
 
 Language = Literal["en", "es", "fr"]
 LANGUAGES: tuple[str, ...] = get_args(Language)
@@ -50,13 +50,15 @@ class Prompts:
         return [sentence for one in self.sentences for sentence in one]
 
 
-def check_template(template: str) -> None:
-    """Refuse a template without a place for the label.
+def check_templates(templates: Sequence[str]) -> None:
+    """Refuse templates without a place for the label.
 
     Raises:
-        ConfigError: it has no `{}`.
+        ConfigError: there is none, or one has no `{}`.
     """
-    if _PLACE not in template:
+    if not templates:
+        raise ConfigError("template: none is given; give one or more, such as 'This text is about {}.'")
+    if any(_PLACE not in template for template in templates):
         raise ConfigError("template: it has no {}, where the label goes; write for example 'This text is about {}.'")
 
 
@@ -87,10 +89,7 @@ def prompts(
         >>> prompts(["a {x.y}"], ["It is {}."], descriptions={}, languages=["en"]).sentences
         (('It is a {x.y}.',),)
     """
-    if not templates:
-        raise ConfigError("template: none is given; give one or more, such as 'This text is about {}.'")
-    for template in templates:
-        check_template(template)
+    check_templates(templates)
     said = [descriptions.get(label, label) for label in labels]
     return Prompts(
         tuple(tuple(template.replace(_PLACE, one) for template in templates) for one in said),
