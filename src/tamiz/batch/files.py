@@ -14,13 +14,13 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tamiz.batch.transform import predict_batch
+from tamiz.batch.transform import check_column, predict_batch
 from tamiz.data.readers import open_source
 from tamiz.errors import ConfigError, SourceError, one_of
 from tamiz.model import Model
 from tamiz.types import Progress
 
-__all__ = ["FORMATS", "predict_file", "write_json_lines"]
+__all__ = ["FORMATS", "predict_file", "read_texts", "replaced", "write_json_lines"]
 
 _ROWS = 1000  # rows predicted at once
 
@@ -129,6 +129,25 @@ def predict_file(
     return rows
 
 
+def read_texts(source: str, *, column: str, encoding: str | None = None) -> Iterator[str]:
+    """Yield the texts of a file; a missing one is an empty one.
+
+    Args:
+        source: CSV, TSV, JSON lines, Parquet or Excel file, or an `s3://` address.
+        column: name of the text column.
+        encoding: of a text file; by default detected.
+
+    Raises:
+        SourceError: the source cannot be read.
+        ColumnError: the text column is not there.
+    """
+    files = open_source([source], encoding=encoding, text=column)
+    for path in files.paths():
+        for batch in files.batches(path):
+            check_column(column, batch.schema.names)
+            yield from ("" if value is None else str(value) for value in batch.column(column).to_pylist())
+
+
 def _answered(model: Model, source: str, column: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:
     files = open_source([source], encoding=encoding, text=column or model.text_column)
     schema: pa.Schema | None = None
@@ -150,13 +169,20 @@ def _whole(target: Path) -> Iterator[_Writer]:
     make = FORMATS.get(target.suffix.lower())
     if make is None:
         raise ConfigError(f"--output: unknown ending {target.suffix!r}; {one_of(target.suffix, FORMATS)}")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replaced(target) as temporary:
         writer = make(temporary)
         try:
             yield writer
         finally:
             writer.close()
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which takes the target's name when it is complete."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
         if temporary.exists():
             os.replace(temporary, target)  # noqa: PTH105
         else:  # no rows: Parquet has no schema to write
