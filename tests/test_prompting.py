@@ -114,7 +114,7 @@ def test_descriptions_of_labels(encoder, model):
 
 def test_texts_settle_the_prior(encoder):
     texts = [f"{one} {number}" for number in range(10) for one in TEXTS]
-    corrected = prompted_model(LABELS, model=encoder, texts=texts)
+    corrected = prompted_model(LABELS, model=encoder, texts=texts, prior_strength=1)
     np.testing.assert_allclose(corrected.predict_proba(texts).mean(0), 1 / 3, atol=1e-6)
     assert set(corrected.manifest.facts["prior"]) == set(LABELS)
 

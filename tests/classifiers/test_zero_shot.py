@@ -317,9 +317,9 @@ def test_targets_are_not_looked_at(encoder):
 
 def test_the_correction_stays_with_the_labels_it_was_settled_for(encoder):
     texts, targets, labels = examples(Task.MULTI_CLASS)
-    ours = ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled").fit(
-        texts, targets
-    )
+    ours = ZeroShotClassifier(
+        labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled", prior_strength=1
+    ).fit(texts, targets)
     raw = ready(labels, model=encoder)
     turned = ours.with_labels(labels[::-1])
     np.testing.assert_allclose(turned.predict_proba(texts)[:, ::-1], ours.predict_proba(texts), atol=1e-9)
@@ -338,9 +338,9 @@ def test_the_correction_stays_with_the_labels_it_was_settled_for(encoder):
 def test_too_few_texts_settle_no_prior(encoder):
     texts, targets, labels = examples(Task.MULTI_CLASS, n=12)
     with pytest.raises(DataError, match="12 texts are too few"):
-        ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled").fit(
-            texts, targets
-        )
+        ZeroShotClassifier(
+            labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled", prior_strength=1
+        ).fit(texts, targets)
 
 
 def test_shifts_meet_the_shares_wherever_the_scores_lie():
@@ -352,6 +352,16 @@ def test_shifts_meet_the_shares_wherever_the_scores_lie():
         z = (scores - shift) / 0.7
         p = 1 / (1 + np.exp(-z)) if multi_label else np.exp(z) / np.exp(z).sum(1, keepdims=True)
         np.testing.assert_allclose(p.mean(0), shares, atol=1e-6)
+
+
+def test_a_weaker_correction_keeps_a_part_of_the_differences():
+    scores = np.random.default_rng(0).normal([0, 1, 3], 1, (200, 3))
+    for multi_label in (False, True):
+        about = {"temperature": 1, "multi_label": multi_label}
+        full = shifts(scores, np.full(3, 1 / 3), **about)
+        half = shifts(scores, np.full(3, 1 / 3), strength=0.5, **about)
+        np.testing.assert_allclose(half - half.mean(), (full - full.mean()) / 2)
+        np.testing.assert_allclose(half.mean(), full.mean())
 
 
 def test_shares_that_do_not_fit_are_refused():

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from tamiz.batch.transform import check_column, predict_batch
 from tamiz.data.readers import open_source
-from tamiz.errors import ConfigError, SourceError, one_of
+from tamiz.errors import ColumnError, ConfigError, SourceError, one_of
 from tamiz.model import Model
 from tamiz.types import Progress
 
-__all__ = ["FORMATS", "predict_file", "read_texts", "replaced", "write_json_lines"]
+__all__ = ["FORMATS", "predict_file", "read_columns", "read_texts", "replaced", "write_json_lines"]
 
 _ROWS = 1000  # rows predicted at once
 
@@ -141,11 +141,30 @@ def read_texts(source: str, *, column: str, encoding: str | None = None) -> Iter
         SourceError: the source cannot be read.
         ColumnError: the text column is not there.
     """
-    files = open_source([source], encoding=encoding, text=column)
+    for (value,) in read_columns(source, (column,), encoding=encoding):
+        yield "" if value is None else str(value)
+
+
+def read_columns(source: str, columns: Sequence[str], *, encoding: str | None = None) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a file, some columns alone.
+
+    Args:
+        source: as for `read_texts`.
+        columns: their names, that of the text first.
+        encoding: of a text file; by default detected.
+
+    Raises:
+        SourceError: the source cannot be read.
+        ColumnError: the text column is not there, or another one.
+    """
+    files = open_source([source], encoding=encoding, text=columns[0])
     for path in files.paths():
         for batch in files.batches(path):
-            check_column(column, batch.schema.names)
-            yield from ("" if value is None else str(value) for value in batch.column(column).to_pylist())
+            check_column(columns[0], batch.schema.names)
+            for name in columns[1:]:
+                if name not in batch.schema.names:
+                    raise ColumnError(f"{path}: no column {name!r}; {one_of(name, batch.schema.names)}")
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
 def _answered(model: Model, source: str, column: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:

@@ -34,8 +34,11 @@ class ZeroShotParams(base.Params):
     descriptions: Annotated[dict[str, Annotated[str, Field(min_length=1)]], Field(default_factory=dict)]
     """What to say in the template instead of the label, for labels whose names say little."""
     prior: Literal["none", "unlabelled"] = "none"
-    """`unlabelled` shifts the scores of each label so that the training texts, whose labels are not looked at, give
-    each label the mean probability that `shares` expects: a label that fits every text gets no more for it."""
+    """`unlabelled` shifts the scores of each label towards where the training texts, whose labels are not looked at,
+    give each label the mean probability that `shares` expects: a label that fits every text gets less for it."""
+    prior_strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far differences between labels are shifted: 1 meets the expected shares; by default 1 where `shares` are
+    given and 0.25 where they are not, since labels are hardly ever equally frequent."""
     prior_texts: Annotated[int, Field(ge=20)] = 500
     """So many training texts at most are used for it, drawn at random."""
     shares: Annotated[dict[str, Share], Field(default_factory=dict)]

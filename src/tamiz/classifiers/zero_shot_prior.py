@@ -49,7 +49,9 @@ def expected_shares(labels: Sequence[str], known: Mapping[str, float], *, multi_
     return np.array([known.get(label, rest) for label in labels])
 
 
-def shifts(scores: FloatArray, shares: FloatArray, *, temperature: float, multi_label: bool) -> FloatArray:
+def shifts(
+    scores: FloatArray, shares: FloatArray, *, temperature: float, multi_label: bool, strength: float = 1.0
+) -> FloatArray:
     """Return what to take from the scores of each label, `(k,)`, so that mean probabilities are the expected shares.
 
     Args:
@@ -57,13 +59,20 @@ def shifts(scores: FloatArray, shares: FloatArray, *, temperature: float, multi_
         shares: expected, `(k,)`; they sum to one unless `multi_label`.
         temperature: by which scores are divided.
         multi_label: whether a sigmoid rather than a softmax makes probabilities of scores.
+        strength: 1 meets the shares; less keeps a part of the differences between labels, and takes the level of all
+            labels together from the scores in any case.
 
     Source: Zhou et al. (2024), "Batch calibration: rethinking calibration for in-context learning and prompt
     engineering", equation 5, repeated until the means are met.
     """
     start: FloatArray = scores.mean(axis=0)  # near the end, whatever the height of the scores
-    if multi_label:
-        return _independent(scores, shares, temperature, start)
+    solve = _independent if multi_label else _together
+    found = solve(scores, shares, temperature, start)
+    return np.asarray(found.mean() + strength * (found - found.mean()))
+
+
+def _together(scores: FloatArray, shares: FloatArray, temperature: float, start: FloatArray) -> FloatArray:
+    """Take from each label what it has too much of, until nothing is left; a common shift changes nothing."""
     found = start
     for _ in range(_ROUNDS):
         means = softmax((scores - found) / temperature).mean(axis=0)
@@ -71,7 +80,7 @@ def shifts(scores: FloatArray, shares: FloatArray, *, temperature: float, multi_
         found = found + step
         if np.abs(step).max() < _CLOSE * temperature:
             break
-    return np.asarray(found - found.mean() + start.mean())  # a common shift changes nothing; keep the height
+    return found
 
 
 def _independent(scores: FloatArray, shares: FloatArray, temperature: float, start: FloatArray) -> FloatArray:

@@ -60,7 +60,7 @@ Describe = Annotated[
 ]
 Prior = Annotated[
     bool,
-    typer.Option("--prior", help="With --labels, --input: correct scores so that labels get equal shares of the file."),
+    typer.Option("--prior", help="With --labels, --input: correct scores of labels that fit every text of the file."),
 ]
 Requests = Annotated[
     str | None,
