@@ -125,7 +125,7 @@ def test_a_package_answers_for_other_labels(tamiz, encoder, place):
         (["--labels", "a,b", "--describe", "c=d", "x"], "is no label"),
         (["--labels", "a,b", "--prior", "x"], "--prior goes with --input"),
         (["--multi-label", "x"], "--multi-label goes with --labels"),
-        (["--labels", "a,b", "--requests", "in.jsonl", "x"], "not several"),
+        (["--labels", "a,b", "--requests", "in.jsonl", "x"], "without texts"),
     ],
 )
 def test_wrong_use(refused, encoder, more, said):

@@ -98,8 +98,10 @@ def predict(
     """
     if output_ is not None and input_ is None and requests is None:
         raise ConfigError("--output goes with --input or --requests")
-    if sum(map(bool, (input_, texts, requests))) > 1:
-        raise ConfigError("give texts, --input or --requests, not several of them")
+    if input_ is not None and texts:
+        raise ConfigError("give texts or --input, not both")
+    if requests is not None and (texts or input_ is not None):
+        raise ConfigError("give --requests without texts and --input")
     asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior, requests is not None)
     if requests is not None:
         answer_requests(model, asked, requests, output_, as_json=as_json)
