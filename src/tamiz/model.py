@@ -20,7 +20,7 @@ from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import ConfigError, PackageError, RequestError, one_of
 from tamiz.package import Manifest, read_manifest, verify_package, write_package
-from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Task
+from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Promptable, Task
 
 __all__ = ["PARITY_TEXTS", "Model", "Prediction", "library_versions", "new_manifest"]
 
@@ -189,26 +189,35 @@ class Model:
         values = (prediction.label, prediction.probability, *prediction.probabilities.tolist())
         return dict(zip(self.answer_columns, values, strict=True))
 
-    def with_labels(self, labels: Sequence[str], *, template: str | None = None, multi_label: bool = False) -> Self:
+    def with_labels(
+        self, labels: Sequence[str], *, template: str | Sequence[str] | None = None, multi_label: bool = False
+    ) -> Self:
         """Return the model for other labels, if its family can answer for labels it was not trained on.
 
         The cleaning stays; calibration and decision rule, which were fitted for its own labels, do not.
 
         Args:
             labels: the labels, all different.
-            template: sentence in which `{}` stands for the label; by default the family's own.
+            template: sentence in which `{}` stands for the label, or several; by default the family's own.
             multi_label: whether each label is answered by itself.
 
         Raises:
             RequestError: the model's labels are fixed, or these labels or the template cannot be used.
         """
-        ask = getattr(self.classifier, "with_labels", None)
-        if ask is None:
+        if not isinstance(self.classifier, Promptable):
             family = self.manifest.family
             raise RequestError(f"This model's labels are fixed (family {family!r}); ask without candidate labels.")
-        classifier: Classifier = ask(tuple(labels), template=template, multi_label=multi_label)
-        task = classifier.task
-        return replace(self, classifier=classifier, calibrator=Calibrator("none", task), rule=DecisionRule(task))
+        classifier = self.classifier.with_labels(tuple(labels), template=template, multi_label=multi_label)
+        task, named = classifier.task, classifier.labels
+        about: dict[str, Any] = {"task": task, "labels": named, "metrics": {}}
+        about["positive"] = named[1] if task is Task.BINARY else None
+        return replace(
+            self,
+            classifier=classifier,
+            calibrator=Calibrator("none", task),
+            rule=DecisionRule(task),
+            manifest=self.manifest.model_copy(update=about),
+        )
 
     def with_records(self, **records: Any) -> Self:
         """Return the model with changed fields of its manifest, such as `metrics`."""

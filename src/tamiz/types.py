@@ -28,6 +28,7 @@ __all__ = [
     "IntArray",
     "Point",
     "Progress",
+    "Promptable",
     "Refits",
     "Registry",
     "Resumes",
@@ -160,6 +161,26 @@ class Explains(Protocol):
 
     def explain(self, text: str, label: int) -> Explanation:
         """Explain the score of `labels[label]`; spans refer to `text`."""
+
+
+@runtime_checkable
+class Promptable(Protocol):
+    """A classifier that answers for labels it was not trained on."""
+
+    def with_labels(
+        self, labels: Sequence[str], *, template: str | Sequence[str] | None = None, multi_label: bool = False
+    ) -> Classifier:
+        """Return a classifier for other labels; cheap, nothing is loaded again, and this one stays as it is.
+
+        Args:
+            labels: one or more, all different.
+            template: sentence in which `{}` stands for the label, or several, which are averaged; by default the
+                classifier's own. It is filled in literally.
+            multi_label: whether each label is answered by itself; so is one label alone.
+
+        Raises:
+            RequestError: there is no label, one stands twice or is blank, or a template has no `{}`.
+        """
 
 
 @runtime_checkable

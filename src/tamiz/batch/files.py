@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -14,13 +14,13 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tamiz.batch.transform import predict_batch
+from tamiz.batch.transform import check_column, predict_batch
 from tamiz.data.readers import open_source
-from tamiz.errors import ConfigError, SourceError, one_of
+from tamiz.errors import ColumnError, ConfigError, SourceError, one_of
 from tamiz.model import Model
 from tamiz.types import Progress
 
-__all__ = ["FORMATS", "predict_file", "write_json_lines"]
+__all__ = ["FORMATS", "predict_file", "read_columns", "read_texts", "replaced", "write_json_lines"]
 
 _ROWS = 1000  # rows predicted at once
 
@@ -129,6 +129,44 @@ def predict_file(
     return rows
 
 
+def read_texts(source: str, *, column: str, encoding: str | None = None) -> Iterator[str]:
+    """Yield the texts of a file; a missing one is an empty one.
+
+    Args:
+        source: CSV, TSV, JSON lines, Parquet or Excel file, or an `s3://` address.
+        column: name of the text column.
+        encoding: of a text file; by default detected.
+
+    Raises:
+        SourceError: the source cannot be read.
+        ColumnError: the text column is not there.
+    """
+    for (value,) in read_columns(source, (column,), encoding=encoding):
+        yield "" if value is None else str(value)
+
+
+def read_columns(source: str, columns: Sequence[str], *, encoding: str | None = None) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a file, some columns alone.
+
+    Args:
+        source: as for `read_texts`.
+        columns: their names, that of the text first.
+        encoding: of a text file; by default detected.
+
+    Raises:
+        SourceError: the source cannot be read.
+        ColumnError: the text column is not there, or another one.
+    """
+    files = open_source([source], encoding=encoding, text=columns[0])
+    for path in files.paths():
+        for batch in files.batches(path):
+            check_column(columns[0], batch.schema.names)
+            for name in columns[1:]:
+                if name not in batch.schema.names:
+                    raise ColumnError(f"{path}: no column {name!r}; {one_of(name, batch.schema.names)}")
+            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
+
 def _answered(model: Model, source: str, column: str | None, encoding: str | None) -> Iterator[pa.RecordBatch]:
     files = open_source([source], encoding=encoding, text=column or model.text_column)
     schema: pa.Schema | None = None
@@ -150,13 +188,20 @@ def _whole(target: Path) -> Iterator[_Writer]:
     make = FORMATS.get(target.suffix.lower())
     if make is None:
         raise ConfigError(f"--output: unknown ending {target.suffix!r}; {one_of(target.suffix, FORMATS)}")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replaced(target) as temporary:
         writer = make(temporary)
         try:
             yield writer
         finally:
             writer.close()
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which takes the target's name when it is complete."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
         if temporary.exists():
             os.replace(temporary, target)  # noqa: PTH105
         else:  # no rows: Parquet has no schema to write

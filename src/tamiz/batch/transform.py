@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from tamiz.errors import ColumnError, one_of
 from tamiz.model import Model
 from tamiz.types import Task
 
-__all__ = ["answer_columns", "predict_batch"]
+__all__ = ["answer_columns", "check_column", "predict_batch"]
 
 
 def answer_columns(model: Model) -> list[str]:
     """Return the names of the columns that prediction adds."""
     return list(model.answer_columns)
+
+
+def check_column(column: str, names: Sequence[str]) -> None:
+    """Refuse a table without the text column.
+
+    Raises:
+        ColumnError: there is no such column.
+    """
+    if column not in names:
+        raise ColumnError(f"no column {column!r} to predict from; {one_of(column, names)}. Name it with --text-column")
 
 
 def predict_batch(model: Model, batch: pa.RecordBatch, *, column: str | None = None) -> pa.RecordBatch:
@@ -35,8 +47,7 @@ def predict_batch(model: Model, batch: pa.RecordBatch, *, column: str | None = N
     """
     column = column or model.text_column
     names = batch.schema.names
-    if column not in names:
-        raise ColumnError(f"no column {column!r} to predict from; {one_of(column, names)}. Name it with --text-column")
+    check_column(column, names)
     texts = ["" if value is None else str(value) for value in batch.column(column).to_pylist()]
     predictions = model.predict(texts)
     answers = dict(zip(answer_columns(model), _answers(model, predictions), strict=True))

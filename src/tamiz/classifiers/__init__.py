@@ -26,6 +26,7 @@ CLASSIFIERS = {
     "nb_stack": "tamiz.classifiers.nb_stack:NbStackClassifier",
     "prior": "tamiz.classifiers.prior:PriorClassifier",
     "transformer": "tamiz.classifiers.transformer:TransformerClassifier",
+    "zero_shot": "tamiz.classifiers.zero_shot:ZeroShotClassifier",
 }
 
 

@@ -10,6 +10,7 @@ import typer
 from tamiz import __version__
 from tamiz.cli import (
     checking,
+    distilling,
     encoders,
     fetching,
     models,
@@ -34,7 +35,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (projects, checking, running, models, tuning, thresholds, predicting, serving, fetching, encoders):
+for module in (
+    projects,
+    checking,
+    running,
+    models,
+    tuning,
+    thresholds,
+    predicting,
+    distilling,
+    serving,
+    fetching,
+    encoders,
+):
     module.register(app)
 
 

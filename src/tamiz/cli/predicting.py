@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +14,22 @@ from rich.text import Text
 
 from tamiz.api import load
 from tamiz.cli.console import Terminal, errors, output, print_json
+from tamiz.cli.labelling import (
+    Asked,
+    Describe,
+    Labels,
+    Language,
+    MultiLabel,
+    Prior,
+    Requests,
+    Template,
+    answer_requests,
+    labelled,
+)
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError, RequestError
 from tamiz.model import Model, Prediction
+from tamiz.prompting import sequence_answer
 from tamiz.settings import read_project
 from tamiz.types import Explanation
 
@@ -24,12 +37,16 @@ __all__ = ["register"]
 
 _LINES = 256  # lines of standard input answered at once
 
+Shape = Callable[[Model, Prediction, str], dict[str, Any]]
+"""How an answer is written as JSON."""
+
 ModelRef = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml.",
+        help="Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml. "
+        "With --labels also a pretrained model: a name of `tamiz models`, a folder, a hub id; by default minilm.",
     ),
 ]
 
@@ -60,39 +77,61 @@ def predict(
     output_: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, by its ending.")] = None,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the input file.")] = None,
+    requests: Requests = None,
+    labels: Labels = None,
+    multi_label: MultiLabel = False,
+    template: Template = None,
+    language: Language = None,
+    describe: Describe = None,
+    prior: Prior = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classify a text, lines of standard input, or a file.
+    """Classify a text, lines of standard input, or a file; with --labels, into labels that nothing was trained for.
 
     Example: tamiz predict "Dull from start to end."
 
     Example: tamiz predict --input new.csv --output answers.csv
+
+    Example: tamiz predict --labels "sport,politics,health" "The match was lost in the last minute."
+
+    Example: tamiz predict --requests lines.jsonl --output answers.jsonl
     """
-    if output_ is not None and input_ is None:
-        raise ConfigError("--output goes with --input")
+    if output_ is not None and input_ is None and requests is None:
+        raise ConfigError("--output goes with --input or --requests")
     if input_ is not None and texts:
         raise ConfigError("give texts or --input, not both")
-    found = chosen_model(model, project)
+    if requests is not None and (texts or input_ is not None):
+        raise ConfigError("give --requests without texts and --input")
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior, requests is not None)
+    if requests is not None:
+        answer_requests(model, asked, requests, output_, as_json=as_json)
+        return
+    shape: Shape = record
+    if asked.labels is None:
+        found = chosen_model(model, project)
+    else:
+        place = None if input_ is None else (input_, text_column, encoding)
+        found, shape = labelled(model, asked, place), _sequence
     if input_ is not None:
         _predict_file(found, input_, output_, text_column, encoding, as_json=as_json)
     elif texts:
         answers = found.predict(texts)
         if as_json:
-            print_json([record(found, p) for p in answers])
+            print_json([shape(found, answer, text) for text, answer in zip(texts, answers, strict=True)])
         else:
             for text, answer in zip(texts, answers, strict=True):
                 _show(found, text, answer)
     else:
-        _predict_lines(found, sys.stdin)
+        _predict_lines(found, sys.stdin, shape)
 
 
-def _predict_lines(model: Model, lines: Iterable[str]) -> None:
+def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
     """Answer one JSON document a line, in order."""
     stream = (line.rstrip("\r\n") for line in lines)
     try:
         while batch := list(islice(stream, _LINES)):
-            for answer in model.predict(batch):
-                sys.stdout.write(json.dumps(record(model, answer), ensure_ascii=False) + "\n")
+            for text, answer in zip(batch, model.predict(batch), strict=True):
+                sys.stdout.write(json.dumps(shape(model, answer, text), ensure_ascii=False) + "\n")
             sys.stdout.flush()
     except UnicodeDecodeError as error:
         raise RequestError(
@@ -120,8 +159,13 @@ def _predict_file(
         errors.print(f"{rows:,} rows answered in {target}", markup=False)
 
 
-def record(model: Model, answer: Prediction) -> dict[str, Any]:
-    """Return an answer as the HTTP server's native door gives it."""
+def _sequence(model: Model, answer: Prediction, text: str) -> dict[str, Any]:
+    """Return an answer as zero-shot pipelines give it."""
+    return sequence_answer(text, model.labels, answer.probabilities)
+
+
+def record(model: Model, answer: Prediction, text: str = "") -> dict[str, Any]:
+    """Return an answer as the HTTP server's native door gives it, without the text."""
     label, probability = answer.label, answer.probability
     sets = {} if answer.prediction_set is None else {"prediction_set": list(answer.prediction_set)}
     return {

@@ -35,13 +35,14 @@ _ASKED_AT_ONCE = 500
 _WAIT_S = 30.0
 
 
-def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None) -> Path:
+def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None, *, head: str = "embedding") -> Path:
     """Return the cached folder with the encoder as ONNX and its tokenizer, made from the weights if need be.
 
     Args:
         weights: as `tamiz.encoders.find.find` gives them.
         form: one of `tamiz.encoders.forms.FORMS`.
         progress: told that it is made.
+        head: `embedding` or `classification`.
 
     Raises:
         SourceError: the weights cannot be used, or the cache cannot be written.
@@ -50,7 +51,7 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
     sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", "tokenizer.json")}
     sources["model.safetensors"] = weights.sha256
     content = hashlib.sha256("".join(f"{name}{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
-    name = f"embedding-{content[:16]}-{form}-{_FORMAT}"
+    name = f"{head}-{content[:16]}-{form}-{_FORMAT}"
     folder = cache.place(name)
     with cache.locked(name, progress):
         files = cache.manifest(folder)
@@ -58,21 +59,21 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
             if progress:
                 progress("preparing the encoder")
             with cache.make(folder, {"sources": sources}) as target:
-                _write(weights.folder, target, form)
+                _write(weights.folder, target, form, head)
                 shutil.copyfile(weights.folder / "tokenizer.json", target / TOKENIZER)
     return folder
 
 
-def _write(source: Path, target: Path, form: str) -> None:
+def _write(source: Path, target: Path, form: str, head: str) -> None:
     from tamiz.encoders.export import export
     from tamiz.encoders.forms import make_form
 
     if form == "fp32":
-        export(source, target / MODEL, head="embedding")
+        export(source, target / MODEL, head=head)
         return
     with tempfile.TemporaryDirectory(prefix="tamiz-") as name:
         whole = Path(name, MODEL)
-        export(source, whole, head="embedding")
+        export(source, whole, head=head)
         make_form(whole, target / MODEL, form)
 
 

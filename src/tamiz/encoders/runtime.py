@@ -7,6 +7,7 @@ Tamiz makes by default scales anything over a whole batch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tamiz.extras import require
 __all__ = ["OnnxModel", "Tokenizer", "batches"]
 
 Array = NDArray[np.float32]
+_Part = tuple[list[int], list[int]]
 
 _BATCH_TOKENS = 512  # the fastest of 128 to 4,096 on one thread: what a batch needs stays near the core
 _MOST_PADDING = 0.1
@@ -64,6 +66,27 @@ class Tokenizer:
     def wrap(self, ids: Sequence[int]) -> list[int]:
         """Return the ids of a text with the special tokens around them."""
         return [*self._before, *ids, *self._after]
+
+    def wrap_pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the ids of two texts with the special tokens around and between them, and the token types."""
+        (before, before_types), (between, between_types), (after, after_types), (one, two) = self._pair
+        types = [*before_types, *[one] * len(first), *between_types, *[two] * len(second), *after_types]
+        return [*before, *first, *between, *second, *after], types
+
+    @property
+    def pair_specials(self) -> int:
+        """How many special tokens `wrap_pair` adds."""
+        return sum(len(ids) for ids, _ in self._pair[:3])
+
+    @cached_property
+    def _pair(self) -> tuple[_Part, _Part, _Part, tuple[int, int]]:
+        """Return ids and types of the special tokens before, between and after two texts, and the texts' own types."""
+        found = self._tokenizer.encode("a", "a")
+        ids, types, owners = found.ids, found.type_ids, found.sequence_ids
+        first, second = owners.index(0), owners.index(1)
+        between, after = first + owners.count(0), second + owners.count(1)
+        parts = [(ids[start:end], types[start:end]) for start, end in ((0, first), (between, second), (after, None))]
+        return parts[0], parts[1], parts[2], (types[first], types[second])
 
     def _ends(self) -> tuple[list[int], list[int]]:
         found = self._tokenizer.encode("a")

@@ -63,6 +63,7 @@ DEFAULT_SPACES: dict[str, dict[str, dict[str, Any]]] = {
         "dropout": {"choices": [None, 0.0, 0.1, 0.2]},
     },
     "few_shot": {"C": {"low": 0.3, "high": 1000, "log": True, "start": 30}},
+    "zero_shot": {"prior": {"choices": ["none", "unlabelled"]}},
 }
 """By family; a family is asked for its parameters only when it is tuned. `start` says what `auto` amounts to."""
 

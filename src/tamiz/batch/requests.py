@@ -1,0 +1,246 @@
+"""Answer a file of requests, one JSON document a line, each with labels of its own if it likes.
+
+A line is `{"inputs": TEXT, "parameters": {"candidate_labels": [...], "multi_label": true}}`, as zero-shot endpoints
+take it, or `{"text": TEXT, "labels": [...], "multi_label": true, "template": "..."}`. There is one line out for each
+line in, in the same order; a line that cannot be answered gives `{"error": ..., "line": ...}`, and the others go on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tamiz.batch.files import replaced
+from tamiz.data.places import local_copy
+from tamiz.errors import RequestError, SourceError, TamizError, one_of
+from tamiz.model import Model
+from tamiz.prompting import PromptLimits, sequence_answer, split_labels
+from tamiz.types import Progress
+
+__all__ = ["Counts", "answer_lines", "answer_request_file"]
+
+_LINES = 256  # answered at once
+_NAMES = {
+    "inputs": "text",
+    "text": "text",
+    "candidate_labels": "labels",
+    "labels": "labels",
+    "hypothesis_template": "template",
+    "template": "template",
+    "multi_label": "multi_label",
+    "id": "id",
+}
+"""What a key of a line, or of its `parameters`, says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the lines.
+
+    Attributes:
+        lines: how many there were.
+        failed: how many of them could not be answered.
+    """
+
+    lines: int
+    failed: int
+
+
+class _Kind(NamedTuple):
+    """What lines must share to be answered together; `None` is what the model says by itself."""
+
+    labels: tuple[str, ...] | None
+    template: str | None
+    multi_label: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    texts: list[str]
+    one: bool
+    kind: _Kind
+    id: Any
+
+
+def answer_lines(
+    model: Model,
+    lines: Iterable[bytes],
+    *,
+    labels: tuple[str, ...] | None = None,
+    multi_label: bool = False,
+    limits: PromptLimits | None = None,
+) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
+    """Yield one answer for each line, in order.
+
+    Args:
+        model: a model whose family can answer for labels it was not trained on.
+        lines: JSON documents as UTF-8.
+        labels: of lines that have none of their own; by default the model's own labels.
+        multi_label: whether each label of such lines, and of lines that do not say, is answered by itself.
+        limits: what a line may cost.
+    """
+    limits = limits or PromptLimits()
+    usual = _Kind(labels, None, multi_label)
+    numbered = enumerate(lines)
+    while block := list(islice(numbered, _LINES)):
+        asked: dict[int, _Request] = {}
+        answers: dict[int, Any] = {}
+        for number, line in block:
+            try:
+                asked[number] = _request(line, usual, limits, first=number == 0)
+            except TamizError as error:
+                answers[number] = _failure(error, number)
+        for kind in dict.fromkeys(request.kind for request in asked.values()):
+            answers |= _together(model, kind, {n: one for n, one in asked.items() if one.kind == kind})
+        yield from (answers[number] for number, _ in block)
+
+
+def answer_request_file(
+    model: Model,
+    source: str,
+    target: Path | IO[str],
+    *,
+    labels: tuple[str, ...] | None = None,
+    multi_label: bool = False,
+    limits: PromptLimits | None = None,
+    progress: Progress | None = None,
+) -> Counts:
+    """Answer a file of requests into a file, whole or not at all, in constant memory.
+
+    Args:
+        model: a model whose family can answer for labels it was not trained on.
+        source: JSON lines, also gzipped, or an `s3://` address of them.
+        target: file to write, or an open text file.
+        labels: of lines that have none of their own; by default the model's own labels.
+        multi_label: whether each label of lines that do not say is answered by itself.
+        limits: what a line may cost.
+        progress: told how many lines are done.
+
+    Raises:
+        SourceError: the source cannot be read.
+    """
+    if isinstance(target, Path):
+        with replaced(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+            counts = answer_request_file(
+                model, source, file, labels=labels, multi_label=multi_label, limits=limits, progress=progress
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        return counts
+    done = failed = 0
+    for answer in answer_lines(model, _lines(source), labels=labels, multi_label=multi_label, limits=limits):
+        target.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        done += 1
+        failed += isinstance(answer, dict) and "error" in answer
+        if progress and done % _LINES == 0:
+            progress("answering lines", done)
+    return Counts(done, failed)
+
+
+def _lines(source: str) -> Iterator[bytes]:
+    try:
+        with local_copy(source) as path, (gzip.open if source.endswith(".gz") else open)(path, "rb") as file:
+            yield from file
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SourceError(f"{source} cannot be read: {reason}") from error
+
+
+def _failure(error: TamizError, number: int) -> dict[str, Any]:
+    return {"error": str(error), "line": number + 1}
+
+
+def _together(model: Model, kind: _Kind, requests: Mapping[int, _Request]) -> dict[int, Any]:
+    """Answer requests for the same labels at once."""
+    try:
+        asked = model
+        if kind.labels is not None or kind.template is not None or kind.multi_label:
+            labels = model.labels if kind.labels is None else kind.labels
+            asked = model.with_labels(labels, template=kind.template, multi_label=kind.multi_label)
+        found = iter(asked.predict_proba([text for one in requests.values() for text in one.texts]))
+    except TamizError as error:
+        return {number: _failure(error, number) for number in requests}
+    answers: dict[int, Any] = {}
+    for number, request in requests.items():
+        many = [sequence_answer(text, asked.labels, next(found)) for text in request.texts]
+        if request.id is not None:
+            many = [{"id": request.id, **one} for one in many]
+        answers[number] = many[0] if request.one else many
+    return answers
+
+
+def _request(line: bytes, usual: _Kind, limits: PromptLimits, *, first: bool) -> _Request:
+    """Read one line.
+
+    Raises:
+        RequestError: it is no request.
+        TooLargeError: it asks for too much.
+    """
+    said = _document(line.removeprefix(b"\xef\xbb\xbf") if first else line)
+    parameters = said.pop("parameters", None) or {}
+    said.pop("options", None)
+    if not isinstance(parameters, dict):
+        raise RequestError("parameters: an object is expected")
+    values: dict[str, Any] = {}
+    for key, value in [*said.items(), *parameters.items()]:
+        name = _NAMES.get(key)
+        if name is None:
+            raise RequestError(f"unknown key {key[:80]!r}; {one_of(key[:80], [*_NAMES, 'parameters'])}")
+        if name in values:
+            raise RequestError(f"{name} is given twice, once as {key!r}; give it once")
+        values[name] = value
+    texts, one = _texts(values)
+    kind = _kind(values, usual)
+    limits.check(texts, kind.labels or ())
+    return _Request(texts, one, kind, values.get("id"))
+
+
+def _document(line: bytes) -> dict[str, Any]:
+    if not line.strip():
+        raise RequestError("the line is empty; a JSON object with `inputs` is expected")
+    try:
+        said = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RequestError(f"byte {error.start + 1} of the line is not UTF-8 text") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError("the line is not JSON") from error
+    if not isinstance(said, dict):
+        raise RequestError("a JSON object with `inputs` is expected")
+    return said
+
+
+def _texts(values: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Return the texts of a line, and whether it is one text rather than a list."""
+    given = values.get("text")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise RequestError("inputs: a text, or a list of one or more texts, is expected")
+    for place, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RequestError(f"inputs[{place}]: it holds half a surrogate pair, which is no text") from error
+    return texts, isinstance(given, str)
+
+
+def _kind(values: Mapping[str, Any], usual: _Kind) -> _Kind:
+    labels, template, multi_label = (values.get(name) for name in ("labels", "template", "multi_label"))
+    if labels is not None and not isinstance(labels, str | list):
+        raise RequestError("candidate_labels: a list of labels, or one text with commas between them, is expected")
+    if isinstance(labels, list) and not all(isinstance(label, str) for label in labels):
+        raise RequestError("candidate_labels: every label must be a text")
+    if template is not None and not isinstance(template, str):
+        raise RequestError("hypothesis_template: a text is expected")
+    if multi_label is not None and not isinstance(multi_label, bool):
+        raise RequestError("multi_label: true or false is expected")
+    return _Kind(
+        usual.labels if labels is None else split_labels(labels),
+        template,
+        usual.multi_label if multi_label is None else multi_label,
+    )

@@ -1,0 +1,240 @@
+"""Options that ask for labels of the moment, and the model that answers them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tamiz.api import load
+from tamiz.cli.console import Terminal, errors, print_json
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
+from tamiz.model import Model
+from tamiz.package import MANIFEST_NAME
+from tamiz.prompting import PromptLimits, prompted_model, split_labels
+
+__all__ = [
+    "Asked",
+    "Describe",
+    "InputPlace",
+    "Labels",
+    "Language",
+    "MultiLabel",
+    "Prior",
+    "Requests",
+    "Template",
+    "answer_requests",
+    "labelled",
+    "texts_of",
+]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
+_DEFAULT_MODEL = "minilm"
+_UNTOLD = ("yes", "no")  # of a pretrained model that is told its labels line by line
+_PRIOR_TEXTS = 5000  # from which those of the prior correction are drawn
+
+InputPlace = tuple[str, str | None, str | None]
+"""A file, its text column if it is named, its encoding if it is stated."""
+
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", help="Labels with commas between them, which nothing need have been trained for."),
+]
+MultiLabel = Annotated[bool, typer.Option("--multi-label", help="With --labels: answer each label by itself.")]
+Template = Annotated[
+    list[str] | None,
+    typer.Option("--template", help="With --labels: sentence in which {} stands for the label; several are averaged."),
+]
+Language = Annotated[
+    list[str] | None,
+    typer.Option("--language", help="With --labels: language of the labels and of Tamiz' own sentences: en, es, fr."),
+]
+Describe = Annotated[
+    list[str] | None,
+    typer.Option("--describe", help="With --labels: LABEL=WORDS, what to say in the sentence instead of a label."),
+]
+Prior = Annotated[
+    bool,
+    typer.Option("--prior", help="With --labels, --input: correct scores of labels that fit every text of the file."),
+]
+Requests = Annotated[
+    str | None,
+    typer.Option(
+        "--requests",
+        help='JSON lines to answer one by one, as {"inputs": TEXT, "parameters": {"candidate_labels": [...]}}; '
+        "lines without labels get those of --labels.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for with labels.
+
+    Attributes:
+        labels: with commas between them; `None` for the model's own.
+        multi_label: whether each label is answered by itself.
+        templates: sentences; none for the model's own.
+        languages: whose sentences are used; none for English.
+        describe: descriptions of labels as `LABEL=WORDS`.
+        prior: whether the texts correct the scores.
+        by_line: whether texts may come with labels of their own.
+
+    Raises:
+        ConfigError: an option goes with `labels`, and there are none.
+    """
+
+    labels: str | None
+    multi_label: bool
+    templates: list[str]
+    languages: list[str]
+    describe: list[str]
+    prior: bool
+    by_line: bool = False
+
+    def __post_init__(self) -> None:
+        given = {
+            "--multi-label": self.multi_label,
+            "--template": self.templates,
+            "--language": self.languages,
+            "--describe": self.describe,
+            "--prior": self.prior,
+        }
+        stray = [name for name, value in given.items() if value]
+        if self.labels is None and stray and not self.by_line:
+            raise ConfigError(f"{stray[0]} goes with --labels")
+
+    def descriptions(self) -> dict[str, str]:
+        """Return what to say of labels.
+
+        Raises:
+            ConfigError: one is not `LABEL=WORDS`.
+        """
+        pairs = [one.partition("=") for one in self.describe]
+        for label, sign, words in pairs:
+            if not (label.strip() and sign and words.strip()):
+                raise ConfigError("--describe: LABEL=WORDS is expected, such as --describe 'finance=money and saving'")
+        return {label.strip(): words.strip() for label, _, words in pairs}
+
+
+def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
+    """Return the model that answers what was asked.
+
+    Args:
+        ref: a pretrained model (by default minilm), or a package or a model of a store whose family takes any labels.
+        asked: what was asked.
+        place: the file whose texts settle the prior correction.
+
+    Raises:
+        TamizError: there is no such model, or the labels or options cannot be used.
+    """
+    labels = split_labels(asked.labels or "")
+    PromptLimits().check((), labels)
+    if asked.prior and place is None:
+        raise ConfigError("--prior goes with --input: it learns from the texts of a file")
+    ref = ref or _DEFAULT_MODEL
+    package = _package(ref)
+    return _pretrained(ref, labels, asked, place) if package is None else _of_package(package, labels, asked)
+
+
+def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | None, *, as_json: bool) -> None:
+    """Answer JSON lines that may have labels of their own, and say what became of them.
+
+    Args:
+        ref: as for `labelled`.
+        asked: what was asked for lines that do not say.
+        source: the file.
+        target: file to write; `None` for standard output.
+        as_json: whether to say it as JSON.
+
+    Raises:
+        TamizError: there is no such model, the file cannot be read, or the labels or options cannot be used.
+    """
+    from tamiz.batch import answer_request_file
+
+    model, labels = _for_requests(ref or _DEFAULT_MODEL, asked)
+    terminal = Terminal(quiet=as_json or target is None)
+    terminal.started("requests")
+    try:
+        about: dict[str, Any] = {"labels": labels, "multi_label": asked.multi_label, "progress": terminal.progress}
+        counts = answer_request_file(model, source, target or sys.stdout, **about)
+    finally:
+        terminal.close()
+    if target is not None and as_json:
+        print_json({"lines": counts.lines, "failed": counts.failed, "output": str(target)})
+    elif target is not None:
+        errors.print(
+            f"{counts.lines:,} lines answered in {target}, {counts.failed:,} of them with an error", markup=False
+        )
+
+
+def _for_requests(ref: str, asked: Asked) -> tuple[Model, tuple[str, ...] | None]:
+    """Return the model, and the labels of lines that have none of their own; `None` for those of the model."""
+    if asked.labels is not None:
+        return labelled(ref, asked, None), None
+    if asked.prior:
+        raise ConfigError("--prior goes with --labels and --input")
+    package = _package(ref)
+    if package is None:
+        return _pretrained(ref, _UNTOLD, asked, None), ()
+    changed = asked.templates or asked.languages or asked.describe
+    return (_of_package(package, package.labels, asked) if changed else package), None
+
+
+def _package(ref: str) -> Model | None:
+    """Load a package, or say by `None` that the reference is one of a pretrained model."""
+    from tamiz.encoders.catalogue import CATALOGUE
+
+    folder = Path(ref)
+    weights = folder.is_dir() and (folder / "config.json").is_file() and not (folder / MANIFEST_NAME).is_file()
+    if weights or (ref in CATALOGUE and not folder.exists()):
+        return None
+    try:
+        return load(ref)
+    except (ModelNotFoundError, PackageError):
+        if not _HUB_ID.fullmatch(ref) or folder.exists():
+            raise
+        return None
+
+
+def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPlace | None) -> Model:
+    params: dict[str, Any] = {"templates": tuple(asked.templates), "descriptions": asked.descriptions()}
+    if asked.languages:
+        params["language"] = tuple(asked.languages)
+    terminal = Terminal()
+    terminal.started("labels")
+    try:
+        params["texts"] = texts_of(place, most=_PRIOR_TEXTS) if place is not None and asked.prior else None
+        params["progress"] = terminal.progress
+        return prompted_model(labels, model=ref, multi_label=asked.multi_label, **params)
+    finally:
+        terminal.close()
+
+
+def _of_package(model: Model, labels: tuple[str, ...], asked: Asked) -> Model:
+    for name, given in (("--language", asked.languages), ("--describe", asked.describe), ("--prior", asked.prior)):
+        if given:
+            raise ConfigError(f"{name} goes with a pretrained model, not with a package, which has its own settings")
+    return model.with_labels(labels, template=asked.templates or None, multi_label=asked.multi_label)
+
+
+def texts_of(place: InputPlace, *, most: int | None = None) -> list[str]:
+    """Return the first texts of a file.
+
+    Args:
+        place: the file.
+        most: how many at most; `None` for all.
+
+    Raises:
+        SourceError: the file cannot be read.
+        ColumnError: the text column is not there.
+    """
+    from tamiz.batch import read_texts
+
+    source, column, encoding = place
+    return list(islice(read_texts(source, column=column or "text", encoding=encoding), most))

@@ -1,0 +1,153 @@
+"""Any labels for any text: a model of a pretrained one alone, and answers in the shape of zero-shot pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tamiz.classifiers import check_params
+from tamiz.classifiers.zero_shot import ZeroShotClassifier, method_for
+from tamiz.cleaning import Cleaner
+from tamiz.decision import Calibrator, DecisionRule
+from tamiz.errors import TooLargeError
+from tamiz.model import Model, new_manifest
+from tamiz.types import FloatArray, Progress, Task
+
+__all__ = ["PromptLimits", "answers_for_labels", "prompted_model", "sequence_answer", "split_labels"]
+
+_FAMILY = "zero_shot"
+_START = ("yes", "no")  # a model is made before it is told its labels
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimits:
+    """What one question with labels may cost.
+
+    Attributes:
+        labels: most labels.
+        pairs: most texts times labels.
+        characters: most of a text.
+    """
+
+    labels: int = 1000
+    pairs: int = 100_000
+    characters: int = 1_000_000
+
+    def check(self, texts: Sequence[str], labels: Sequence[str]) -> None:
+        """Refuse what costs more.
+
+        Raises:
+            TooLargeError: a limit is passed; the message names it.
+        """
+        if len(labels) > self.labels:
+            raise TooLargeError(f"{len(labels)} labels; at most {self.labels} are allowed")
+        if len(texts) * len(labels) > self.pairs:
+            raise TooLargeError(
+                f"{len(texts)} texts and {len(labels)} labels are {len(texts) * len(labels)} pairs; "
+                f"at most {self.pairs} are allowed at once; ask in parts"
+            )
+        for place, text in enumerate(texts):
+            if len(text) > self.characters:
+                raise TooLargeError(f"texts[{place}] has {len(text)} characters; at most {self.characters} are allowed")
+
+
+def split_labels(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return labels from a list, or from one string with commas between them.
+
+    Example:
+        >>> split_labels("sport, food , ")
+        ('sport', 'food')
+    """
+    if isinstance(given, str):
+        return tuple(label.strip() for label in given.split(",") if label.strip())
+    return tuple(given)
+
+
+def sequence_answer(text: str, labels: Sequence[str], probabilities: FloatArray) -> dict[str, Any]:
+    """Return the answer to one text as zero-shot pipelines give it, the highest score first, equal ones in label order.
+
+    Args:
+        text: the text as it was asked.
+        labels: the labels, `k` of them.
+        probabilities: of the labels, `(k,)`.
+    """
+    ranked = sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda one: -one[1])
+    return {"sequence": text, "labels": [label for label, _ in ranked], "scores": [score for _, score in ranked]}
+
+
+def answers_for_labels(
+    model: Model,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    template: str | Sequence[str] | None = None,
+    multi_label: bool = False,
+    limits: PromptLimits | None = None,
+) -> list[dict[str, Any]]:
+    """Answer texts for labels of the moment, each in the shape of `sequence_answer`.
+
+    Args:
+        model: a model whose family can answer for labels it was not trained on.
+        texts: raw texts.
+        labels: one or more, all different.
+        template: sentence in which `{}` stands for the label, or several; by default the model's own.
+        multi_label: whether each label is answered by itself.
+        limits: what it may cost; by default those of `PromptLimits`.
+
+    Raises:
+        RequestError: the model's labels are fixed, or the texts, labels or template cannot be used.
+        TooLargeError: a limit is passed.
+    """
+    (limits or PromptLimits()).check(texts, labels)
+    asked = model.with_labels(labels, template=template, multi_label=multi_label)
+    found = asked.predict_proba(texts)
+    return [sequence_answer(text, asked.labels, row) for text, row in zip(texts, found, strict=True)]
+
+
+def prompted_model(
+    labels: Sequence[str],
+    *,
+    model: str = "minilm",
+    multi_label: bool = False,
+    texts: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    **params: Any,
+) -> Model:
+    """Return a model for labels that nothing was trained for.
+
+    Args:
+        labels: one or more, all different.
+        model: pretrained model: a name that `tamiz models` lists, a folder in Hugging Face layout, or a hub id.
+        multi_label: whether each label is answered by itself.
+        texts: texts without labels, which settle the prior correction; by default there is none.
+        progress: told what takes long.
+        params: further parameters of the family `zero_shot`; the method is the one that suits the model.
+
+    Raises:
+        ConfigError: there is no such model, or a parameter is wrong.
+        RequestError: the labels or templates cannot be used.
+        DataError: there are too few texts for the prior correction.
+        SourceError: the model's files are damaged.
+        MissingExtraError: the model or a library is not on this machine; the message says how to get it.
+    """
+    chosen = {"method": method_for(model, progress), **params, "model": model}
+    chosen["prior"] = "none" if texts is None else "unlabelled"
+    described = chosen.pop("descriptions", None)
+    checked = check_params(_FAMILY, chosen)
+    # The family refuses one label alone and labels that stand twice in its own way; `with_labels` says what is asked.
+    start = ZeroShotClassifier(_START, Task.MULTI_CLASS, **checked).prepare(progress)
+    classifier = start.with_labels(labels, descriptions=described, multi_label=multi_label)
+    if texts is not None:
+        classifier.settle(texts, progress)
+    task = classifier.task
+    manifest = new_manifest(
+        name="zero-shot",
+        task=task,
+        labels=classifier.labels,
+        family=_FAMILY,
+        params=classifier.params.model_dump(mode="json"),
+        facts=dict(classifier.facts()),
+    )
+    plain = Cleaner(())
+    return Model("zero-shot", classifier, plain, plain, Calibrator("none", task), DecisionRule(task), manifest)

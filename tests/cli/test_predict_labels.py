@@ -1,0 +1,143 @@
+"""`tamiz predict` with labels that nothing was trained for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+
+from tests.projects import write_csv
+
+for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
+    pytest.importorskip(module)
+
+TEXTS = ["the goal of the team", "bread and butter, very good"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A folder without a project, and a cache of its own."""
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    from tests.tiny_bert import tiny_bert
+
+    return str(tiny_bert(tmp_path_factory.mktemp("encoder") / "tiny"))
+
+
+def ask(encoder, *more):
+    return ("predict", "--model", encoder, "--labels", "sport, food", *more)
+
+
+def test_texts(tamiz, encoder):
+    answer = tamiz(*ask(encoder, *TEXTS))
+    assert (answer.code, answer.err) == (0, "")
+    assert [line.split()[0] in ("sport", "food") for line in answer.out.splitlines()] == [True, True]
+    first, second = tamiz(*ask(encoder, "--json", *TEXTS)).json
+    assert first["sequence"] == TEXTS[0]
+    assert set(second["labels"]) == {"sport", "food"}
+    assert abs(sum(second["scores"]) - 1) < 1e-9
+
+
+def test_options_change_the_answer(tamiz, encoder):
+    def scores(*more):
+        (found,) = tamiz(*ask(encoder, "--json", *more, TEXTS[0])).json
+        return found["labels"], found["scores"]
+
+    plain = scores()
+    for more in (
+        ["--multi-label"],
+        ["--template", "a {}"],
+        ["--language", "es"],
+        ["--describe", "food=bread and soup"],
+    ):
+        assert scores(*more) != plain
+    assert scores("--template", "This text is about {}.") == plain
+    assert scores("--describe", "food=food") == plain
+
+
+def test_lines_of_standard_input(tamiz, encoder, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(TEXTS).encode()), encoding="utf-8"))
+    lines = [json.loads(line) for line in tamiz(*ask(encoder)).out.splitlines()]
+    assert [line["sequence"] for line in lines] == TEXTS
+    assert lines == tamiz(*ask(encoder, "--json", *TEXTS)).json
+
+
+def test_a_file(tamiz, encoder, place):
+    write_csv(place / "in.csv", [{"id": str(n), "text": f"{TEXTS[n % 2]} {n}"} for n in range(30)])
+    assert tamiz(*ask(encoder, "--input", "in.csv", "--output", "out.csv")).code == 0
+    with (place / "out.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "text", "predicted_label", "predicted_probability", "p_sport", "p_food"]
+    assert tamiz(*ask(encoder, "--input", "in.csv", "--output", "even.csv", "--prior")).code == 0
+    with (place / "even.csv").open(newline="", encoding="utf-8") as file:
+        even = list(csv.DictReader(file))
+
+    def share(table):
+        return abs(sum(float(row["p_food"]) for row in table) / 30 - 0.5)
+
+    assert share(even) < share(rows)
+
+
+def test_requests_with_labels_of_their_own(tamiz, encoder, place):
+    lines = [
+        {"inputs": TEXTS[0], "parameters": {"candidate_labels": ["sport", "food"]}},
+        {"inputs": TEXTS[1]},
+    ]
+    (place / "in.jsonl").write_text("\n".join([*map(json.dumps, lines), "{"]), encoding="utf-8")
+    answer = tamiz("predict", "--model", encoder, "--requests", "in.jsonl", "--output", "out.jsonl", "--json")
+    assert answer.json == {"lines": 3, "failed": 2, "output": "out.jsonl"}
+    asked, without, bad = map(json.loads, (place / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert asked == tamiz(*ask(encoder, "--json", TEXTS[0])).json[0]
+    assert "labels: none is given" in without["error"]
+    assert bad["line"] == 3
+    out = tamiz("predict", "--model", encoder, "--requests", "in.jsonl", "--labels", "sport,food").out
+    assert [json.loads(line).get("line") for line in out.splitlines()] == [None, None, 3]
+
+
+def test_a_package_answers_for_other_labels(tamiz, encoder, place):
+    from tamiz.prompting import prompted_model
+
+    prompted_model(("oven", "ball"), model=encoder, num_threads=1).save(place / "package")
+    given = ["--model", "package", "--labels", "sport,food"]
+    found = tamiz("predict", *given, "--json", TEXTS[0]).json
+    assert found[0]["labels"] == tamiz(*ask(encoder, "--json", TEXTS[0])).json[0]["labels"]
+    (place / "in.jsonl").write_text(json.dumps({"inputs": TEXTS[0]}), encoding="utf-8")
+    out = tamiz("predict", "--model", "package", "--requests", "in.jsonl").out
+    assert set(json.loads(out)["labels"]) == {"oven", "ball"}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--labels", "a,a", "x"], "stands twice"),
+        (["--labels", " , ", "x"], "none is given"),
+        (["--labels", "a,b", "--template", "none", "x"], "{}"),
+        (["--labels", "a,b", "--language", "de", "x"], "language"),
+        (["--labels", "a,b", "--describe", "a", "x"], "LABEL=WORDS"),
+        (["--labels", "a,b", "--describe", "c=d", "x"], "is no label"),
+        (["--labels", "a,b", "--prior", "x"], "--prior goes with --input"),
+        (["--multi-label", "x"], "--multi-label goes with --labels"),
+        (["--labels", "a,b", "--requests", "in.jsonl", "x"], "without texts"),
+    ],
+)
+def test_wrong_use(refused, encoder, more, said):
+    assert said in refused(2, "predict", "--model", encoder, *more)
+
+
+def test_a_model_with_fixed_labels_says_so(refused, place):
+    from tests.models import linear_model
+
+    linear_model().save(place / "fixed")
+    assert "labels are fixed" in refused(2, "predict", "--model", "fixed", "--labels", "a,b", "x")
+
+
+def test_an_unknown_model_is_refused(refused):
+    assert "minlm" in refused(1, "predict", "--model", "minlm", "--labels", "a,b", "x")
