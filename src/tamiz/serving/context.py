@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -60,10 +61,11 @@ class Context:
 
         Raises:
             TooLargeError: the text is too long.
-            RequestError: the family of the model cannot explain.
+            RequestError: there is no such label.
         """
         check_texts([text], self.limits)
-        return await anyio.to_thread.run_sync(served.model.explain, text, label, limiter=self._threads())
+        explain = partial(served.model.explain, text, label, budget_ms=self.limits.explain_budget_ms)
+        return await anyio.to_thread.run_sync(explain, limiter=self._threads())
 
     def _threads(self) -> anyio.CapacityLimiter:
         if self._limiter is None:  # made inside the event loop, where older releases of anyio want it
