@@ -22,10 +22,12 @@ from tamiz.serving.context import Context
 from tamiz.serving.doors import DOORS
 from tamiz.serving.doors.base import Door, Doors, JsonObject
 from tamiz.serving.doors.operations import door as operations_door
+from tamiz.serving.headers import RefuseEncoded, cors
 from tamiz.serving.limits import LimitBody, LimitConcurrency
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.observe import REQUEST_ID, Observe
 from tamiz.serving.problems import Problem, failure_of
+from tamiz.serving.rates import LimitRate, Rates
 from tamiz.serving.served import Models
 
 __all__ = ["create_app"]
@@ -81,9 +83,13 @@ def _middleware(doors: Doors, limits: ServeConfig, auth: Auth, metrics: Metrics)
 
     Errors of all of them, and of the routes, end in `Observe`, which answers them in the door's shape.
     """
+    most = limits.requests_per_minute
     return [
+        *cors(limits.cors_origins),
         Middleware(Observe, doors=doors, metrics=metrics),
         Middleware(Authenticate, auth=auth),
+        *([Middleware(LimitRate, rates=Rates(most))] if most else []),
+        Middleware(RefuseEncoded),
         Middleware(LimitConcurrency, most=limits.max_concurrent),
         Middleware(LimitBody, most_bytes=limits.max_body_bytes),
     ]

@@ -39,8 +39,10 @@ __all__ = [
     "MalformedBodyError",
     "NotReadyError",
     "Problem",
+    "RateError",
     "Render",
     "SlowBodyError",
+    "UnsupportedBodyError",
     "explain_validation",
     "failure_of",
     "problem_response",
@@ -81,6 +83,22 @@ class SlowBodyError(RequestError):
     """The body did not arrive in time."""
 
 
+class UnsupportedBodyError(RequestError):
+    """The body has a content type or a content coding that is not read; `headers` say what is."""
+
+    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
+
+
+class RateError(OverloadedError):
+    """The caller asks too often; `headers` say how long to wait."""
+
+    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
+
+
 class NotReadyError(TamizError, RuntimeError):
     """The model is still being loaded, or the server is about to stop."""
 
@@ -107,8 +125,10 @@ KINDS: dict[type[Exception], Kind] = {
     ConflictError: Kind(409, "conflict", "It clashes with the present state"),
     PackageError: Kind(409, "bad-package", "The model package cannot be used"),
     TooLargeError: Kind(413, "too-large", "The request is too large"),
+    UnsupportedBodyError: Kind(415, "unsupported-body", "The body is of a kind that is not read"),
     RequestError: Kind(422, "invalid-request", "The request is not valid"),
     OverloadedError: Kind(429, "overloaded", "Too many requests at once", RETRY),
+    RateError: Kind(429, "rate-limit", "Too many requests in a minute", RETRY),
     NotReadyError: Kind(503, "not-ready", "The server is not ready", RETRY),
     StoreError: Kind(503, "store-failed", "The model store failed", RETRY, "The model store failed; the log says how."),
 }
@@ -175,7 +195,8 @@ def failure_of(error: Exception) -> Failure:
     if kind.detail is not None:
         log_error("request failed", error)
     errors = error.errors if isinstance(error, InvalidFieldsError) else ()
-    return Failure(kind.status, kind.slug, kind.title, kind.detail or str(error), kind.headers, errors)
+    headers = getattr(error, "headers", kind.headers)
+    return Failure(kind.status, kind.slug, kind.title, kind.detail or str(error), headers, errors)
 
 
 def log_error(message: str, error: BaseException, **fields: object) -> None:

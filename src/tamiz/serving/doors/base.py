@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from tamiz.serving.headers import check_json_type
 from tamiz.serving.problems import (
     KINDS,
     FieldError,
@@ -44,6 +45,7 @@ REASONS = {
     408: "The body did not arrive in time",
     409: "It clashes with the present state",
     413: "The body, a text or the batch is over its limit",
+    415: "The body is compressed, or said to be something else than JSON",
     422: "A field is missing or wrong",
     429: "Too many requests at once; see `Retry-After`",
     500: "Something failed on the server",
@@ -133,7 +135,7 @@ def route(
     if body is not None:
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    statuses = sorted({*problems, *always, *((408, 413) if always and method == "POST" else ())})
+    statuses = sorted({*problems, *always, *((408, 413, 415) if always and method == "POST" else ())})
     return PlainRoute(
         path,
         handler,
@@ -164,9 +166,11 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Seque
     """Read the body as `adapter` says.
 
     Raises:
+        UnsupportedBodyError: it is said to be something else than JSON.
         MalformedBodyError: it is not JSON.
         InvalidFieldsError: a field is missing, unknown or wrong.
     """
+    check_json_type(request.headers)
     body = await request.body()
     try:
         return adapter.validate_json(body)
