@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tamiz.serving.problems import UnsupportedBodyError
+from tamiz.serving.problems import UnsupportedMediaError
 
 __all__ = ["SECURITY_HEADERS", "RefuseEncoded", "check_json_type", "cors"]
 
@@ -72,7 +72,7 @@ class RefuseEncoded:
 def _check_coding(headers: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise UnsupportedBodyError(
+            raise UnsupportedMediaError(
                 "Bodies with a Content-Encoding are not read; send the body as it is.", {"Accept-Encoding": "identity"}
             )
 
@@ -81,7 +81,7 @@ def check_json_type(headers: Headers) -> None:
     """Refuse a body that is said to be something else than JSON; one that is said to be nothing passes.
 
     Raises:
-        UnsupportedBodyError: the content type is another one, or its charset is not UTF-8.
+        UnsupportedMediaError: the content type is another one, or its charset is not UTF-8.
     """
     given = headers.get("content-type")
     if given is None or given == JSON_TYPES[0]:
@@ -91,7 +91,7 @@ def check_json_type(headers: Headers) -> None:
     is_json = kind in JSON_TYPES or (kind.startswith("application/") and kind.endswith("+json"))
     charset = about.partition("charset=")[2].partition(";")[0]
     if not is_json or charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise UnsupportedBodyError(
+        raise UnsupportedMediaError(
             "The body must be JSON in UTF-8: send it with Content-Type: application/json.",
             {"Accept-Post": "application/json"},
         )

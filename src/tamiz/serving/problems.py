@@ -42,7 +42,7 @@ __all__ = [
     "RateError",
     "Render",
     "SlowBodyError",
-    "UnsupportedBodyError",
+    "UnsupportedMediaError",
     "explain_validation",
     "failure_of",
     "problem_response",
@@ -83,12 +83,12 @@ class SlowBodyError(RequestError):
     """The body did not arrive in time."""
 
 
-class UnsupportedBodyError(RequestError):
-    """The body has a content type or a content coding that is not read; `headers` say what is."""
+class UnsupportedMediaError(RequestError):
+    """The body is in a form that is not read; `headers` may say which is."""
 
-    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.headers = headers
+        self.headers = headers or {}
 
 
 class RateError(OverloadedError):
@@ -125,7 +125,7 @@ KINDS: dict[type[Exception], Kind] = {
     ConflictError: Kind(409, "conflict", "It clashes with the present state"),
     PackageError: Kind(409, "bad-package", "The model package cannot be used"),
     TooLargeError: Kind(413, "too-large", "The request is too large"),
-    UnsupportedBodyError: Kind(415, "unsupported-body", "The body is of a kind that is not read"),
+    UnsupportedMediaError: Kind(415, "unsupported-media-type", "The body cannot be read in this form"),
     RequestError: Kind(422, "invalid-request", "The request is not valid"),
     OverloadedError: Kind(429, "overloaded", "Too many requests at once", RETRY),
     RateError: Kind(429, "rate-limit", "Too many requests in a minute", RETRY),

@@ -45,7 +45,7 @@ REASONS = {
     408: "The body did not arrive in time",
     409: "It clashes with the present state",
     413: "The body, a text or the batch is over its limit",
-    415: "The body is compressed, or said to be something else than JSON",
+    415: "The body is in a form that is not read here",
     422: "A field is missing or wrong",
     429: "Too many requests at once; see `Retry-After`",
     500: "Something failed on the server",
@@ -166,7 +166,7 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Seque
     """Read the body as `adapter` says.
 
     Raises:
-        UnsupportedBodyError: it is said to be something else than JSON.
+        UnsupportedMediaError: it is said to be something else than JSON.
         MalformedBodyError: it is not JSON.
         InvalidFieldsError: a field is missing, unknown or wrong.
     """
