@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -47,22 +47,38 @@ def connected(port: int, **about) -> Iterator[socket.socket]:
 def say(port: int, raw: bytes) -> bytes:
     """Send bytes and return all that comes until the server closes; ask for that with `Connection: close`."""
     with connected(port) as one:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused before it had read everything
             one.sendall(raw)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # refused before it had read everything
         return heard(one)
 
 
 def heard(one: socket.socket) -> bytes:
     """Return all that comes until the server closes, politely or not."""
     parts = []
-    try:
+    with suppress(ConnectionResetError):
         while part := one.recv(65536):
             parts.append(part)
-    except ConnectionResetError:
-        pass
     return b"".join(parts)
+
+
+def answered(one: socket.socket) -> int:
+    """Read one whole answer with a JSON object as its body, and return its status."""
+    found = b""
+    while not found.endswith(b"}"):
+        part = one.recv(65536)
+        assert part, found
+        found += part
+    return status_of(found)
+
+
+def flood(one: socket.socket, raw: bytes) -> None:
+    """Send the bytes again and again until the server breaks off."""
+    ends = time.monotonic() + PATIENCE_S
+    with suppress(ConnectionError):
+        while time.monotonic() < ends:
+            one.sendall(raw)
+            time.sleep(0.02)
+        raise AssertionError("the server went on listening")
 
 
 def status_of(answer: bytes) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from tamiz.serving.connections import TimedProtocol
 from tests.serving.helpers import serve_model
-from tests.serving.live_server import PATIENCE_S, connected, heard, live, say, status_of
+from tests.serving.live_server import PATIENCE_S, answered, connected, flood, heard, live, say, status_of
 
 HOST = b"Host: 127.0.0.1\r\n"
 END = b"Connection: close\r\n\r\n"
@@ -54,12 +54,9 @@ def test_a_head_that_never_ends_is_given_up(quick, start):
 
 
 def test_a_head_that_trickles_gains_no_time(quick):
-    with connected(quick) as one, pytest.raises((ConnectionError, BrokenPipeError)):
+    with connected(quick) as one:
         one.sendall(b"GET /ping HTTP/1.1\r\n")
-        ends = time.monotonic() + PATIENCE_S
-        while time.monotonic() < ends:
-            one.sendall(b"X")
-            time.sleep(0.02)
+        flood(one, b"X")
     assert is_well(quick)
 
 
@@ -67,7 +64,7 @@ def test_a_body_that_nobody_waits_for_keeps_no_connection(quick):
     head = b"POST " + URL + b" HTTP/1.1\r\nHost: other.example\r\nContent-Length: 1000\r\n\r\n"
     with connected(quick) as one:
         one.sendall(head)
-        assert status_of(one.recv(65536)) == 403
+        assert answered(one) == 403
         one.sendall(b"x")
         heard(one)
     assert is_well(quick)
@@ -80,11 +77,7 @@ def test_an_answer_that_is_not_read_is_broken_off(quick):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.settimeout(PATIENCE_S)
         one.connect(("127.0.0.1", quick))
-        with pytest.raises((ConnectionError, BrokenPipeError)):
-            ends = time.monotonic() + PATIENCE_S
-            while time.monotonic() < ends:  # many requests, no answer read: their sum fits into no buffer
-                one.sendall(head + texts)
-                time.sleep(0.01)
+        flood(one, head + texts)  # many requests, no answer read: their sum fits into no buffer
     assert is_well(quick)
 
 
@@ -107,7 +100,7 @@ def test_requests_one_after_the_other_keep_their_connection(quick):
     with connected(quick) as one:
         for _ in range(4):
             one.sendall(b"GET /ping HTTP/1.1\r\n" + HOST + b"\r\n")
-            assert status_of(one.recv(65536)) == 200
+            assert answered(one) == 200
             time.sleep(0.15)  # together longer than a head may take
 
 

@@ -28,7 +28,7 @@ class TimedProtocol(H11Protocol):
     """One connection."""
 
     head_timeout_s: float = 20.0
-    """From a request's first byte to the end of its head; also for the rest of a body that has been answered already."""
+    """From a request's first byte to the end of its head; also for the rest of a body that is answered already."""
     read_period_s: float = 20.0
     read_least_bytes: int = 20_000
     """What a client must read of a waiting answer in each period."""
@@ -86,7 +86,7 @@ class TimedProtocol(H11Protocol):
             self.transport.close()
             return
         error = sys.exception()
-        failure = TOO_LONG if getattr(error, "error_status_hint", 400) == TOO_LONG.status else NOT_HTTP
+        failure = TOO_LARGE if getattr(error, "error_status_hint", 400) == TOO_LARGE.status else NOT_HTTP
         answer = problem_response(failure, "none")
         head = [(name, value) for name, value in answer.raw_headers] + [*SECURITY_HEADERS.items()]
         head.append((b"connection", b"close"))

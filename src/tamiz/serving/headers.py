@@ -31,7 +31,7 @@ ALLOWED_HEADERS = ("Authorization", "Content-Type", "X-API-Key", "X-Request-ID")
 EXPOSED_HEADERS = ("Retry-After", "X-Request-ID")
 PREFLIGHT_S = 600
 
-# `curl -d` calls any body a form; reading that one as JSON harms nobody, for other sites' pages are told by their origin.
+# `curl -d` calls any body a form. Reading that one as JSON harms nobody: pages of other sites are told by their origin.
 JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
 
 
@@ -42,8 +42,15 @@ def cors(origins: Sequence[str]) -> list[Middleware]:
     """
     if not origins:
         return []
-    allowed = {"allow_methods": ("GET", "POST"), "allow_headers": ALLOWED_HEADERS, "expose_headers": EXPOSED_HEADERS}
-    return [Middleware(_Cors, allow_origins=tuple(origins), max_age=PREFLIGHT_S, **allowed)]
+    layer = Middleware(
+        _Cors,
+        allow_origins=tuple(origins),
+        allow_methods=("GET", "POST"),
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
+        max_age=PREFLIGHT_S,
+    )
+    return [layer]
 
 
 class _Cors(CORSMiddleware):
