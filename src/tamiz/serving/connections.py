@@ -18,10 +18,10 @@ from tamiz.serving.problems import Failure, problem_response
 
 __all__ = ["TimedProtocol"]
 
-TOO_LONG = Failure(
-    431, "head-too-large", "The head of the request is too large", "The address or a header is too long."
+TOO_LARGE = Failure(
+    431, "head-too-large", "The head of the request is too large", "Shorten the address or the headers."
 )
-NOT_HTTP = Failure(400, "not-http", "The request is not valid HTTP", "The request is not valid HTTP.")
+NOT_HTTP = Failure(400, "not-http", "The request is not valid HTTP", "Its first line, a header or its body is broken.")
 
 
 class TimedProtocol(H11Protocol):
