@@ -51,6 +51,7 @@ __all__ = [
 log = logging.getLogger("tamiz.serving")
 
 MOST_FIELD_ERRORS = 20
+MOST_EXAMINED = 1000  # pydantic makes all errors or none, and each takes its time
 
 
 class FieldError(NamedTuple):
@@ -241,6 +242,8 @@ def explain_validation(error: ValidationError, *, where: str = "body", allowed: 
         where: `body` or `query`.
         allowed: known fields, named when an unknown one was sent (whose own name is the caller's, so not repeated).
     """
+    if error.error_count() > MOST_EXAMINED:
+        return InvalidFieldsError(f"{error.error_count()} fields are missing or wrong.", [])
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in found):
         return MalformedBodyError(f"The {where} is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
