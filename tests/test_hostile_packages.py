@@ -123,7 +123,9 @@ def test_a_description_that_is_none_is_refused(tmp_path, content):
         Model.load(tmp_path / "package")
 
 
-@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", "a/../../b", "..", "C:\\x", "a\x00b", "", "a//b", "./a"])
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/etc/passwd", "a/../../b", "..", "C:\\x", "a\x00b", "", "a//b", "./a"]
+)
 def test_a_description_that_names_files_elsewhere_is_refused(tmp_path, name):
     folder = tmp_path / "package"
     model_of("prior").save(folder)
