@@ -59,6 +59,7 @@ __all__ = [
 CONFIG_VERSION = 1
 
 # Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]{1,255})$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -279,6 +280,13 @@ class ServeConfig(_Section):
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of requests that the shadow sees."""
     records: RecordsConfig = RecordsConfig()
+    explain_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 2000.0
+    """Time for one explanation by leaving words out, where the family needs that; what is begun is finished."""
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """Most requests a minute of one API key in one worker, up to as many at once; more are answered 429. By default
+    there is no such limit."""
+    cors_origins: list[Origin] = []
+    """Web pages of other sites that may call, such as `https://app.example.org`, or `*` for all; by default none."""
     keys_file: str = "keys.json"
     """File of hashed API keys for `--auth keys`."""
 

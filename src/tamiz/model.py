@@ -16,6 +16,7 @@ import numpy as np
 
 from tamiz.card import CARD_NAME, CardFacts, model_card
 from tamiz.classifiers import classifier_class
+from tamiz.classifiers.occlusion import BUDGET_MS, occlude
 from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import ConfigError, PackageError, RequestError, one_of
@@ -154,26 +155,28 @@ class Model:
         numbers = np.flatnonzero(chosen).tolist()
         return Prediction(self._named(chosen), tuple(float(probabilities[j]) for j in numbers), probabilities)
 
-    def explain(self, text: str, label: str | None = None) -> Explanation:
+    def explain(self, text: str, label: str | None = None, *, budget_ms: float = BUDGET_MS) -> Explanation:
         """Say which stretches of a raw text made the score of a label.
+
+        `linear` and `nb_stack` add up their own weights and `boosting` the Shapley values of its trees; for any other
+        family words are left out, one at a time.
 
         Args:
             text: one raw text; the spans of the answer refer to it.
             label: the label to explain; by default the most probable one.
+            budget_ms: time for leaving words out; a long text is then explained by its sentences.
 
         Raises:
-            RequestError: the label is unknown, or the classifier's family cannot explain.
+            RequestError: the label is unknown.
         """
-        if not isinstance(self.classifier, Explains):
-            raise RequestError(
-                f"models of the family {self.manifest.family!r} cannot explain their answers; "
-                "boosting, linear and nb_stack can"
-            )
         if label is not None and label not in self.labels:
             raise RequestError(f"label: unknown {label[:80]!r}; {one_of(label[:80], self.labels)}")
         aligned = self._cleaner.align(text)
         number = int(self.predict_proba([text])[0].argmax()) if label is None else self.labels.index(label)
-        found = self.classifier.explain(aligned.text, number)
+        if isinstance(self.classifier, Explains):
+            found = self.classifier.explain(aligned.text, number)
+        else:
+            found = occlude(self.classifier, aligned.text, number, budget_ms=budget_ms)
         return replace(
             found,
             contributions=tuple(Contribution(*aligned.span(c.start, c.end), c.value) for c in found.contributions),

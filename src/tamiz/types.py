@@ -144,8 +144,9 @@ class Explanation:
 
     Attributes:
         label: the explained label.
-        base: the score of a text without known words.
-        score: log-odds (binary, multi-label) or unnormalised log-probability (multi-class), before calibration.
+        base: the score of a text without known words; where words are left out in turn, what no single one explains.
+        score: log-odds (binary, multi-label, and all tasks where words are left out) or unnormalised log-probability
+            (multi-class), before calibration.
         contributions: one per stretch of text with any effect, in text order.
     """
 
@@ -157,7 +158,7 @@ class Explanation:
 
 @runtime_checkable
 class Explains(Protocol):
-    """A classifier that can say which words made its score."""
+    """A classifier that can say exactly which words made its score; of the others words are left out in turn."""
 
     def explain(self, text: str, label: int) -> Explanation:
         """Explain the score of `labels[label]`; spans refer to `text`."""

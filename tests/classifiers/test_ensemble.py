@@ -190,14 +190,6 @@ def test_serving_loads_numpy_only_where_the_members_do(tmp_path):
     assert out.stdout.strip() == "[] True"
 
 
-def test_an_ensemble_does_not_explain():
-    from tamiz.errors import RequestError
-    from tests.models import model_of
-
-    with pytest.raises(RequestError, match="'ensemble' cannot explain their answers; boosting, linear and"):
-        model_of("ensemble").explain("bread and butter")
-
-
 @pytest.mark.parametrize("task", Task)
 def test_a_refit_keeps_weights_and_temperatures(task):
     texts, targets, labels = examples(task)

@@ -15,6 +15,7 @@ from tamiz.classifiers.checks import CHECKS, _Case, examples
 from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.classifiers.few_shot import FewShotClassifier
 from tamiz.classifiers.head import USUAL, Fit
+from tamiz.classifiers.occlusion import occlude
 from tamiz.errors import LabelError, MissingExtraError, PackageError
 from tamiz.types import Task
 
@@ -63,6 +64,16 @@ def test_it_learns_from_few_examples(encoder, task):
     p = model.predict_proba(texts)
     right = (p > 0.5) == targets if task is Task.MULTI_LABEL else p.argmax(1) == targets
     assert right.mean() > (0.7 if task is Task.MULTI_LABEL else 0.8)
+
+
+def test_the_words_of_its_topic_explain_an_answer(encoder):
+    model, texts, targets = fitted(encoder)
+    label = int(targets[0])
+    found = occlude(model, texts[0], label, budget_ms=600_000)
+    assert found.contributions
+    strongest = max(found.contributions, key=lambda one: one.value)
+    assert texts[0][strongest.start : strongest.end] not in ("the", "of")
+    assert model.predict_proba([texts[0]])[0].argmax() == label
 
 
 def test_an_ensemble_may_have_it_as_a_member(encoder, tmp_path):

@@ -67,6 +67,17 @@ def test_keys_are_listed_without_secrets_and_revoked(place, tamiz, refused):
     assert f"no key {made[0]['id']!r}" in refused(2, "keys", "revoke", made[0]["id"])
 
 
+def test_a_key_is_rotated(place, tamiz, refused):
+    write_project(place)
+    old = tamiz("keys", "create", "--role", "admin", "--json").json
+    new = tamiz("keys", "rotate", old["id"], "--hours", "1", "--json").json
+    ring, now = KeyRing(place / "keys.json"), datetime.now(UTC)
+    assert ring.check(new["key"]).role == "admin"
+    assert ring.check(old["key"]) is not None
+    assert ring.check(old["key"], now=now + timedelta(hours=2)) is None
+    assert "no key 'abc'" in refused(2, "keys", "rotate", "abc")
+
+
 def test_the_key_file_stands_beside_the_project(place, tamiz, tmp_path_factory, monkeypatch):
     write_project(place, serve={"keys_file": "secret/keys.json"})
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))

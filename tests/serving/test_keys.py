@@ -1,5 +1,6 @@
 import stat
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamiz.errors import ConfigError
-from tamiz.serving.keys import KeyRing, create_key, list_keys, revoke_key
+from tamiz.serving.keys import KeyRing, create_key, list_keys, revoke_key, rotate_key
 
 
 def test_a_created_key_is_known_and_its_secret_is_nowhere(tmp_path):
@@ -25,8 +26,8 @@ def test_the_file_is_its_owners_only(tmp_path):
     path = tmp_path / "keys.json"
     create_key(path, "predict")
     create_key(path, "predict")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [one.name for one in tmp_path.iterdir()] == ["keys.json"]
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
+    assert modes == {"keys.json": 0o600, ".keys.json.lock": 0o600}
 
 
 def test_secrets_hold_256_bits_and_differ(tmp_path):
@@ -90,3 +91,31 @@ def test_any_other_text_is_no_key(tmp_path_factory, data):
     assert ring.check(full[:at] + other + full[at + 1 :]) is None
     assert ring.check(data.draw(st.text(max_size=80))) is None
     assert ring.check(full) is not None
+
+
+def test_a_rotated_key_is_known_for_a_while_beside_its_successor(tmp_path):
+    path, now = tmp_path / "keys.json", datetime(2026, 1, 1, tzinfo=UTC)
+    old, record = create_key(path, "admin", lasts=timedelta(days=90), note="for Ana", now=now)
+    later = now + timedelta(days=10)
+    new, successor = rotate_key(path, record.id, grace=timedelta(hours=2), now=later)
+    assert (successor.role, successor.note) == ("admin", "for Ana")
+    assert successor.expires == later + timedelta(days=90)
+    ring = KeyRing(path)
+    for shown, hours, known in ((old, 1, True), (old, 2, False), (new, 1, True), (new, 2, True)):
+        assert (ring.check(shown, now=later + timedelta(hours=hours)) is not None) == known
+    with pytest.raises(ConfigError, match="has expired"):
+        rotate_key(path, record.id, grace=timedelta(0), now=later + timedelta(hours=3))
+
+
+def test_grace_does_not_prolong_a_key(tmp_path):
+    path, now = tmp_path / "keys.json", datetime(2026, 1, 1, tzinfo=UTC)
+    old, record = create_key(path, "predict", lasts=timedelta(hours=1), now=now)
+    rotate_key(path, record.id, grace=timedelta(days=9), now=now)
+    assert KeyRing(path).check(old, now=now + timedelta(hours=1)) is None
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path):
+    path = tmp_path / "keys.json"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: create_key(path, "predict")[1].id, range(24)))
+    assert {key.id for key in list_keys(path)} == set(made)

@@ -248,6 +248,8 @@ def _options(settings: HttpSettings) -> dict[str, Any]:
     return {
         "host": settings.limits.host,
         "port": settings.limits.port,
+        "http": "tamiz.serving.connections:TimedProtocol",
+        "ws": "none",
         "log_config": None,
         "log_level": settings.log_level,
         "access_log": False,  # ours has no query strings

@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+_FREE_BYTES = 64 * 2**20  # below this size no ratio of compression is suspicious
+_MOST_RATIO = 300  # weights hardly shrink; an array of zeros shrinks to a thousandth
+
+
 class Params(BaseModel):
     """Parameters of a family; unknown ones are refused."""
 
@@ -158,13 +162,16 @@ def read_settings(folder: Path) -> tuple[tuple[str, ...], Task, dict[str, Any]]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an npz file, refusing pickled objects.
+    """Read all arrays of an npz file, refusing pickled objects and arrays far larger than the file.
 
     Raises:
-        PackageError: the file is missing or damaged.
+        PackageError: the file is missing or damaged, or unpacks to too much.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            unpacked_bytes = sum(member.file_size for member in file.zip.infolist())
+            if unpacked_bytes > max(_FREE_BYTES, _MOST_RATIO * path.stat().st_size):
+                raise ValueError(f"it would unpack to {unpacked_bytes} bytes")
             return {name: file[name] for name in file.files}
     except Exception as error:  # numpy raises what zipfile, zlib and its own header parser raise
         raise PackageError(f"{path.name} in the package is missing or damaged: {error}") from error

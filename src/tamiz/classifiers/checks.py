@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz.classifiers.occlusion import occlude
 from tamiz.types import Classifier, Explains, Task
 
 __all__ = ["CHECKS", "Make", "check_classifier", "examples"]
@@ -146,15 +148,17 @@ def check_seeded_runs_repeat(case: _Case) -> None:
 
 
 def check_explanation_adds_up(case: _Case) -> None:
-    """Where a family explains, base and contributions sum to the score, and spans lie in the text."""
-    if not isinstance(case.classifier, Explains):
-        return
+    """Base and contributions sum to the score, and spans lie in the text, in order; also where words are left out."""
+    explain = case.classifier.explain if isinstance(case.classifier, Explains) else partial(occlude, case.classifier)
     for text in [case.texts[0], "", "UNSEEN words only?!", case.texts[1] + " \u0442\u0435\u043a\u0441\u0442"]:
         for label in range(len(case.labels)):
-            found = case.classifier.explain(text, label)
+            found = explain(text, label)
             total = found.base + sum(c.value for c in found.contributions)
             _require(abs(total - found.score) < 1e-6, "contributions do not sum to the score")
             _require(all(0 <= c.start < c.end <= len(text) for c in found.contributions), "a span leaves the text")
+            starts = [c.start for c in found.contributions]
+            _require(starts == sorted(starts), "spans are not in text order")
+            _require(found.label == case.labels[label], "another label is explained")
 
 
 CHECKS: tuple[Callable[[_Case], None], ...] = (

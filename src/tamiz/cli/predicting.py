@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 
 from tamiz.api import load
+from tamiz.classifiers.occlusion import BUDGET_MS
 from tamiz.cli.console import Terminal, errors, output, print_json
 from tamiz.cli.labelling import (
     Asked,
@@ -197,6 +198,9 @@ def explain(
     project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
         "tamiz.yaml"
     ),
+    budget_ms: Annotated[
+        float, typer.Option("--budget-ms", min=0, help="Time for leaving words out, where the family needs that.")
+    ] = BUDGET_MS,
     as_json: AsJson = False,
 ) -> None:
     """Show which words of a text made the score of a label.
@@ -204,7 +208,7 @@ def explain(
     Example: tamiz explain "Dull from start to end."
     """
     found = chosen_model(model, project)
-    explanation = found.explain(text, label)
+    explanation = found.explain(text, label, budget_ms=budget_ms)
     parts: list[dict[str, Any]] = [
         {"start": c.start, "end": c.end, "text": text[c.start : c.end], "value": c.value}
         for c in explanation.contributions

@@ -15,6 +15,7 @@ from tamiz.settings import Settings, read_project
 
 if TYPE_CHECKING:
     from tamiz.apps.http import HttpSettings
+    from tamiz.serving.keys import ApiKey
 
 __all__ = ["register"]
 
@@ -79,7 +80,7 @@ def _settings(project: Path, package: Path | None, given: dict[str, str | int]) 
     return found.model_copy(update={"limits": found.limits.model_copy(update=given)})
 
 
-keys_app = typer.Typer(help="Make, list and revoke API keys of `tamiz serve --auth keys`.", no_args_is_help=True)
+keys_app = typer.Typer(help="Make, list, rotate and revoke API keys of `serve --auth keys`.", no_args_is_help=True)
 
 
 def _keys_file(project: Path) -> Path:
@@ -102,6 +103,10 @@ def create(
     from tamiz.serving.keys import create_key
 
     secret, key = create_key(_keys_file(project), role, lasts=None if days is None else timedelta(days=days), note=note)
+    _show_key(secret, key, as_json=as_json)
+
+
+def _show_key(secret: str, key: ApiKey, *, as_json: bool) -> None:
     if as_json:
         print_json({"key": secret, **key.model_dump(mode="json", exclude={"sha256"})})
         return
@@ -125,6 +130,23 @@ def list_(project: ProjectPath = Path("tamiz.yaml"), as_json: AsJson = False) ->
     output.print(
         table("API keys", columns, [[str(value or "-") for value in key.values()] for key in keys], first_left=9)
     )
+
+
+@keys_app.command("rotate")
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The id, from `tamiz keys list`.")],
+    hours: Annotated[float, typer.Option("--hours", min=0, help="Hours in which the old key is still known.")] = 24,
+    project: ProjectPath = Path("tamiz.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a key in the place of another, which expires soon; running servers need no restart.
+
+    Example: tamiz keys rotate 3f9a0c1d --hours 48
+    """
+    from tamiz.serving.keys import rotate_key
+
+    secret, key = rotate_key(_keys_file(project), key_id, grace=timedelta(hours=hours))
+    _show_key(secret, key, as_json=as_json)
 
 
 @keys_app.command("revoke")

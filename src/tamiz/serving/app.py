@@ -23,10 +23,12 @@ from tamiz.serving.doors import DOORS
 from tamiz.serving.doors.base import Door, Doors, JsonObject
 from tamiz.serving.doors.operations import door as operations_door
 from tamiz.serving.ending import Ending
+from tamiz.serving.headers import RefuseEncoded, cors
 from tamiz.serving.limits import Gate, LimitBody, LimitConcurrency
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.observe import REQUEST_ID, Observe
 from tamiz.serving.problems import Problem, failure_of
+from tamiz.serving.rates import LimitRate, Rates
 from tamiz.serving.served import Models
 
 __all__ = ["create_app"]
@@ -82,11 +84,16 @@ def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate) -> list[
 
     Errors of all of them, and of the routes, end in `Observe`, which answers them in the door's shape.
     """
+    limits = context.limits
+    most = limits.requests_per_minute
     return [
+        *cors(limits.cors_origins),
         Middleware(Observe, doors=doors, metrics=context.metrics, gate=gate),
         Middleware(Authenticate, auth=auth),
+        *([Middleware(LimitRate, rates=Rates(most))] if most else []),
+        Middleware(RefuseEncoded),
         Middleware(LimitConcurrency, gate=gate, line=context.line),
-        Middleware(LimitBody, most_bytes=context.limits.max_body_bytes),
+        Middleware(LimitBody, most_bytes=limits.max_body_bytes),
     ]
 
 

@@ -83,12 +83,12 @@ class Context:
 
         Raises:
             TooLargeError: the text is too long.
-            RequestError: the family of the model cannot explain.
+            RequestError: there is no such label.
             OverloadedError: the wait would be too long.
             DeadlineError: the time is up.
         """
         check_texts([text], self.limits)
-        work = partial(served.model.explain, text, label)
+        work = partial(served.model.explain, text, label, budget_ms=self.limits.explain_budget_ms)
         return await self.line.call(served, work, EXPLAIN_COST * cost_of([text]))
 
     def close(self) -> None:

@@ -13,21 +13,26 @@ import logging
 import os
 import secrets
 import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from tamiz.errors import ConfigError, one_of
+from tamiz._files import try_lock, unlock
+from tamiz.errors import BusyError, ConfigError, one_of
 
-__all__ = ["ApiKey", "KeyRing", "Role", "create_key", "list_keys", "revoke_key"]
+__all__ = ["ApiKey", "KeyRing", "Role", "create_key", "list_keys", "revoke_key", "rotate_key"]
 
 log = logging.getLogger("tamiz.serving")
 
 Role = Literal["predict", "admin"]
 SECRET_BYTES = 32
 NO_HASH = "0" * 64
+WAIT_S = 10.0
 
 
 class ApiKey(BaseModel):
@@ -77,12 +82,46 @@ def create_key(
     Raises:
         ConfigError: the file is there and cannot be read.
     """
-    now = now or datetime.now(UTC)
+    shown, key = _new_key(role, lasts, note, now or datetime.now(UTC))
+    with _changing(path):
+        _write(path, [*(_read(path) if path.exists() else []), key])
+    return shown, key
+
+
+def _new_key(role: Role, lasts: timedelta | None, note: str, now: datetime) -> tuple[str, ApiKey]:
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(SECRET_BYTES)
     expires = now + lasts if lasts is not None else None
     key = ApiKey(id=key_id, role=role, sha256=_hash(secret), created=now, expires=expires, note=note)
-    _write(path, [*(_read(path) if path.exists() else []), key])
     return f"tz_{key_id}_{secret}", key
+
+
+def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | None = None) -> tuple[str, ApiKey]:
+    """Add a key with the role, the note and the lifetime of another, which expires after a time of grace.
+
+    Args:
+        path: the key file.
+        key_id: the key to replace.
+        grace: time in which both are known.
+        now: the time of the change; by default the present.
+
+    Returns:
+        The new key in full, which cannot be shown again, and its record.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no such key, or only an expired one.
+    """
+    now = now or datetime.now(UTC)
+    with _changing(path):
+        keys = {key.id: key for key in _read(path)}
+        old = _find(keys, path, key_id)
+        if old.expired(now):
+            raise ConfigError(f"{path}: the key {key_id!r} has expired; make a new one: tamiz keys create")
+        lasts = None if old.expires is None else old.expires - old.created
+        shown, key = _new_key(old.role, lasts, old.note, now)
+        ends = now + grace if old.expires is None else min(now + grace, old.expires)
+        keys[key_id] = old.model_copy(update={"expires": ends})
+        _write(path, [*keys.values(), key])
+    return shown, key
 
 
 def revoke_key(path: Path, key_id: str) -> ApiKey:
@@ -91,11 +130,11 @@ def revoke_key(path: Path, key_id: str) -> ApiKey:
     Raises:
         ConfigError: the file cannot be read, or holds no such key.
     """
-    keys = {key.id: key for key in _read(path)}
-    if key_id not in keys:
-        raise ConfigError(f"{path}: no key {key_id!r}; {one_of(key_id, keys)}")
-    revoked = keys.pop(key_id)
-    _write(path, list(keys.values()))
+    with _changing(path):
+        keys = {key.id: key for key in _read(path)}
+        revoked = _find(keys, path, key_id)
+        del keys[key_id]
+        _write(path, list(keys.values()))
     return revoked
 
 
@@ -174,6 +213,31 @@ def _read(path: Path) -> list[ApiKey]:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise ConfigError(f"the key file {path} is damaged ({count} errors; {place}: {first['msg']})") from None
+
+
+def _find(keys: Mapping[str, ApiKey], path: Path, key_id: str) -> ApiKey:
+    if key_id not in keys:
+        raise ConfigError(f"{path}: no key {key_id!r}; {one_of(key_id, keys)}")
+    return keys[key_id]
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the file: each reads all keys and writes all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        ends_s = time.monotonic() + WAIT_S
+        while not try_lock(descriptor):
+            if time.monotonic() > ends_s:
+                raise BusyError(f"{path} is being changed by another process; try again")
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            unlock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, keys: list[ApiKey]) -> None:

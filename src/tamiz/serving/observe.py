@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tamiz.serving.auth import CALLER
 from tamiz.serving.current import CURRENT, Current
 from tamiz.serving.doors.base import Doors
+from tamiz.serving.headers import SECURITY_HEADERS
 from tamiz.serving.limits import Gate
+from tamiz.serving.logs import REQUEST
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.problems import ClientGoneError, failure_of
 
@@ -26,13 +28,6 @@ REQUEST_ID = "tamiz.request_id"
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NO_ROUTE = "(none)"
 CLIENT_GONE = 499  # as web servers log it: nobody was there any more to be answered
-
-SECURITY_HEADERS: dict[bytes, bytes] = {
-    b"x-content-type-options": b"nosniff",
-    b"cache-control": b"no-store",
-    b"referrer-policy": b"no-referrer",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-}
 
 
 class Observe:
@@ -53,6 +48,7 @@ class Observe:
             return
         begun_s = time.perf_counter()
         scope[REQUEST_ID] = request_id = _given_id(scope) or f"{self._prefix}-{next(self._numbers):x}"
+        REQUEST.set(request_id)
         status = 0
 
         async def send_with_headers(message: Message) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "NotAcceptableError",
     "NotReadyError",
     "Problem",
+    "RateError",
     "Render",
     "SlowBodyError",
     "UnsupportedMediaError",
@@ -54,6 +55,7 @@ __all__ = [
 log = logging.getLogger("tamiz.serving")
 
 MOST_FIELD_ERRORS = 20
+MOST_EXAMINED = 1000  # pydantic makes all errors or none, and each takes its time
 
 
 class FieldError(NamedTuple):
@@ -91,7 +93,19 @@ class NotAcceptableError(RequestError):
 
 
 class UnsupportedMediaError(RequestError):
-    """The body is in a form that the door does not read."""
+    """The body is in a form that is not read; `headers` may say which is."""
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = headers or {}
+
+
+class RateError(OverloadedError):
+    """The caller asks too often; `headers` say how long to wait."""
+
+    def __init__(self, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.headers = headers
 
 
 class NotReadyError(TamizError, RuntimeError):
@@ -136,6 +150,7 @@ KINDS: dict[type[Exception], Kind] = {
     UnsupportedMediaError: Kind(415, "unsupported-media-type", "The body cannot be read in this form"),
     RequestError: Kind(422, "invalid-request", "The request is not valid"),
     OverloadedError: Kind(429, "overloaded", "Too many requests at once", RETRY),
+    RateError: Kind(429, "rate-limit", "Too many requests in a minute", RETRY),
     NotReadyError: Kind(503, "not-ready", "The server is not ready", RETRY),
     DeadlineError: Kind(503, "deadline", "The answer took too long", RETRY),
     FullError: Kind(507, "full", "There is no room for more records"),
@@ -204,7 +219,8 @@ def failure_of(error: Exception) -> Failure:
     if kind.detail is not None:
         log_error("request failed", error)
     errors = error.errors if isinstance(error, InvalidFieldsError) else ()
-    return Failure(kind.status, kind.slug, kind.title, kind.detail or str(error), kind.headers, errors)
+    headers = getattr(error, "headers", kind.headers)
+    return Failure(kind.status, kind.slug, kind.title, kind.detail or str(error), headers, errors)
 
 
 def log_error(message: str, error: BaseException, **fields: object) -> None:
@@ -249,6 +265,8 @@ def explain_validation(error: ValidationError, *, where: str = "body", allowed: 
         where: `body` or `query`.
         allowed: known fields, named when an unknown one was sent (whose own name is the caller's, so not repeated).
     """
+    if error.error_count() > MOST_EXAMINED:
+        return InvalidFieldsError(f"{error.error_count()} fields are missing or wrong.", [])
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in found):
         return MalformedBodyError(f"The {where} is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, model_validator
 
 __all__ = [
     "DeployBody",
@@ -29,7 +29,8 @@ class _Body(BaseModel):
 class PredictBody(_Body):
     """Texts to classify."""
 
-    text: list[str] = Field(examples=[[EXAMPLE_TEXT]])
+    # Fast: a body of nothing but wrong texts would else become millions of errors, at a kilobyte each.
+    text: Annotated[list[str], FailFast()] = Field(examples=[[EXAMPLE_TEXT]])
 
 
 class ExplainBody(_Body):

@@ -209,9 +209,15 @@ def unknown_name(names: Sequence[str]) -> ModelNotFoundError:
 
 
 def load_package(folder: Path) -> Model:
-    """Load a package, whatever goes wrong in it being the package's fault."""
+    """Load a package and ask it once, whatever goes wrong in that being the package's fault.
+
+    Raises:
+        PackageError: it cannot be loaded, or does not answer.
+    """
     try:
-        return Model.load(folder)
+        model = Model.load(folder)
+        model.predict([""])  # weights of a wrong shape show when they are first used
+        return model
     except TamizError:
         raise
     except Exception as error:

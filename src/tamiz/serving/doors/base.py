@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from tamiz.serving.headers import check_json_type
 from tamiz.serving.problems import (
     KINDS,
     FieldError,
@@ -153,7 +154,7 @@ def route(
     if body is not None:
         schemas = body if isinstance(body, Mapping) else {"application/json": body.model_json_schema(ref_template=REF)}
         extra["requestBody"] = {"required": True, "content": {kind: {"schema": one} for kind, one in schemas.items()}}
-    statuses = sorted({*problems, *always, *((408, 413) if always and method == "POST" else ())})
+    statuses = sorted({*problems, *always, *((408, 413, 415) if always and method == "POST" else ())})
     return PlainRoute(
         path,
         handler,
@@ -203,9 +204,11 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Seque
     """Read the body as `adapter` says.
 
     Raises:
+        UnsupportedMediaError: it is said to be something else than JSON.
         MalformedBodyError: it is not JSON.
         InvalidFieldsError: a field is missing, unknown or wrong.
     """
+    check_json_type(request.headers)
     body = await request.body()
     try:
         return adapter.validate_json(body)
