@@ -88,7 +88,7 @@ def test_failures_are_problems_that_quote_nothing(shared_app, log_lines, method,
 
 def test_wrong_fields_are_listed_by_place(shared_app):
     got = ask(shared_app, "POST", URL, json={"text": ["a", 1, None], "texts": []}).json()
-    assert [error["location"] for error in got["errors"]] == ["body.text[1]", "body.texts"]
+    assert [error["location"] for error in got["errors"]] == ["body.text[1]", "body"]
 
 
 def test_the_list_of_wrong_fields_is_bounded(shared_app):
