@@ -316,8 +316,8 @@ class Registry(Protocol):
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
         """Make a recorded run a version of the project's model.
 
-        Its `metrics` (test figures) and the files in `artifacts`, of which the folder `package` is the model's package,
-        join the run's own. Repeating it changes nothing.
+        Its `metrics` (test figures) and the files in `artifacts` join the run's own. The folder `package`
+        among them is the model's package, needed the first time. Repeating it changes nothing.
         """
 
     def alias(self, name: str, version: str | None) -> None:

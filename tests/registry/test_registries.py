@@ -171,12 +171,32 @@ def test_mlflow_shows_all_that_was_recorded(mlflow_registry, files, tmp_path):
 
     version = client.get_model_version_by_alias("topics", "champion")
     assert version.run_id == run_id
-    assert version.source.endswith("/model")
+    assert version.source.endswith("/model/7")
     assert len(client.search_model_versions("name = 'topics'")) == 1
 
     assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "model"}
     stored = list((tmp_path / "artifacts").rglob("report.csv"))
     assert [path.read_text() for path in stored] == ["label,count\nfood,3\n"]
+
+
+def test_a_file_may_join_a_version_later(mlflow_registry, files, tmp_path):
+    run_id = record(mlflow_registry, "k1")
+    mlflow_registry.register(run_id, version="7", metrics={}, artifacts=files)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "decision-1.json").write_text("{}")
+    mlflow_registry.register(run_id, version="7", metrics={}, artifacts=tmp_path / "more")
+    client = client_of(mlflow_registry)
+    assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "model", "decision-1.json"}
+
+
+def test_versions_of_one_run_keep_their_models_apart(mlflow_registry, files):
+    run_id = record(mlflow_registry, "k1")
+    for version in ("1", "2"):
+        mlflow_registry.register(run_id, version=version, metrics={}, artifacts=files)
+    client = client_of(mlflow_registry)
+    sources = {found.source for found in client.search_model_versions("name = 'topics'")}
+    assert {source[-8:] for source in sources} == {"/model/1", "/model/2"}
+    assert {found.path for found in client.list_artifacts(run_id, "model")} == {"model/1", "model/2"}
 
 
 def test_mlflow_keeps_long_parameters_cut(mlflow_registry):

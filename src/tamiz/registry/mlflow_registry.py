@@ -25,7 +25,7 @@ __all__ = ["MlflowRegistry"]
 
 _KEY, _CANDIDATE, _FAMILY, _VERSION = "tamiz.key", "tamiz.candidate", "tamiz.family", "tamiz.version"
 _PARENT = "mlflow.parentRunId"  # MLflow's own
-_PACKAGE, _MODEL = "package", "model"  # folders of a version's artifacts
+_PACKAGE, _MODEL = "package", "model"  # folders: of a version's artifacts, and of its run's, a model for each version
 _MAX_PARAM = 500  # characters, the limit of older servers
 _MAX_RUNS = 1000
 _MAX_BATCH = 1000  # metrics in one call
@@ -175,14 +175,16 @@ class MlflowRegistry:
         for path in sorted(artifacts.iterdir()):
             if path.name != _PACKAGE:  # it is part of the model
                 self._client.log_artifact(run_id, str(path))
-        with tempfile.TemporaryDirectory() as name:
-            model = Path(name) / _MODEL
-            save_pyfunc(artifacts / _PACKAGE, model)
-            self._client.log_artifacts(run_id, str(model), _MODEL)
-        if self._version_number(version) is None:
+        known, place = self._version_number(version) is not None, f"{_MODEL}/{version}"
+        if not known or (artifacts / _PACKAGE).exists():
+            with tempfile.TemporaryDirectory() as name:
+                model = Path(name) / _MODEL
+                save_pyfunc(artifacts / _PACKAGE, model)
+                self._client.log_artifacts(run_id, str(model), place)
+        if not known:
             if not self._has_model():
                 self._client.create_registered_model(self._name)
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/{_MODEL}"
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{place}"
             self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
         self._client.set_tag(run_id, _VERSION, version)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,15 +40,28 @@ def save_pyfunc(package: Path, folder: Path) -> None:
     mlflow_pyfunc = require("mlflow.pyfunc", extra="train")
     pandas = require("pandas", extra="train")
     manifest = read_manifest(package)
-    mlflow_pyfunc.save_model(
-        str(folder),
-        python_model=str(CODE),
-        artifacts={"package": str(package)},
-        signature=_signature(manifest),
-        input_example=pandas.DataFrame({manifest.text_column: [EXAMPLE]}),
-        pip_requirements=_requirements(manifest),
-        metadata={"tamiz_family": manifest.family, "tamiz_task": str(manifest.task)},
-    )
+    with _warnings_only():
+        mlflow_pyfunc.save_model(
+            str(folder),
+            python_model=str(CODE),
+            artifacts={"package": str(package)},
+            signature=_signature(manifest),
+            input_example=pandas.DataFrame({manifest.text_column: [EXAMPLE]}),
+            pip_requirements=_requirements(manifest),
+            metadata={"tamiz_family": manifest.family, "tamiz_task": str(manifest.task)},
+        )
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    """Keep MLflow from telling what it does: that is not for people who train."""
+    logger = logging.getLogger("mlflow.pyfunc")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _signature(manifest: Manifest) -> Any:
