@@ -32,6 +32,7 @@ MODEL_DIR = "/opt/ml/model"
 PORT = 8080
 MOST_BODY_BYTES = 25 * 2**20  # SageMaker's own limit
 MOST_TEXTS = 2**18  # as many as fit into a megabyte of lines, the least that batch transform sends together
+DEADLINE_S = 60  # SageMaker's own limit for an answer
 GRACE_S = 25  # after 30 s SageMaker ends the container without asking
 
 
@@ -56,6 +57,8 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
                         "port": environment.get("SAGEMAKER_BIND_TO_PORT") or PORT,
                         "max_body_bytes": MOST_BODY_BYTES,
                         "max_texts": MOST_TEXTS,
+                        "deadline_s": DEADLINE_S,
+                        "max_wait_ms": 1000 * DEADLINE_S,  # a batch transform may wait its turn for as long
                     }
                 ),
                 "workers": environment.get("TAMIZ_WORKERS") or 1,

@@ -30,7 +30,7 @@ __all__ = [
     "require_admin",
 ]
 
-OPEN_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready"})
+OPEN_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"})
 """Paths that answer anybody's GET. Add one here only if it tells nothing about models, texts or settings."""
 
 AuthName = Literal["none", "platform", "keys"]

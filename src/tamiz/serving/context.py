@@ -55,7 +55,8 @@ class Context:
         Args:
             served: what answers.
             texts: the texts.
-            count: whether to count the labels; not where the caller chose them, for there is no end of those.
+            count: whether to count and keep the answers and to show them to a shadow; not where the caller chose the
+                labels, for there is no end of those.
 
         Raises:
             TooLargeError: too many texts, or one too long.
@@ -70,8 +71,9 @@ class Context:
             predictions = served.model.predict(texts)
             if len(predictions) != len(texts):
                 raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
-        if count:
-            self.metrics.count_predictions(served, predictions)
+        if not count:
+            return predictions
+        self.metrics.count_predictions(served, predictions)
         if self.records.samples:
             self.records.keep_answers(served, texts, predictions)
         if self.shadow.watches:

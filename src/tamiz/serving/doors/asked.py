@@ -137,4 +137,4 @@ def _prompted(served: Served, prompt: Prompt) -> Served:
     if len(prompt.labels) > MOST_LABELS:
         raise TooLargeError(f"{len(prompt.labels)} candidate labels; at most {MOST_LABELS} are allowed.")
     model = served.model.with_labels(prompt.labels, template=prompt.template, multi_label=prompt.multi_label)
-    return replace(served, model=model, inline_cost=0)
+    return replace(served, model=model, inline_cost=0, batched=False)  # others' requests have other labels
