@@ -81,8 +81,9 @@ def test_the_direction_is_said_and_can_be_turned(project, tamiz):
 def test_a_figure_that_only_mlflow_has_chooses_too(project, tamiz):
     registry = new_registry(load_project(project, variables={}))
     runs = {run.version: run.run_id for run in registry.runs()}
+    (project / "nothing").mkdir()
     for version, figure in (("1", 0.9), ("2", 0.8)):
-        registry.register(runs[version], version=version, metrics={"eval_gain": figure}, artifacts=project / "data")
+        registry.register(runs[version], version=version, metrics={"eval_gain": figure}, artifacts=project / "nothing")
     said = tamiz("promote", "--by", "eval_gain", "--force", "--reason", "a trial")
     assert champion(project) == "1", said
     assert "which way eval_gain is better was guessed" in said.err

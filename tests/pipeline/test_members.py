@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -29,8 +31,7 @@ class Heard(SilentListener):
         self.fitted = set()
 
     def progress(self, message, done=0, total=0):
-        if message.startswith("member"):
-            self.fitted.add(message.partition(":")[0])
+        self.fitted.update(re.findall(r"member \d of \d, \w+", message))
 
 
 def champion(project, version):
