@@ -27,3 +27,12 @@ def pytest_runtest_makereport(item, call):
     if needed and os.environ.get("TAMIZ_REQUIRE_ALL") == "1":
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped and TAMIZ_REQUIRE_ALL is set: {report.longrepr}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector):
+    """Do the same for files that are skipped whole."""
+    report = (yield).get_result()
+    if report.skipped and "TAMIZ_DATA" not in str(report.longrepr) and os.environ.get("TAMIZ_REQUIRE_ALL") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped and TAMIZ_REQUIRE_ALL is set: {report.longrepr}"

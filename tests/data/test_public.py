@@ -150,7 +150,8 @@ def archive(rows: list[dict[str, str]], columns: list[str] = COLUMNS, name: str 
     writer.writeheader()
     writer.writerows(rows)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr(name, text.getvalue())
+        # without the time of day, which would make two archives of the same rows differ now and then
+        made.writestr(zipfile.ZipInfo(name), text.getvalue(), zipfile.ZIP_DEFLATED)
     return out.getvalue()
 
 
