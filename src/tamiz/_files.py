@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,11 @@ __all__ = [
     "explain",
     "flush_file",
     "flush_folder",
+    "holding",
     "is_unfinished",
     "local_files",
     "relative_fault",
+    "sha256_of",
     "try_lock",
     "unlock",
 ]
@@ -134,6 +137,41 @@ else:
     def unlock(descriptor: int) -> None:
         """Give back what `try_lock` took."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def holding(
+    path: Path, *, poll_s: float, mode: int = 0o666, waiting: Callable[[], object] | None = None
+) -> Iterator[None]:
+    """Hold the exclusive lock of a file, made if absent; the system frees it when the process ends.
+
+    Args:
+        path: the file; its folder exists.
+        poll_s: seconds between two tries.
+        mode: permissions of a new file.
+        waiting: called after each try that failed; may raise to give up.
+
+    Raises:
+        OSError: the file cannot be opened, or the file system has no locks.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+    try:
+        while not try_lock(descriptor):
+            if waiting is not None:
+                waiting()
+            time.sleep(poll_s)
+        try:
+            yield
+        finally:
+            unlock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def flush_file(path: Path) -> None:

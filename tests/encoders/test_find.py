@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tamiz._files import sha256_of
 from tamiz.encoders import cache
 from tamiz.encoders.catalogue import CATALOGUE
 from tamiz.encoders.find import find
@@ -41,7 +42,7 @@ def test_a_folder_is_taken_as_it_is(tmp_path, cached):
     assert found.prefix == ""
     assert found.pooling == "mean"
     assert found.languages == ()
-    assert found.sha256 == cache._digest(folder / "model.safetensors")
+    assert found.sha256 == sha256_of(folder / "model.safetensors")
 
 
 def test_prefix_and_pooling_come_from_the_folders_own_settings(tmp_path, cached):
@@ -205,13 +206,13 @@ def test_a_file_is_hashed_once_for_each_state_of_it(tmp_path, cached):
     assert cache.checksum(path) != first
     for stamp in (cached / "stamps").iterdir():
         stamp.write_text("damaged")
-    assert cache.checksum(path) == cache._digest(path)
+    assert cache.checksum(path) == sha256_of(path)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"one")
     monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "file" / "below"))
-    assert cache.checksum(tmp_path / "file") == cache._digest(tmp_path / "file")
+    assert cache.checksum(tmp_path / "file") == sha256_of(tmp_path / "file")
 
 
 def test_the_cache_follows_the_users_settings(monkeypatch, tmp_path):

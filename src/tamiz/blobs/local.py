@@ -12,7 +12,18 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tamiz._files import RESERVED, Blob, check_key, explain, flush_file, flush_folder, local_files, try_lock, unlock
+from tamiz._files import (
+    RESERVED,
+    Blob,
+    check_key,
+    explain,
+    flush_file,
+    flush_folder,
+    holding,
+    local_files,
+    try_lock,
+    unlock,
+)
 from tamiz.blobs.locks import LockRecord, busy
 from tamiz.errors import ConflictError, StoreError
 
@@ -188,16 +199,8 @@ class LocalBlobs:
     def _guard(self) -> Iterator[None]:
         """Make comparing and replacing one step, and keep folders from being pruned between making and using them."""
         (self._root / RESERVED).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._root / RESERVED / "guard", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            while not try_lock(descriptor):
-                time.sleep(0.002)
-            try:
-                yield
-            finally:
-                unlock(descriptor)
-        finally:
-            os.close(descriptor)
+        with holding(self._root / RESERVED / "guard", poll_s=0.002):
+            yield
 
     def _place(self, temporary: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ Source: RFC 9110, sections 13 (conditional requests) and 14 (range requests).
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -18,17 +17,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request
 
+from tamiz._files import sha256_of
+from tamiz._web import open_url, without_password
 from tamiz.errors import ConfigError, SourceError
 from tamiz.types import Progress
 
 __all__ = ["Downloaded", "download"]
 
 _BLOCK_BYTES = 1 << 18
-_TIMEOUT_S = 60.0
 _ATTEMPTS = 5
 _RESUMED, _UNCHANGED, _PAST_END = 206, 304, 416
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -80,11 +80,11 @@ def download(url: str, path: Path, *, sha256: str | None = None, progress: Progr
             expected ones.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigError(f"{_shown(url)!r} is not a web address; allowed: http:// or https://")
+        raise ConfigError(f"{without_password(url)!r} is not a web address; allowed: http:// or https://")
     kept = _kept(path, url)
     if sha256 is not None:
-        if path.is_file() and (found := _sha256(path)) == sha256:
-            return kept or Downloaded(path, _shown(url), found, path.stat().st_size)
+        if path.is_file() and (found := sha256_of(path)) == sha256:
+            return kept or Downloaded(path, without_password(url), found, path.stat().st_size)
         kept = None
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _Part(path, url, pinned=sha256 is not None)
@@ -107,23 +107,18 @@ def _complete(part: _Part, kept: Downloaded | None, progress: Progress | None) -
 
 
 def _placed(part: _Part, state: Mapping[str, str | None], sha256: str | None) -> Downloaded:
-    found = _sha256(part.file)
+    found = sha256_of(part.file)
     if sha256 is not None and found != sha256:
         part.drop()
         raise SourceError(
-            f"{part.path.name} from {_shown(part.url)} is not the expected file: its SHA-256 is {found}, expected "
-            f"{sha256}. Nothing was kept; run again, or take it from another address with --from"
+            f"{part.path.name} from {without_password(part.url)} is not the expected file: its SHA-256 is {found}, "
+            f"expected {sha256}. Nothing was kept; run again, or take it from another address with --from"
         )
-    done = Downloaded(part.path, _shown(part.url), found, part.size(), **state)
+    done = Downloaded(part.path, without_password(part.url), found, part.size(), **state)
     part.file.replace(part.path)
     _note(part.path).write_text(json.dumps(done.to_dict(), indent=1) + "\n", encoding="utf-8")
     part.drop()
     return done
-
-
-def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _note(path: Path) -> Path:
@@ -136,7 +131,7 @@ def _read_note(path: Path, url: str) -> dict[str, Any] | None:
         found = json.loads(_note(path).read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and found.get("url") == _shown(url) else None
+    return found if isinstance(found, dict) and found.get("url") == without_password(url) else None
 
 
 def _kept(path: Path, url: str) -> Downloaded | None:
@@ -144,28 +139,15 @@ def _kept(path: Path, url: str) -> Downloaded | None:
     note = _read_note(path, url)
     if note is None or not path.is_file():
         return None
-    if path.stat().st_size != note.get("size_bytes") or _sha256(path) != note.get("sha256"):
+    if path.stat().st_size != note.get("size_bytes") or sha256_of(path) != note.get("sha256"):
         return None
     known = {name: note.get(name) for name in ("etag", "last_modified")}
     return Downloaded(path, note["url"], note["sha256"], note["size_bytes"], **known)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _open(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    request = Request(_shown(url), headers={"User-Agent": "tamiz", "Accept-Encoding": "identity", **headers})  # noqa: S310
-    try:
-        answer: http.client.HTTPResponse = urlopen(request, timeout=_TIMEOUT_S, context=ssl.create_default_context())  # noqa: S310
-    except HTTPError as error:
-        error.close()
-        raise
-    except (URLError, OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise SourceError(f"{_shown(url)} cannot be reached: {reason}. Another address: --from URL") from error
-    return answer
+    request = Request(without_password(url), headers={"User-Agent": "tamiz", "Accept-Encoding": "identity", **headers})  # noqa: S310
+    return open_url(request, ssl.create_default_context(), advice=". Another address: --from URL")
 
 
 class _Part:
@@ -196,7 +178,7 @@ class _Part:
             if error.code == _PAST_END:  # what lay there was of another file
                 self.drop()
                 return self.transfer(kept, progress)
-            raise SourceError(f"{_shown(self.url)} answered {error.code} {error.reason}") from error
+            raise SourceError(f"{without_password(self.url)} answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(self.size(), 0) from error
 
@@ -217,11 +199,13 @@ class _Part:
             found = _RANGE.fullmatch(answer.headers.get("Content-Range") or "")
             if found is None or int(found.group(1)) != self.size():
                 self.drop()
-                raise SourceError(f"{_shown(self.url)} sent another part than was asked for. Run again to start anew")
+                raise SourceError(
+                    f"{without_password(self.url)} sent another part than was asked for. Run again to start anew"
+                )
             start, total = map(int, found.groups())
         else:
             self.drop()
-            noted = json.dumps({"url": _shown(self.url), **state})
+            noted = json.dumps({"url": without_password(self.url), **state})
             _note(self.file).write_text(noted, encoding="utf-8")
         done = start
         with self.file.open("ab") as out:

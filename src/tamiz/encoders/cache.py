@@ -11,11 +11,10 @@ import json
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tamiz._files import building, explain, try_lock, unlock
+from tamiz._files import building, explain, holding, sha256_of
 from tamiz.errors import SourceError
 from tamiz.extras import require
 from tamiz.types import Progress
@@ -61,8 +60,7 @@ def checksum(path: Path) -> str:
         known = _read_json(stamp)
         if {key: known.get(key) for key in state} == state:
             return str(known["sha256"])
-        with resolved.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256_of(resolved)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {explain(error)}") from error
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
@@ -114,7 +112,7 @@ def make(folder: Path, about: Mapping[str, object]) -> Iterator[Path]:
         with building(folder) as target:
             yield target
             files = {p.relative_to(target).as_posix(): p for p in sorted(target.rglob("*")) if p.is_file()}
-            found = {name: _digest(path) for name, path in files.items()}
+            found = {name: sha256_of(path) for name, path in files.items()}
             _write_json(target / MANIFEST, {**about, "files": found})
     except OSError as error:
         raise SourceError(f"{folder} could not be written: {explain(error)}") from error
@@ -134,27 +132,18 @@ def locked(name: str, progress: Progress | None = None) -> Iterator[None]:
         SourceError: the cache cannot be written.
     """
     path = place(f"{name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SourceError(f"{path} could not be written: {explain(error)}") from error
-    try:
-        while not try_lock(descriptor):
-            if progress:
-                progress(f"waiting for another process that prepares {name}")
-            time.sleep(_POLL_S)
+
+    def waiting() -> None:
+        if progress:
+            progress(f"waiting for another process that prepares {name}")
+
+    with contextlib.ExitStack() as held:
         try:
-            yield
-        finally:
-            unlock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(holding(path, poll_s=_POLL_S, mode=0o644, waiting=waiting))
+        except OSError as error:
+            raise SourceError(f"{path} could not be written: {explain(error)}") from error
+        yield
 
 
 def _read_json(path: Path) -> dict[str, object]:

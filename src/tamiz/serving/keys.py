@@ -22,7 +22,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from tamiz._files import try_lock, unlock
+from tamiz._files import holding
 from tamiz.errors import BusyError, ConfigError, one_of
 
 __all__ = ["ApiKey", "KeyRing", "Role", "create_key", "list_keys", "revoke_key", "rotate_key"]
@@ -225,19 +225,14 @@ def _find(keys: Mapping[str, ApiKey], path: Path, key_id: str) -> ApiKey:
 def _changing(path: Path) -> Iterator[None]:
     """Keep other processes from changing the file: each reads all keys and writes all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        ends_s = time.monotonic() + WAIT_S
-        while not try_lock(descriptor):
-            if time.monotonic() > ends_s:
-                raise BusyError(f"{path} is being changed by another process; try again")
-            time.sleep(0.02)
-        try:
-            yield
-        finally:
-            unlock(descriptor)
-    finally:
-        os.close(descriptor)
+    ends_s = time.monotonic() + WAIT_S
+
+    def waiting() -> None:
+        if time.monotonic() > ends_s:
+            raise BusyError(f"{path} is being changed by another process; try again")
+
+    with holding(path.with_name(f".{path.name}.lock"), poll_s=0.02, mode=0o600, waiting=waiting):
+        yield
 
 
 def _write(path: Path, keys: list[ApiKey]) -> None:
