@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from tamiz.encoders import cache
-from tamiz.encoders.embedding import MODEL, TOKENIZER, Embedder
+from tamiz.encoders.embedding import MODEL, Embedder
 from tamiz.encoders.find import find
 from tamiz.encoders.memory import Memory, ready
+from tamiz.encoders.runtime import TOKENIZER
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
     pytest.importorskip(module)

@@ -6,7 +6,6 @@ The encoder is not trained. A package holds all of it; serving needs ONNX Runtim
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -17,7 +16,8 @@ from pydantic import Field
 
 from tamiz.classifiers import base
 from tamiz.classifiers.head import Fit, Head
-from tamiz.encoders.embedding import MODEL, TOKENIZER, Embedder
+from tamiz.encoders.embedding import MODEL, Embedder
+from tamiz.encoders.runtime import copy_model
 from tamiz.errors import PackageError, SourceError
 from tamiz.types import FloatArray, Progress, Task, Validation
 
@@ -134,8 +134,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
         if self._folder is None or self.head_ is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
         base.write_settings(folder, self.labels, self.task, self.params.model_dump())
-        for path in (*self._folder.glob(f"{MODEL}*"), self._folder / TOKENIZER):
-            shutil.copyfile(path, folder / path.name)
+        copy_model(self._folder, folder, MODEL)
         np.savez(folder / _HEAD, coef=self.head_.coef, intercept=self.head_.intercept)
         (folder / _ABOUT).write_text(json.dumps(self._about, ensure_ascii=False, indent=1), encoding="utf-8")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from tamiz.classifiers import base
 from tamiz.classifiers.transformer_params import TransformerParams
-from tamiz.classifiers.transformer_reading import Reader
-from tamiz.encoders.runtime import OnnxModel, Tokenizer
+from tamiz.classifiers.transformer_reading import MODEL, TOLERANCE, Reader
+from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer, copy_model
 from tamiz.errors import PackageError, SourceError
 from tamiz.extras import require
 from tamiz.types import FloatArray, Point, Progress, Task, Validation
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformerClassifier"]
 
-_MODEL, _TOKENIZER, _SETTLED = "model.onnx", "tokenizer.json", "transformer.json"
+_SETTLED = "transformer.json"
 _CHUNK = 2000  # texts whose tokens are held together
 
 
@@ -44,8 +43,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
     """
 
     Params = TransformerParams
-    tolerance = 1e-5
-    """How far a text's probabilities alone and among others may be apart."""
+    tolerance = TOLERANCE
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
         super().__init__(labels, task, seed=seed, **params)
@@ -125,8 +123,8 @@ class TransformerClassifier(base.Family[TransformerParams]):
 
     def _open(self, folder: Path) -> None:
         """Make ready to predict with the model in a folder."""
-        self._model = OnnxModel(folder / _MODEL, threads=self.params.num_threads)
-        tokenizer, params, settled = Tokenizer(folder / _TOKENIZER), self.params, self._settled
+        self._model = OnnxModel(folder / MODEL, threads=self.params.num_threads)
+        tokenizer, params, settled = Tokenizer(folder / TOKENIZER), self.params, self._settled
         about = (params.window_overlap, params.max_windows, params.window_pooling)
         self._reader = Reader(tokenizer, settled["prefix"], settled["max_length"], settled["policy"], *about)
         self._folder = folder
@@ -136,8 +134,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
         if self._folder is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
         base.write_settings(folder, self.labels, self.task, self.params.model_dump())
-        for path in (*self._folder.glob(f"{_MODEL}*"), self._folder / _TOKENIZER):
-            shutil.copyfile(path, folder / path.name)
+        copy_model(self._folder, folder, MODEL)
         record = {"settled": self._settled, "facts": self._facts}
         (folder / _SETTLED).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
 

@@ -19,21 +19,18 @@ from tamiz.classifiers.transformer_choices import Judge, Parity, choose_policy, 
 from tamiz.classifiers.transformer_loop import FineTuning, Outcome
 from tamiz.classifiers.transformer_network import load_network, threads
 from tamiz.classifiers.transformer_params import TransformerParams
-from tamiz.classifiers.transformer_reading import Reader, Rows
+from tamiz.classifiers.transformer_reading import MODEL, TOLERANCE, Reader, Rows
 from tamiz.encoders.export import export
 from tamiz.encoders.find import Weights, find
 from tamiz.encoders.forms import FORMS, make_form
-from tamiz.encoders.runtime import OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
 from tamiz.types import BoolArray, Point, Progress, Task, Validation
 
-__all__ = ["ALONE", "MODEL", "TOKENIZER", "FineTuned", "Fitter", "Settled"]
+__all__ = ["FineTuned", "Fitter", "Settled"]
 
-MODEL, TOKENIZER = "model.onnx", "tokenizer.json"
 _SMALL = "int8"  # the form that `auto` tries
-ALONE = 1e-5
-"""A text's probabilities alone and among others may differ by this much."""
 
 _POLICY_TEXTS = 1000  # of validation, by which the policy for long texts is chosen
 _PARITY_TEXTS = 500
@@ -259,8 +256,12 @@ class Fitter:
         models = [OnnxModel(path, threads=self._params.num_threads) for path in (exact, small)]
         p = reader.answers(models[0], rows, self._task)
         found: Parity = parity(p, lambda ids: _logits(models[1].run, ids), reader, rows, self._task)
-        kept = found.within(self._params.parity_agreement, self._params.parity_shift, ALONE)
-        tolerance = {"agreement": self._params.parity_agreement, "shift_99": self._params.parity_shift, "alone": ALONE}
+        kept = found.within(self._params.parity_agreement, self._params.parity_shift, TOLERANCE)
+        tolerance = {
+            "agreement": self._params.parity_agreement,
+            "shift_99": self._params.parity_shift,
+            "alone": TOLERANCE,
+        }
         if kept:
             small.replace(exact)
         small.unlink(missing_ok=True)

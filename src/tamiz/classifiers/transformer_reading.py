@@ -13,7 +13,12 @@ from tamiz.classifiers import base
 from tamiz.encoders.lengths import pieces, pool, spread
 from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["Ids", "Reader", "Rows"]
+__all__ = ["MODEL", "TOLERANCE", "Ids", "Reader", "Rows"]
+
+MODEL = "model.onnx"
+TOLERANCE = 1e-5
+"""A text's probabilities alone and among others may differ by this much."""
+
 
 _CHUNK = 1000  # texts that are tokenised together
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,7 +26,8 @@ from tamiz.classifiers.zero_shot_scores import (
     nli_labels,
 )
 from tamiz.classifiers.zero_shot_templates import Prompts, check_templates, prompts, templates_of
-from tamiz.encoders.embedding import MODEL, TOKENIZER
+from tamiz.encoders.embedding import MODEL
+from tamiz.encoders.runtime import copy_model
 from tamiz.errors import ConfigError, DataError, PackageError, RequestError, SourceError, one_of
 from tamiz.types import FloatArray, Progress, Task, Validation
 
@@ -293,8 +293,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         base.check_labels(self.labels, self.task)
         base.write_settings(folder, self.labels, self.task, self.params.model_dump(mode="json"))
         assert self._folder is not None  # noqa: S101  # set with the scorer
-        for path in (*self._folder.glob(f"{MODEL}*"), self._folder / TOKENIZER):
-            shutil.copyfile(path, folder / path.name)
+        copy_model(self._folder, folder, MODEL)
         about = {**self._about}
         about["shift"] = None if self._shift is None else self._shift.tolist()
         if isinstance(scorer, EmbeddingScorer):

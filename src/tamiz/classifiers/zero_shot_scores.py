@@ -18,9 +18,9 @@ import numpy as np
 
 from tamiz.classifiers.transformer_reading import Reader
 from tamiz.classifiers.zero_shot_templates import Prompts
-from tamiz.encoders.embedding import MODEL, TOKENIZER
+from tamiz.encoders.embedding import MODEL
 from tamiz.encoders.lengths import pieces, pool
-from tamiz.encoders.runtime import OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.errors import ConfigError
 from tamiz.types import FloatArray, IntArray, Progress
 

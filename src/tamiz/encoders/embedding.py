@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.encoders.runtime import OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.types import Progress
 
-__all__ = ["MODEL", "TOKENIZER", "Embedder"]
+__all__ = ["MODEL", "Embedder"]
 
-MODEL, TOKENIZER = "encoder.onnx", "tokenizer.json"
+MODEL = "encoder.onnx"
 
 _CHUNK = 512  # texts whose tokens are held together
 

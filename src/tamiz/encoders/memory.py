@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.encoders import cache
-from tamiz.encoders.embedding import MODEL, TOKENIZER, Embedder
+from tamiz.encoders.embedding import MODEL, Embedder
 from tamiz.encoders.find import Weights
+from tamiz.encoders.runtime import TOKENIZER
 from tamiz.errors import SourceError
 from tamiz.types import Progress
 
@@ -48,7 +49,7 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
         SourceError: the weights cannot be used, or the cache cannot be written.
         MissingExtraError: a library is not installed.
     """
-    sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", "tokenizer.json")}
+    sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", TOKENIZER)}
     sources["model.safetensors"] = weights.sha256
     content = hashlib.sha256("".join(f"{name}{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
     name = f"{head}-{content[:16]}-{form}-{_FORMAT}"
@@ -60,7 +61,7 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
                 progress("preparing the encoder")
             with cache.make(folder, {"sources": sources}) as target:
                 _write(weights.folder, target, form, head)
-                shutil.copyfile(weights.folder / "tokenizer.json", target / TOKENIZER)
+                shutil.copyfile(weights.folder / TOKENIZER, target / TOKENIZER)
     return folder
 
 

@@ -6,6 +6,7 @@ Tamiz makes by default scales anything over a whole batch.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,9 @@ from tamiz.encoders.graph import MAX_LENGTH
 from tamiz.errors import DataError, MissingExtraError, SourceError
 from tamiz.extras import require
 
-__all__ = ["OnnxModel", "Tokenizer", "batches"]
+__all__ = ["TOKENIZER", "OnnxModel", "Tokenizer", "batches", "copy_model"]
+
+TOKENIZER = "tokenizer.json"
 
 Array = NDArray[np.float32]
 _Part = tuple[list[int], list[int]]
@@ -27,6 +30,18 @@ _MOST_PADDING = 0.1
 _LEAST_PADDING = 32  # tokens that cost less than one more call
 _SLOWER = ["SkipLayerNormFusion"]  # what it makes takes several times as long on a CPU as what it replaces
 _PADS = ("[PAD]", "<pad>", "<|pad|>")
+
+
+def copy_model(source: Path, target: Path, name: str) -> None:
+    """Copy a model and its tokenizer from folder to folder.
+
+    Args:
+        source: holds them.
+        target: an existing folder.
+        name: file of the model; the weights of a large one lie beside it, in files whose names begin with this one.
+    """
+    for path in (*source.glob(f"{name}*"), source / TOKENIZER):
+        shutil.copyfile(path, target / path.name)
 
 
 class Tokenizer:
@@ -44,7 +59,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        file = path / "tokenizer.json" if path.is_dir() else path
+        file = path / TOKENIZER if path.is_dir() else path
         try:
             self._tokenizer = require("tokenizers", extra="onnx").Tokenizer.from_str(file.read_text(encoding="utf-8"))
         except MissingExtraError:
