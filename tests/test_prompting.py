@@ -7,8 +7,9 @@ import pytest
 
 from tamiz.errors import ConfigError, RequestError, TooLargeError
 from tamiz.model import Model
-from tamiz.prompting import PromptLimits, answers_for_labels, sequence_answer, split_labels
+from tamiz.prompting import PromptLimits, answers_for_labels, split_labels
 from tamiz.prompting import prompted_model as make_model
+from tamiz.rankings import sequence_answer
 from tamiz.types import Task
 from tests.models import linear_model
 

@@ -12,9 +12,10 @@ from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import TooLargeError
 from tamiz.model import Model, new_manifest
-from tamiz.types import FloatArray, Progress, Task
+from tamiz.rankings import sequence_answer
+from tamiz.types import Progress, Task
 
-__all__ = ["PromptLimits", "answers_for_labels", "prompted_model", "sequence_answer", "split_labels"]
+__all__ = ["PromptLimits", "answers_for_labels", "prompted_model", "split_labels"]
 
 _FAMILY = "zero_shot"
 _START = ("yes", "no")  # a model is made before it is told its labels
@@ -62,18 +63,6 @@ def split_labels(given: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         return tuple(label.strip() for label in given.split(",") if label.strip())
     return tuple(given)
-
-
-def sequence_answer(text: str, labels: Sequence[str], probabilities: FloatArray) -> dict[str, Any]:
-    """Return the answer to one text as zero-shot pipelines give it, the highest score first, equal ones in label order.
-
-    Args:
-        text: the text as it was asked.
-        labels: the labels, `k` of them.
-        probabilities: of the labels, `(k,)`.
-    """
-    ranked = sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda one: -one[1])
-    return {"sequence": text, "labels": [label for label, _ in ranked], "scores": [score for _, score in ranked]}
 
 
 def answers_for_labels(

@@ -20,7 +20,8 @@ from tamiz.batch.files import replaced
 from tamiz.data.places import local_copy
 from tamiz.errors import RequestError, SourceError, TamizError, one_of
 from tamiz.model import Model
-from tamiz.prompting import PromptLimits, sequence_answer, split_labels
+from tamiz.prompting import PromptLimits, split_labels
+from tamiz.rankings import sequence_answer
 from tamiz.types import Progress
 
 __all__ = ["Counts", "answer_lines", "answer_request_file"]

@@ -30,7 +30,7 @@ from tamiz.cli.labelling import (
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError, RequestError
 from tamiz.model import Model, Prediction
-from tamiz.prompting import sequence_answer
+from tamiz.rankings import sequence_answer
 from tamiz.settings import read_project
 from tamiz.types import Explanation
 

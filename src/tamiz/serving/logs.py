@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
 from pydantic_core import to_json
 
 from tamiz.errors import TamizError
+from tamiz.serving.current import CURRENT
 
-__all__ = ["REQUEST", "JsonLines", "configure_logs"]
-
-REQUEST: ContextVar[str] = ContextVar("tamiz_request")
-"""Identifier of the request under way; threads started for it know it too."""
+__all__ = ["JsonLines", "configure_logs"]
 
 
 class JsonLines(logging.Formatter):
@@ -33,8 +30,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if (request_id := REQUEST.get(None)) is not None:
-            line["request_id"] = request_id
+        if (current := CURRENT.get()) is not None:
+            line["request_id"] = current.request_id
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]

@@ -16,7 +16,6 @@ from tamiz.serving.current import CURRENT, Current
 from tamiz.serving.doors.base import Doors
 from tamiz.serving.headers import SECURITY_HEADERS
 from tamiz.serving.limits import Gate
-from tamiz.serving.logs import REQUEST
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.problems import ClientGoneError, failure_of
 
@@ -48,7 +47,7 @@ class Observe:
             return
         begun_s = time.perf_counter()
         scope[REQUEST_ID] = request_id = _given_id(scope) or f"{self._prefix}-{next(self._numbers):x}"
-        REQUEST.set(request_id)
+        CURRENT.set(Current(request_id, receive))  # never reset: a request has a task, and so a context, of its own
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -60,7 +59,6 @@ class Observe:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        before = CURRENT.set(Current(request_id, receive))
         self.metrics.in_flight(1)
         try:
             await self.app(scope, receive, send_with_headers)
@@ -73,7 +71,6 @@ class Observe:
                 raise
             await door.render(failure, request_id)(scope, receive, send_with_headers)
         finally:
-            CURRENT.reset(before)
             self.metrics.in_flight(-1)
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - begun_s, request_id)
 

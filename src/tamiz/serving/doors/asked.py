@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from tamiz.model import Model, Prediction
     from tamiz.serving.context import Context
 
-__all__ = ["FRAME", "MOST_LABELS", "NATIVE", "RECORD", "Answer", "Prompt", "Question", "Style", "answer"]
+__all__ = [
+    "FRAME",
+    "MOST_LABELS",
+    "NATIVE",
+    "RECORD",
+    "Answer",
+    "Prompt",
+    "Question",
+    "Style",
+    "answer",
+    "native_document",
+    "native_item",
+]
 
 MOST_LABELS = 200
 """Candidate labels in one question: each is work for every text."""
@@ -84,13 +96,15 @@ class Answer:
         return [self.served.model.record(prediction) for prediction in self.predictions]
 
 
-def _native_item(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
+def native_item(model: Model, prediction: Prediction) -> dict[str, Any]:
+    """Return the answer to one text in the native form."""
     probabilities = dict(zip(model.labels, prediction.probabilities.tolist(), strict=True))
     sets = {} if prediction.prediction_set is None else {"prediction_set": prediction.prediction_set}
     return {"label": prediction.label, "probability": prediction.probability, "probabilities": probabilities, **sets}
 
 
-def _native_whole(served: Served, items: list[Any]) -> dict[str, Any]:
+def native_document(served: Served, items: list[Any]) -> dict[str, Any]:
+    """Return the native document of such answers."""
     about = {"model": served.name, "version": served.version, "labels": served.model.labels}
     return {**about, "predictions": items}
 
@@ -99,7 +113,7 @@ def _record(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
     return model.record(prediction)
 
 
-NATIVE = Style(_native_item, _native_whole)
+NATIVE = Style(lambda model, text, prediction: native_item(model, prediction), native_document)
 """As the native door answers."""
 
 FRAME = Style(_record, lambda served, items: {"predictions": items})

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tamiz.errors import RequestError
+from tamiz.rankings import ranked, sequence_answer
 from tamiz.serving.doors.asked import Answer, Prompt, Question, Style, answer
 from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, json_answer, read_json, route
 from tamiz.serving.doors.base import reference as ref
@@ -85,23 +86,17 @@ BODY = TypeAdapter(InputsBody)
 FIELDS = ("inputs", "parameters", "options")
 
 
-def _ranked(model: Model, prediction: Prediction, top_k: int | None) -> list[tuple[str, float]]:
-    """Return labels with scores, the highest first, equal ones in label order."""
-    scored = zip(model.labels, prediction.probabilities.tolist(), strict=True)
-    return sorted(scored, key=lambda one: -one[1])[:top_k]
-
-
 def _scores(top_k: int | None, *, one: bool) -> Style:
     def item(model: Model, text: str, prediction: Prediction) -> list[dict[str, Any]]:
-        return [{"label": label, "score": score} for label, score in _ranked(model, prediction, top_k)]
+        best = ranked(model.labels, prediction.probabilities)[:top_k]
+        return [{"label": label, "score": score} for label, score in best]
 
     return Style(item, lambda served, items: items[0] if one else items)
 
 
 def _sequences(top_k: int | None, *, one: bool) -> Style:
     def item(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
-        ranked = _ranked(model, prediction, top_k)
-        return {"sequence": text, "labels": [label for label, _ in ranked], "scores": [score for _, score in ranked]}
+        return sequence_answer(text, model.labels, prediction.probabilities, top_k=top_k)
 
     return Style(item, lambda served, items: items[0] if one else items)
 

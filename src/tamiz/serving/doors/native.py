@@ -14,6 +14,7 @@ from starlette.responses import Response
 from tamiz.errors import one_of
 from tamiz.serving.auth import CALLER, require_admin
 from tamiz.serving.context import Context
+from tamiz.serving.doors.asked import native_document, native_item
 from tamiz.serving.doors.base import Door, JsonObject, PlainRoute, json_answer, query_value, read_json, route
 from tamiz.serving.problems import FieldError, InvalidFieldsError
 from tamiz.serving.schemas import (
@@ -70,23 +71,7 @@ async def read_predict_body(request: Request) -> list[str]:
 
 def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
     """Answer predictions in the native form."""
-    labels = served.model.labels
-    return json_answer(
-        {
-            "model": served.name,
-            "version": served.version,
-            "labels": labels,
-            "predictions": [
-                {
-                    "label": one.label,
-                    "probability": one.probability,
-                    "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True)),
-                    **({} if one.prediction_set is None else {"prediction_set": one.prediction_set}),
-                }
-                for one in predictions
-            ],
-        }
-    )
+    return json_answer(native_document(served, [native_item(served.model, one) for one in predictions]))
 
 
 class NativeDoor:
