@@ -33,7 +33,7 @@ def measure(options: dict[str, Any]) -> Outcome:
     train, validation, test = sides(linear)
     candidates = [
         *(candidate for candidate in linear.candidates if candidate.family == "linear"),
-        CandidateConfig(family="few_shot", params={"form": "int8"}),
+        CandidateConfig(family="few_shot"),
         *tuned.candidates,
     ]
     fitted: list[Classifier] = []

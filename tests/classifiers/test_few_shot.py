@@ -47,7 +47,7 @@ def fitted(encoder, task=Task.MULTI_CLASS, n=90, **params):
 
 
 @pytest.mark.parametrize(
-    "params", [{}, {"form": "int8"}, {"remember": False, "C": 3, "class_weight": "balanced", "prefix": "query: "}]
+    "params", [{}, {"form": "fp32"}, {"remember": False, "C": 3, "class_weight": "balanced", "prefix": "query: "}]
 )
 @pytest.mark.parametrize("task", Task)
 def test_contract(encoder, task, params):

@@ -39,9 +39,9 @@ class FewShotParams(base.Params):
     """Text put before every text; by default what the encoder expects."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """Tokens that are read of a text, from its beginning; at most as many as the encoder can."""
-    form: Literal["fp32", "int8", "weight8"] = "fp32"
-    """Form of the encoder, in training and serving alike: `fp32`; `int8`, a quarter of the size and about twice as
-    fast; `weight8`, a quarter of the size and as fast as `fp32`."""
+    form: Literal["fp32", "int8", "weight8"] = "int8"
+    """Form of the encoder, in training and serving alike: `int8`, a quarter of the size of `fp32` and about twice as
+    fast; `fp32`; `weight8`, a quarter of the size and as fast as `fp32`."""
     C: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Inverse strength of the L2 penalty; `auto`: the one of 1, 3, 10, 30, 100 and 300 with the lowest log loss in
     cross-validation on the training examples, or 30 where they are too few for it."""
