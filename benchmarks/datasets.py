@@ -17,12 +17,15 @@ from sklearn.model_selection import train_test_split
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project, load_project
 from tamiz.data.gold import Examples
+from tamiz.encoders.cache import root as cache
+from tamiz.pipeline.state import code_version
 from tamiz.types import Task
 
 __all__ = [
     "EXAMPLES",
     "Labelled",
     "NoDataError",
+    "checkpoints",
     "examples",
     "linear_candidates",
     "project_copy",
@@ -63,6 +66,11 @@ def root() -> Path:
     if not Path(named).is_dir():
         raise NoDataError(f"TAMIZ_DATA names {named}, which is no folder (see benchmarks/README.md).")
     return Path(named)
+
+
+def checkpoints(name: str, candidate: CandidateConfig) -> Path:
+    """Return the folder where a long fit keeps its state, so that the same code goes on when it was cut off."""
+    return cache() / "checkpoints" / f"benchmark-{name}-{candidate.title}-{code_version()[:12]}"
 
 
 def project_of(example: str, file: str = "tamiz.yaml") -> Project:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from benchmarks.datasets import Labelled, examples, project_of, sides
+from benchmarks.datasets import Labelled, checkpoints, examples, project_of, sides
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.config import CandidateConfig, Project
-from tamiz.encoders.cache import root as cache
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
-from tamiz.pipeline.state import code_version
 from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.types import Classifier, Validation
 
@@ -89,7 +87,7 @@ def _fitted(
         examples(project, validation),
         seed=0,
         progress=told,
-        checkpoints=cache() / "checkpoints" / f"benchmark-{candidate.title}-{code_version()[:12]}",
+        checkpoints=checkpoints("reviews", candidate),
     )
 
 
