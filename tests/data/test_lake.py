@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import threading
 
 import pyarrow as pa
@@ -148,6 +151,32 @@ def test_a_table_may_be_rewritten_from_itself(lake):
     lake.append("t", SCHEMA, [batch(1, 2), batch(3)])
     lake.replace("t", SCHEMA, (b for b in lake.scan("t", batch_rows=1)))
     assert sorted(lake.read("t")["n"].to_pylist()) == [1, 2, 3]
+
+
+ONE_PROCESSOR = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import pyarrow as pa
+from tamiz.data.lake import Lake
+
+lake, schema = Lake(sys.argv[1]), pa.schema([("n", pa.int64())])
+lake.append("from", schema, [pa.record_batch([pa.array([1, 2, 3])], schema=schema)])
+
+def rows():
+    for _ in range(20):
+        assert lake.count("from") == 3
+        yield from lake.scan("from")
+
+lake.replace("to", schema, rows())
+print(lake.count("to"))
+"""
+
+
+def test_a_table_is_written_from_another_on_a_single_processor(tmp_path):
+    surroundings = {key: value for key, value in os.environ.items() if key != "TOKIO_WORKER_THREADS"}
+    command = [sys.executable, "-c", ONE_PROCESSOR, str(tmp_path)]
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "60", done.stderr
 
 
 def test_a_writer_that_gives_up_leaves_no_thread_behind(local_lake):

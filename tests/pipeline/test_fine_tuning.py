@@ -28,7 +28,7 @@ def test_a_run_records_history_and_facts_and_leaves_no_checkpoint(tmp_path):
     assert {"best_epoch", "best_val_f1", "val_f1_macro", "test_f1_macro"} <= recorded.metrics.keys()
     store = store_of(project)
     facts = json.loads((store.fetch(f"{project.name}@{result.version}") / "model.json").read_text())["facts"]
-    assert facts["parity"]["tolerance"]["agreement"] == 0.995
+    assert facts["parity"]["tolerance"]["agreement"] == 0.99
     assert facts["form"] in ("int8", "fp32")
     checkpoints = tmp_path / "lake" / "_checkpoints"
     assert not checkpoints.exists() or not list(checkpoints.iterdir())

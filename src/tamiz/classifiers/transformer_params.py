@@ -79,9 +79,9 @@ class TransformerParams(base.Params):
     """How often the state of the training is kept, so that a killed run goes on; 0: after every change of weights."""
     form: str = "auto"
     """Form of the model for serving: `fp32`, a smaller one, or `auto`, a smaller one if it answers the same."""
-    parity_agreement: Annotated[float, Field(ge=0, le=1)] = 0.995
+    parity_agreement: Annotated[float, Field(ge=0, le=1)] = 0.99
     """The smaller form must give at least this share of validation texts the label of fp32, else fp32 is kept."""
-    parity_shift: Annotated[float, Field(ge=0, le=1)] = 0.05
+    parity_shift: Annotated[float, Field(ge=0, le=1)] = 0.1
     """The smaller form may move the probabilities of 99 in 100 validation texts by no more than this."""
 
     @field_validator("metric")

@@ -7,6 +7,7 @@ under Delta reads by itself; commits are conditional puts, so no lock table is n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,10 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from tamiz.errors import ConfigError, ConflictError, DataError, StoreError, TamizError
 
 __all__ = ["Lake"]
+
+# While a table is written, one thread of Delta's runtime waits for rows, which may come from another table that needs a
+# thread of the same runtime. On a single processor it has one thread only, and would wait for ever.
+os.environ.setdefault("TOKIO_WORKER_THREADS", str(max(2, os.cpu_count() or 2)))
 
 # One row group is what a reader holds at least: with texts of some kB this keeps a scan within tens of MB.
 _ROW_GROUP_ROWS = 16_384
