@@ -48,7 +48,9 @@ def main(
         str, typer.Option(help="Rows for `scaling`; most rows for `zero_shot`, `entailment` and `distilling`.")
     ] = SIZES,
     parts: Annotated[str, typer.Option(help="Parts of a benchmark that has some to run.")] = "",
-    models: Annotated[str, typer.Option(help="Further models for `zero_shot`, as NAME or NAME=SET,SET it has seen.")] = "",
+    models: Annotated[
+        str, typer.Option(help="Further models for `zero_shot`, as NAME or NAME=SET,SET it has seen.")
+    ] = "",
     trials: Annotated[int, typer.Option(help="Trials a family for `tuning`.")] = 25,
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:

@@ -153,7 +153,9 @@ def _read(one: _Set, most: int) -> _Data:
     labels = tuple(sorted({*test[one.label], *train[one.label]} - {one.out}))
     test, train = (frame.filter(pl.col(one.label).is_in(labels)) for frame in (test, train))
     rng = np.random.default_rng(0)
-    drawn, other = (np.sort(rng.permutation(len(frame))[:size]) for frame, size in ((test, most), (train, _PRIOR_TEXTS)))
+    drawn, other = (
+        np.sort(rng.permutation(len(frame))[:size]) for frame, size in ((test, most), (train, _PRIOR_TEXTS))
+    )
     targets = np.array([labels.index(label) for label in test[one.label]], np.int64)
     about = f"{len(drawn):,} of {len(test):,} rows" if len(drawn) < len(test) else f"{len(test):,} rows"
     if one.out:

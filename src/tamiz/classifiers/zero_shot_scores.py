@@ -28,7 +28,8 @@ __all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentErro
 
 _CHUNK = 512  # texts whose tokens are held together
 _ROWS = 4096  # pairs that are held together
-_REMEMBERED = 4096  # sentences whose vectors are kept
+_REMEMBERED = 4096  # sentences whose vectors are kept, besides those that are asked for now
+_LABEL_SETS = 4  # whose vectors are kept together
 
 
 class NoEntailmentError(ConfigError):
@@ -126,6 +127,7 @@ class EmbeddingScorer(Scorer):
     def __init__(self, folder: Path, *, known: Mapping[str, FloatArray] | None = None, **about: Any) -> None:
         super().__init__(folder, **about)
         self._known: OrderedDict[str, FloatArray] = OrderedDict(known or {})
+        self._matrices: OrderedDict[Prompts, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, prompts: Prompts) -> None:
@@ -144,15 +146,24 @@ class EmbeddingScorer(Scorer):
             found.update(zip(missing, new, strict=True))
             with self._lock:
                 self._known.update(zip(missing, new, strict=True))
-                while len(self._known) > _REMEMBERED:
+                while len(self._known) > max(_REMEMBERED, len(found)):
                     self._known.popitem(last=False)
         return np.stack([found[one] for one in sentences])
 
     def label_vectors(self, prompts: Prompts) -> FloatArray:
-        """Return one vector of length one a label, `(k, d)`."""
+        """Return one vector of length one a label, `(k, d)`; those of the last sets of labels are kept."""
+        with self._lock:
+            if prompts in self._matrices:
+                self._matrices.move_to_end(prompts)
+                return self._matrices[prompts]
         each = len(prompts.sentences[0])
         found = self.vectors(prompts.flat())
-        return _unit(found.reshape(len(prompts.sentences), each, -1).mean(axis=1))
+        matrix = _unit(found.reshape(len(prompts.sentences), each, -1).mean(axis=1))
+        with self._lock:
+            self._matrices[prompts] = matrix
+            while len(self._matrices) > _LABEL_SETS:
+                self._matrices.popitem(last=False)
+        return matrix
 
     def scores(
         self, texts: Sequence[str], prompts: Prompts, *, multi_label: bool, progress: Progress | None = None
