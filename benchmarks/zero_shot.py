@@ -129,7 +129,7 @@ def words_of(name: str, labels: tuple[str, ...]) -> dict[str, str]:
 
 
 def _models(further: list[str]) -> list[_Model]:
-    """Return the models of the catalogue on this machine, and further ones: `NAME`, or `NAME=SET,SET` it was trained on."""
+    """Return the models of the catalogue on this machine, and further ones: `NAME=SET,SET`, the sets it has seen."""
     found = [name for name, entry in CATALOGUE.items() if whereabouts(entry)]
     for name in set(CATALOGUE) - set(found):
         say(f"{name} is left out: it is not on this machine (tamiz models install {name})")
@@ -147,7 +147,7 @@ def _model(name: str, seen: tuple[str, ...]) -> _Model:
 
 
 def _read(one: _Set, most: int) -> _Data:
-    """Read the rows to measure, drawn at random with a fixed seed where there are more, and texts for the correction."""
+    """Read rows to measure, drawn at random with a fixed seed where there are more, and texts for the correction."""
     folder = root() / one.folder
     test, train = (pl.read_parquet(folder / name).drop_nulls(["text", one.label]) for name in (one.test, one.train))
     labels = tuple(sorted({*test[one.label], *train[one.label]} - {one.out}))
