@@ -4,16 +4,15 @@ from __future__ import annotations
 
 __all__ = ["MEASURED", "SEEN", "SOURCE", "scores_of"]
 
-SOURCE = "python -m benchmarks zero_shot"
-"""Where the scores come from: rows of the sets' test parts, labels described, 8-bit form, no correction."""
+SOURCE = "test parts, labels in words, no correction; python -m benchmarks zero_shot measures them anew"
+"""Where the scores come from."""
 
 MEASURED: dict[str, dict[str, float]] = {
-    "minilm": {},
-    "e5-small": {},
+    "minilm": {"agnews": 0.70, "banking77": 0.61},
 }
 """Accuracy without any training, by model and data set."""
 
-SEEN: dict[str, tuple[str, ...]] = {"minilm": (), "e5-small": ()}
+SEEN: dict[str, tuple[str, ...]] = {}
 """Data sets whose texts or labels were used to train a model: its scores on these are not zero-shot."""
 
 
