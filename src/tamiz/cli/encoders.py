@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the pretrained models that families can build on: size, languages, licence, zero-shot scores, where they lie.
+    """List the pretrained models that families can build on, with size, languages, licence, scores and where they lie.
 
     Example: tamiz models
 
