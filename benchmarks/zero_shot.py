@@ -42,6 +42,7 @@ _SMALL = 35e6  # parameters up to which a model is held to the goals
 _CORRECTIONS = {"none": 0.0, "a quarter": USUAL_STRENGTH, "all": 1.0}
 _USUAL = next(name for name, strength in _CORRECTIONS.items() if strength == USUAL_STRENGTH)
 _HEADINGS = ["model", "correction", "accuracy (95 %)", "macro F1 (95 %)", "log loss", "texts/s", "MB", "zero-shot"]
+_SCORES = ("accuracy", "f1_macro")
 _PEER = "bart-large-mnli, 407M parameters"
 
 
@@ -151,7 +152,9 @@ def _read(one: _Set, most: int) -> _Data:
     folder = root() / one.folder
     test, train = (pl.read_parquet(folder / name).drop_nulls(["text", one.label]) for name in (one.test, one.train))
     labels = tuple(sorted({*test[one.label], *train[one.label]} - {one.out}))
+    left_out = len(test)
     test, train = (frame.filter(pl.col(one.label).is_in(labels)) for frame in (test, train))
+    left_out -= len(test)
     rng = np.random.default_rng(0)
     drawn, other = (
         np.sort(rng.permutation(len(frame))[:size]) for frame, size in ((test, most), (train, _PRIOR_TEXTS))
@@ -159,7 +162,10 @@ def _read(one: _Set, most: int) -> _Data:
     targets = np.array([labels.index(label) for label in test[one.label]], np.int64)
     about = f"{len(drawn):,} of {len(test):,} rows" if len(drawn) < len(test) else f"{len(test):,} rows"
     if one.out:
-        about += f" (those of `{one.out}` are left out: no words say that a text is about none of the labels)"
+        share = len(test) / (len(test) + left_out)
+        about += (
+            f" ({left_out} of `{one.out}` left out, which no words describe; with them accuracies are x {share:.2f})"
+        )
     return _Data(test["text"][drawn].to_list(), targets[drawn], train["text"][other].to_list(), labels, about)
 
 
@@ -238,6 +244,3 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['megabytes']:.1f}",
         "no: seen" if row["seen"] else "yes",
     ]
-
-
-_SCORES = ("accuracy", "f1_macro")
