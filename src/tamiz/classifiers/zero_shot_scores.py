@@ -28,8 +28,8 @@ __all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentErro
 
 _CHUNK = 512  # texts whose tokens are held together
 _ROWS = 4096  # pairs that are held together
-_REMEMBERED = 4096  # sentences whose vectors are kept, besides those that are asked for now
-_LABEL_SETS = 4  # whose vectors are kept together
+_REMEMBERED = 4096  # sentences whose vectors are kept
+_LABEL_SETS = 4  # whose vectors are kept, however many they are
 
 
 class NoEntailmentError(ConfigError):
@@ -146,7 +146,7 @@ class EmbeddingScorer(Scorer):
             found.update(zip(missing, new, strict=True))
             with self._lock:
                 self._known.update(zip(missing, new, strict=True))
-                while len(self._known) > max(_REMEMBERED, len(found)):
+                while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
         return np.stack([found[one] for one in sentences])
 
