@@ -31,8 +31,12 @@ BENCHMARKS = (
     "overload",
     "tuning",
     "exports",
+    "zero_shot",
+    "entailment",
+    "distilling",
 )
-_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning", "overload")
+_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning", "overload", "zero_shot", "entailment")
+_IN_SIZES = ("scaling", "zero_shot", "entailment", "distilling")
 SIZES = "10000 100000 1000000"
 
 
@@ -40,8 +44,13 @@ def main(
     names: Annotated[
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHMARKS)} or report; by default all.")
     ] = None,
-    sizes: Annotated[str, typer.Option(help="Rows for `scaling`.")] = SIZES,
+    sizes: Annotated[
+        str, typer.Option(help="Rows for `scaling`; most rows for `zero_shot`, `entailment` and `distilling`.")
+    ] = SIZES,
     parts: Annotated[str, typer.Option(help="Parts of a benchmark that has some to run.")] = "",
+    models: Annotated[
+        str, typer.Option(help="Further models for `zero_shot`, as NAME or NAME=SET,SET it has seen.")
+    ] = "",
     trials: Annotated[int, typer.Option(help="Trials a family for `tuning`.")] = 25,
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,
 ) -> None:
@@ -60,6 +69,7 @@ def main(
             report.rewrite(results)
             continue
         options = {"sizes": [int(size) for size in sizes.split()], "parts": parts.split(), "trials": trials}
+        options["models"] = models.split()
         outcome = import_module(f"benchmarks.{name}").measure(options)
         record.show(name, outcome)
         record.say(f"kept in {record.save(name, outcome, results, part=_part(name, sizes, parts))}")
@@ -68,7 +78,7 @@ def main(
 def _part(name: str, sizes: str, parts: str) -> str:
     """Return what is measured of a benchmark, nothing where it is all."""
     chosen = parts.split() if name in _IN_PARTS else []
-    return "-".join([*chosen, *(sizes.split() if name == "scaling" and sizes != SIZES else [])])
+    return "-".join([*chosen, *(sizes.split() if name in _IN_SIZES and sizes != SIZES else [])])
 
 
 def _give_up(why: str) -> None:

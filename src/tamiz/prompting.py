@@ -29,14 +29,23 @@ class PromptLimits:
         labels: most labels.
         pairs: most texts times labels.
         characters: most of a text.
+        sentence: most characters of a label in its template.
     """
 
     labels: int = 1000
     pairs: int = 100_000
     characters: int = 1_000_000
+    sentence: int = 2000
 
-    def check(self, texts: Sequence[str], labels: Sequence[str]) -> None:
+    def check(
+        self, texts: Sequence[str], labels: Sequence[str], *, template: str | Sequence[str] | None = None
+    ) -> None:
         """Refuse what costs more.
+
+        Args:
+            texts: the texts.
+            labels: the labels.
+            template: sentence in which `{}` stands for the label, or several.
 
         Raises:
             TooLargeError: a limit is passed; the message names it.
@@ -48,9 +57,24 @@ class PromptLimits:
                 f"{len(texts)} texts and {len(labels)} labels are {len(texts) * len(labels)} pairs; "
                 f"at most {self.pairs} are allowed at once; ask in parts"
             )
+        self._check_sentences(labels, ("{}",) if template is None else _several(template))
         for place, text in enumerate(texts):
             if len(text) > self.characters:
                 raise TooLargeError(f"texts[{place}] has {len(text)} characters; at most {self.characters} are allowed")
+
+    def _check_sentences(self, labels: Sequence[str], templates: Sequence[str]) -> None:
+        """Refuse labels that make long sentences, before the sentences are made: a template may name a label often."""
+        shapes = [(len(one), one.count("{}")) for one in templates]
+        for place, label in enumerate(labels):
+            size = max((length + places * (len(label) - 2) for length, places in shapes), default=0)
+            if size > self.sentence:
+                raise TooLargeError(
+                    f"labels[{place}] has {size} characters in its template; at most {self.sentence} are allowed"
+                )
+
+
+def _several(template: str | Sequence[str]) -> Sequence[str]:
+    return (template,) if isinstance(template, str) else template
 
 
 def split_labels(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -88,7 +112,7 @@ def answers_for_labels(
         RequestError: the model's labels are fixed, or the texts, labels or template cannot be used.
         TooLargeError: a limit is passed.
     """
-    (limits or PromptLimits()).check(texts, labels)
+    (limits or PromptLimits()).check(texts, labels, template=template)
     asked = model.with_labels(labels, template=template, multi_label=multi_label)
     found = asked.predict_proba(texts)
     return [sequence_answer(text, asked.labels, row) for text, row in zip(texts, found, strict=True)]

@@ -108,6 +108,23 @@ def test_limits_hold_for_each_line(model):
     assert small["sequence"] == "bread"
 
 
+@pytest.mark.parametrize(
+    ("labels", "template", "said"),
+    [
+        ([str(number) for number in range(1001)], "{}", "1001 labels"),
+        (["a", "b" * 3000], "{}", "labels[1] has 3000 characters in its template; at most 2000"),
+        (["a" * 999], "{} " * 999, "labels[0] has"),
+    ],
+)
+def test_a_line_that_costs_too_much_is_marked(model, labels, template, said):
+    line = {"inputs": "bread", "parameters": {"candidate_labels": labels, "hypothesis_template": template}}
+    before, large, after = answer_lines(model, lines(GOOD[0], line, GOOD[0]))
+    assert said in large["error"]
+    assert large["line"] == 2
+    assert before == after
+    assert before["labels"] == answers_for_labels(model, ["the goal of the team"], ["sport", "food"])[0]["labels"]
+
+
 def test_a_model_with_fixed_labels_answers_for_those(model):
     fixed = linear_model()
     own, other = answer_lines(fixed, lines({"inputs": "bread soup"}, {"inputs": "bread soup", "labels": ["a", "b"]}))

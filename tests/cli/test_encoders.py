@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tamiz.encoders.catalogue import CATALOGUE
+from tamiz.encoders.scores import MEASURED, SEEN
 from tests.encoders.files import e5_file, entry, hf_files
 
 pytest.importorskip("safetensors")
@@ -87,6 +88,22 @@ def test_the_list_says_what_there_is_and_how_to_get_it(serve, tamiz):
     assert "tamiz models install tiny" in shown
     assert "Apache-2.0" in shown
     assert "multilingual" in shown
+
+
+def test_the_list_shows_scores_but_none_of_sets_a_model_was_trained_on(serve, tamiz, monkeypatch):
+    serve("minilm", model_files())
+    monkeypatch.setitem(MEASURED, "tiny", {"agnews": 0.814, "banking77": 0.7})
+    monkeypatch.setitem(SEEN, "tiny", ("banking77",))
+    tiny = next(one for one in tamiz("models", "--json").json if one["name"] == "tiny")
+    assert (tiny["zero_shot"], tiny["trained_on"]) == ({"agnews": 0.814}, ["banking77"])
+    shown = tamiz("models").out
+    assert "agnews 0.81" in " ".join(shown.split())
+    assert "benchmarks zero_shot" in shown
+
+
+def test_every_score_is_of_a_model_of_the_catalogue():
+    assert {*MEASURED, *SEEN} <= set(CATALOGUE)
+    assert all(0 < score < 1 for scores in MEASURED.values() for score in scores.values())
 
 
 @pytest.mark.parametrize("like", ["minilm", "e5-small"])

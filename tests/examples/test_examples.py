@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tamiz.cli.main import run_command
 from tamiz.config import load_project
@@ -24,6 +26,7 @@ from tamiz.types import Task
 from tests.data.test_public import hub
 from tests.data.web import serving
 from tests.projects import rows, write_csv
+from tests.tiny_bert import WORDS, tiny_bert
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ALL = sorted(EXAMPLES.glob("*/tamiz.yaml"))
@@ -112,6 +115,35 @@ def test_reviews_each_job_is_one_command(tmp_path, monkeypatch, capsys, mlflow_t
     assert [(row["n"], row["predicted_label"]) for row in found] == [("1", "positive"), ("2", "negative")]
 
 
+@pytest.mark.parametrize("file", ["tamiz.yaml", "spanish.yaml"])
+def test_resolutions_needs_no_labels_to_learn_from(tmp_path, monkeypatch, capsys, file):
+    """The example as it is, but for a tiny encoder and texts of our own: run, asked for other labels, as JSON lines."""
+    polars, _ = pytest.importorskip("polars"), pytest.importorskip("onnxruntime")
+    raw = yaml.safe_load((EXAMPLES / "resolutions" / file).read_text(encoding="utf-8"))
+    encoder = str(tiny_bert(tmp_path / "tiny"))
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TAMIZ_DATA", str(tmp_path))
+    for candidate in raw["candidates"][1:]:
+        candidate["params"]["model"] = encoder
+    (tmp_path / "tamiz.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    labels = list(raw["candidates"][-1]["params"]["descriptions"])
+    texts = [f"{WORDS.split()[n % 40]} {WORDS.split()[n * 7 % 43]} number {n}" for n in range(400)]
+    (tmp_path / "resolutions").mkdir()
+    table = {"id": range(400), "text": texts, "category": [labels[n % len(labels)] for n in range(400)]}
+    polars.DataFrame(table).write_parquet(tmp_path / "resolutions" / "sample.parquet")
+    result = run_pipeline(read_project(tmp_path), MemoryRegistry())
+    assert {one.candidate for one in result.leaderboard} == {"prior", *(one["name"] for one in raw["candidates"][1:])}
+    assert result.chosen != "prior"
+    asked = tmp_path / "lines.jsonl"
+    asked.write_text(
+        '{"inputs": "bread", "parameters": {"candidate_labels": ["food", "money"]}}\n{"inputs": "bread"}\n{'
+    )
+    package = ModelStore(str(tmp_path / "models")).fetch(raw["name"])
+    assert run_command(["predict", "--model", str(package), "--requests", str(asked)]) in (0, 1)
+    one, other, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (sorted(one["labels"]), sorted(other["labels"]), bad["line"]) == (["food", "money"], sorted(labels), 3)
+
+
 def run_whole(name: str, folder: Path) -> RunResult:
     """Run an example with the real data, in a folder of its own."""
     if "TAMIZ_DATA" not in os.environ:
@@ -138,3 +170,15 @@ def test_an_example_reaches_what_it_promises(tmp_path, name, metric, least, text
     model = Model.load(ModelStore(str(tmp_path / "models")).fetch(name))
     (answer,) = model.predict([text])
     assert label in (answer.label if model.task is Task.MULTI_LABEL else (answer.label,))
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "least"), [("tamiz.yaml", 0.35), ("spanish.yaml", 0.15)])
+def test_resolutions_reaches_what_labels_alone_are_worth(tmp_path, file, least):
+    if "TAMIZ_DATA" not in os.environ:
+        pytest.skip("TAMIZ_DATA is not set; docs/data.md says how to get the data sets")
+    shutil.copy(EXAMPLES / "resolutions" / file, tmp_path / "tamiz.yaml")
+    result = run_pipeline(read_project(tmp_path), MemoryRegistry())
+    assert result.chosen != "prior"
+    assert result.metrics["test_accuracy"] > least

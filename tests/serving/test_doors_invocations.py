@@ -349,11 +349,59 @@ def test_candidate_labels_in_csv(zero_shot):
         ({"candidate_labels": ["a", "a"]}, 400),
         ({"candidate_labels": ["a"], "hypothesis_template": "none"}, 400),
         ({"candidate_labels": ["a", "b"], "function_to_apply": "softmax"}, 400),
-        ({"candidate_labels": [str(number) for number in range(500)]}, 413),
+        ({"candidate_labels": [str(number) for number in range(1001)]}, 413),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(zero_shot, parameters, status):
     assert invoke(zero_shot, {"inputs": "a", "parameters": parameters}).status_code == status
+
+
+def long_template(places):
+    return "{} " * places
+
+
+@pytest.mark.parametrize(
+    ("inputs", "parameters", "said"),
+    [
+        ("a", {"candidate_labels": [str(number) for number in range(1001)]}, "1001 labels; at most 1000"),
+        ("a", {"candidate_labels": ",".join(map(str, range(200_000)))}, "200000 labels; at most 1000"),
+        (["a"] * 101, {"candidate_labels": [str(number) for number in range(1000)]}, "101000 pairs"),
+        ("a", {"candidate_labels": ["b", SECRET * 200_000]}, r"labels[1] has"),
+        ("a", {"candidate_labels": ["b"], "hypothesis_template": "{}" + SECRET * 200_000}, r"labels[0] has"),
+        # Filled in, this would take gigabytes.
+        ("a", {"candidate_labels": ["b" * 1000] * 2, "hypothesis_template": long_template(1000)}, None),
+        ("a", {"candidate_labels": ["b" * 999, "c" * 999], "hypothesis_template": long_template(1000)}, "1000000 char"),
+    ],
+)
+def test_labels_that_cost_too_much_are_refused(zero_shot, inputs, parameters, said):
+    body = {"inputs": inputs, "parameters": parameters}
+    got = invoke(zero_shot, body)
+    if said is None:
+        assert got.status_code == 400  # a label stands twice
+        return
+    assert (got.status_code, got.json()["error_code"]) == (413, "BAD_REQUEST")
+    assert said in got.json()["message"]
+    assert SECRET not in got.text
+    for path, shape in (("/models/demo", {"error", "error_type"}), ("/endpoints/demo/invocations", {"Message"})):
+        other = ask(zero_shot, "POST", path, json=body)
+        assert shape <= set(other.json())
+        assert other.status_code in (413, 424)
+
+
+def test_lines_together_may_not_cost_too_much(zero_shot):
+    labels = [str(number) for number in range(1000)]
+    line = json.dumps({"inputs": "a", "parameters": {"candidate_labels": labels}})
+    assert len(lines_of(invoke(zero_shot, f"{line}\n" * 3, **LINES))) == 3
+    for text in (line, line.replace('"a"', "[]")):  # labels without a text are read, too
+        got = invoke(zero_shot, f"{text}\n" * 101, **LINES)
+        assert got.status_code == 413
+        assert "101000 pairs" in got.json()["message"]
+
+
+def test_many_long_labels_are_answered(zero_shot):
+    labels = [f"{number} {'card' * 20}" for number in range(400)]
+    got = invoke(zero_shot, {"inputs": "my card", "parameters": {"candidate_labels": labels}}).json()
+    assert sorted(got["labels"]) == sorted(labels)
 
 
 def test_labels_of_callers_are_not_counted_one_by_one(zero_shot):

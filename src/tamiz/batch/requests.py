@@ -198,7 +198,7 @@ def _request(line: bytes, usual: _Kind, limits: PromptLimits, *, first: bool) ->
         values[name] = value
     texts, one = _texts(values)
     kind = _kind(values, usual)
-    limits.check(texts, kind.labels or ())
+    limits.check(texts, kind.labels or (), template=kind.template)
     return _Request(texts, one, kind, values.get("id"))
 
 

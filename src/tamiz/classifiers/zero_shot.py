@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tamiz.classifiers import base
 from tamiz.classifiers.zero_shot_params import ZeroShotParams
-from tamiz.classifiers.zero_shot_prior import expected_shares, shifts
+from tamiz.classifiers.zero_shot_prior import USUAL_STRENGTH, expected_shares, shifts
 from tamiz.classifiers.zero_shot_scores import (
     EmbeddingScorer,
     EntailmentScorer,
@@ -40,8 +40,6 @@ _POLICY = {"embedding": "windows", "entailment": "head"}
 # Contrastive training divides cosines by it: 0.05 in sentence-transformers, 0.01 in E5.
 _TEMPERATURES = {"e5-small": 0.01}
 _USUAL_TEMPERATURE = 0.05
-# The most that helped both balanced news and unbalanced tweets, on rows apart from those reported.
-_USUAL_STRENGTH = 0.25
 _FEWEST = 20  # texts from which a prior can be told
 
 
@@ -203,7 +201,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             multi_label=self._multi_label,
             progress=progress,
         )
-        strength = self.params.prior_strength or (1.0 if self.params.shares else _USUAL_STRENGTH)
+        strength = self.params.prior_strength or (1.0 if self.params.shares else USUAL_STRENGTH)
         about: Any = {"temperature": self._about["temperature"], "multi_label": self._multi_label, "strength": strength}
         self._shift = shifts(scores, self._shares, **about)
         return self

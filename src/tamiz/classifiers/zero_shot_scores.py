@@ -29,6 +29,7 @@ __all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentErro
 _CHUNK = 512  # texts whose tokens are held together
 _ROWS = 4096  # pairs that are held together
 _REMEMBERED = 4096  # sentences whose vectors are kept
+_LABEL_SETS = 4  # whose vectors are kept, however many they are
 
 
 class NoEntailmentError(ConfigError):
@@ -126,6 +127,7 @@ class EmbeddingScorer(Scorer):
     def __init__(self, folder: Path, *, known: Mapping[str, FloatArray] | None = None, **about: Any) -> None:
         super().__init__(folder, **about)
         self._known: OrderedDict[str, FloatArray] = OrderedDict(known or {})
+        self._matrices: OrderedDict[Prompts, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, prompts: Prompts) -> None:
@@ -149,10 +151,19 @@ class EmbeddingScorer(Scorer):
         return np.stack([found[one] for one in sentences])
 
     def label_vectors(self, prompts: Prompts) -> FloatArray:
-        """Return one vector of length one a label, `(k, d)`."""
+        """Return one vector of length one a label, `(k, d)`; those of the last sets of labels are kept."""
+        with self._lock:
+            if prompts in self._matrices:
+                self._matrices.move_to_end(prompts)
+                return self._matrices[prompts]
         each = len(prompts.sentences[0])
         found = self.vectors(prompts.flat())
-        return _unit(found.reshape(len(prompts.sentences), each, -1).mean(axis=1))
+        matrix = _unit(found.reshape(len(prompts.sentences), each, -1).mean(axis=1))
+        with self._lock:
+            self._matrices[prompts] = matrix
+            while len(self._matrices) > _LABEL_SETS:
+                self._matrices.popitem(last=False)
+        return matrix
 
     def scores(
         self, texts: Sequence[str], prompts: Prompts, *, multi_label: bool, progress: Progress | None = None

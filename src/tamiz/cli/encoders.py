@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @models_app.callback()
 def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the pretrained models that families can build on, with size, languages, licence and where they lie.
+    """List the pretrained models that families can build on, with size, languages, licence, scores and where they lie.
 
     Example: tamiz models
 
@@ -33,6 +33,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from tamiz.encoders.catalogue import CATALOGUE
+    from tamiz.encoders.scores import SOURCE
 
     found = [_about(entry) for entry in CATALOGUE.values()]
     if as_json:
@@ -45,15 +46,26 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
             f"{one['size_bytes'] / 1e6:.1f} MB",
             ", ".join(one["languages"]),
             one["licence"],
+            ", ".join(f"{name} {score:.2f}" for name, score in one["zero_shot"].items()) or "-",
             "yes" if one["on_disk"] else "no",
             one["where"] or f"tamiz models install {one['name']}",
         )
         for one in found
     ]
-    columns = ("name", "kind", "download", "languages", "licence", "on disk", "where, or how to get it")
+    columns = (
+        "name",
+        "kind",
+        "download",
+        "languages",
+        "licence",
+        "zero-shot accuracy",
+        "on disk",
+        "where, or how to get it",
+    )
     output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
     for one in found:
         output.print(f"{one['name']:<9} {one['purpose']}", markup=False)
+    output.print(f"Scores: {SOURCE}", markup=False)
 
 
 @models_app.command("install")
@@ -85,6 +97,7 @@ def install(
 
 def _about(entry: Entry) -> dict[str, Any]:
     from tamiz.encoders.known import whereabouts
+    from tamiz.encoders.scores import SEEN, scores_of
 
     place = whereabouts(entry)
     return {
@@ -94,6 +107,8 @@ def _about(entry: Entry) -> dict[str, Any]:
         "size_bytes": entry.wheel.size_bytes,
         "languages": list(entry.languages),
         "licence": entry.licence,
+        "zero_shot": scores_of(entry.name),
+        "trained_on": list(SEEN.get(entry.name, ())),
         "requirement": entry.requirement,
         "on_disk": place is not None,
         "where": None if place is None else f"{place.holder}: {place.path}",

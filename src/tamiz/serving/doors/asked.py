@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tamiz.errors import TooLargeError
+from tamiz.prompting import PromptLimits
 from tamiz.serving.limits import check_texts
 from tamiz.serving.served import Served
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FRAME",
-    "MOST_LABELS",
     "NATIVE",
     "RECORD",
     "Answer",
@@ -32,8 +33,10 @@ __all__ = [
     "native_item",
 ]
 
-MOST_LABELS = 200
-"""Candidate labels in one question: each is work for every text."""
+LIMITS = PromptLimits()
+"""What labels of the caller may cost, the same as a line of a file of requests."""
+
+_LONG = 20_000  # characters of sentences about labels that are read within about the event loop's budget
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,13 @@ async def answer(context: Context, served: Served, questions: Sequence[Question]
         RequestError: candidate labels for a model whose labels are fixed, or labels that cannot be used.
     """
     check_texts([text for question in questions for text in question.texts], context.limits)
+    _check_prompts(questions)
     together: dict[Prompt | None, list[int]] = {}
     for place, question in enumerate(questions):
         together.setdefault(question.prompt, []).append(place)
     answers: dict[int, Answer] = {}
     for prompt, places in together.items():
-        one = served if prompt is None else _prompted(served, prompt)
+        one = served if prompt is None else await _prompted(context, served, prompt)
         texts = [text for place in places for text in questions[place].texts]
         predictions = await context.predict(one, texts, count=prompt is None)
         begin = 0
@@ -147,8 +151,27 @@ async def answer(context: Context, served: Served, questions: Sequence[Question]
     return [answers[place] for place in range(len(questions))]
 
 
-def _prompted(served: Served, prompt: Prompt) -> Served:
-    if len(prompt.labels) > MOST_LABELS:
-        raise TooLargeError(f"{len(prompt.labels)} candidate labels; at most {MOST_LABELS} are allowed.")
-    model = served.model.with_labels(prompt.labels, template=prompt.template, multi_label=prompt.multi_label)
+def _check_prompts(questions: Sequence[Question]) -> None:
+    """Refuse labels that cost too much, of each question and of all together.
+
+    Raises:
+        TooLargeError: a limit is passed.
+    """
+    pairs = 0
+    for question in questions:
+        if question.prompt is not None:
+            labels = question.prompt.labels
+            LIMITS.check(question.texts, labels, template=question.prompt.template)
+            pairs += max(1, len(question.texts)) * len(labels)  # labels are read even where there is no text
+    if pairs > LIMITS.pairs:
+        raise TooLargeError(
+            f"{pairs} pairs of text and label in one request; at most {LIMITS.pairs} are allowed; ask in parts."
+        )
+
+
+async def _prompted(context: Context, served: Served, prompt: Prompt) -> Served:
+    """Tell the model its labels: here when that is quick, else in its turn."""
+    asked = partial(served.model.with_labels, prompt.labels, template=prompt.template, multi_label=prompt.multi_label)
+    size = sum(map(len, prompt.labels)) + len(prompt.labels) * len(prompt.template or "")
+    model = asked() if size <= _LONG else await context.line.call(served, asked, size)
     return replace(served, model=model, inline_cost=0, batched=False)  # others' requests have other labels
