@@ -12,7 +12,7 @@ from tamiz.errors import ColumnError, LabelError, one_of
 from tamiz.pipeline.ladder_state import NONE, Labelled, State
 from tamiz.types import Task
 
-__all__ = ["Taken", "take_labels"]
+__all__ = ["Taken", "ids_of", "take_labels"]
 
 _SHOWN = 5
 
@@ -73,7 +73,9 @@ def _checked(state: State, path: Path) -> dict[str, tuple[int, tuple[str, ...]]]
         if names is None:
             continue
         labels, fault = _known(names, state.labels)
-        if not (id_[1:].isascii() and id_[1:].isdigit() and id_ == f"t{int(id_[1:])}" and 1 <= int(id_[1:]) <= state.texts):
+        if not (
+            id_[1:].isascii() and id_[1:].isdigit() and id_ == f"t{int(id_[1:])}" and 1 <= int(id_[1:]) <= state.texts
+        ):
             fault = f"unknown id {id_[:20]!r}; leave the column as it was written"
         elif fault is None and id_ in found and found[id_][1] != labels:
             fault = f"{id_} has another label than in row {found[id_][0]}; leave one of them"
@@ -119,3 +121,8 @@ def _known(names: Sequence[str], labels: tuple[str, ...]) -> tuple[tuple[str, ..
         if name not in labels:
             return (), f"unknown label {name[:80]!r}; {one_of(name[:80], labels)}"
     return tuple(label for label in labels if label in names), None
+
+
+def ids_of(path: Path) -> list[str]:
+    """Return the ids of a table in order."""
+    return [id_ for _, id_, _ in _rows(path)]

@@ -186,7 +186,9 @@ def read_state(folder: Path) -> State:
             raise SourceError(f"{path} has format {record['format']}; this Tamiz reads up to {_FORMAT}; update it")
         return State.from_dict(record)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {explain(error)}; start with: tamiz ladder TEXTS --labels") from error
+        raise SourceError(
+            f"{path} cannot be read: {explain(error)}; start with: tamiz ladder TEXTS --labels"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is damaged: {type(error).__name__}; restore it from a backup") from error
 
