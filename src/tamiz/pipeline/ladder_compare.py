@@ -176,7 +176,7 @@ def texts_to_tell(differences: FloatArray, alpha: float) -> int | None:
 
 
 def climb(current: str, rights: Mapping[str, IntArray], repeats: int, alpha: float) -> Climb:
-    """Step to the lightest heavier rung that is surely better, as often as there is one; else to a surely better lighter.
+    """Step to the lightest heavier rung that is surely better, while there is one; else to a surely better lighter one.
 
     Args:
         current: name of the current rung.

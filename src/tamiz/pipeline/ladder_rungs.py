@@ -145,8 +145,8 @@ class Rungs:
         """Compare the rungs on labelled texts drawn at random, and say which to use.
 
         Returns:
-            A record: `rung`, `before`, `verdict` (`up`, `down`, `stay` or `too_few`), `reason`, what was measured, share
-            of right answers a rung with interval, and every comparison.
+            A record: `rung`, `before`, `verdict` (`up`, `down`, `stay` or `too_few`), `reason`, what was measured,
+            share of right answers a rung with interval, and every comparison.
         """
         n = len(self._measured)
         record: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """What a ladder knows, on disk: texts, labels in the order they came, batches, decisions; and the model of its rung.
 
-`ladder.json` is replaced whole and is the only file that is believed; all others are written from it, so that a run that
-is killed anywhere is made good by the next one.
+`ladder.json` is replaced whole and is the only file that is believed; all others are written from it, so that a run
+that is killed anywhere is made good by the next one.
 """
 
 from __future__ import annotations
@@ -182,15 +182,17 @@ def read_state(folder: Path) -> State:
     path = folder / STATE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] > _FORMAT:
-            raise SourceError(f"{path} has format {record['format']}; this Tamiz reads up to {_FORMAT}; update it")
-        return State.from_dict(record)
+        newer = record["format"] > _FORMAT
+        state = None if newer else State.from_dict(record)
     except OSError as error:
         raise SourceError(
-            f"{path} cannot be read: {explain(error)}; start with: tamiz ladder TEXTS --labels"
+            f"{path} cannot be read: {explain(error)}; begin with: tamiz ladder TEXTS --labels"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is damaged: {type(error).__name__}; restore it from a backup") from error
+    if state is None:
+        raise SourceError(f"{path} has format {record['format']}; this Tamiz reads up to {_FORMAT}; update it")
+    return state
 
 
 def write_state(folder: Path, state: State) -> None:

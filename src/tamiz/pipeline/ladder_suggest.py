@@ -55,8 +55,8 @@ def answered(model: Model, texts: Sequence[str], progress: Progress | None = Non
 def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, progress: Progress | None = None) -> Batch:
     """Choose the next batch: fewer texts than asked for only where no more are left.
 
-    Texts drawn at random that were left blank come again, so that the sample stays random. Of the others, some are those
-    most likely to have a label that has too few, and the rest are unsure ones that differ from each other.
+    Texts drawn at random that were left blank come again, so that the sample stays random. Of the others, some are
+    those most likely to have a label that has too few, and the rest are unsure ones that differ from each other.
 
     Args:
         state: what is known.
@@ -106,11 +106,11 @@ def _picked(
     order = [place for place in (-unsure).argsort(kind="stable").tolist() if pool[place] not in found]
     missing = count - len(found)
     short = order[: _SHORTLIST * missing]
-    vectors = embed([texts[_place(pool[place])] for place in short]) if len(short) > missing else None
-    chosen = (
-        _diverse(vectors, unsure[short], missing, (state.seed, len(state.batches))) if vectors is not None else None
-    )
-    for place in short if chosen is None else [short[one] for one in chosen]:
+    chosen = list(range(len(short)))
+    if len(short) > missing:
+        vectors = embed([texts[_place(pool[place])] for place in short])
+        chosen = _diverse(vectors, unsure[short], missing, (state.seed, len(state.batches)))
+    for place in [short[one] for one in chosen]:
         found[pool[place]] = _doubt(state, said[place])
     return found
 
