@@ -203,7 +203,10 @@ def test_a_killed_run_is_made_good_by_the_next(begun, place, truth, tamiz):
         (["texts.csv"], "--labels is needed"),
         (["texts.csv", "--labels", "a,b", "--correct"], "folder of a ladder"),
         (["ladder", "--seed", "3"], "was begun already"),
-        (["texts.csv", "--labels", "a,b", "--output", "ladder", "--model", "encoder", "--text-column", "body"], "exists"),
+        (
+            ["texts.csv", "--labels", "a,b", "--output", "ladder", "--model", "encoder", "--text-column", "body"],
+            "exists",
+        ),
     ],
 )
 def test_wrong_use(begun, refused, words, said):

@@ -25,8 +25,8 @@ __all__ = ["Against", "Answering", "Climb", "climb", "decided", "folds", "right_
 _FOLDS = 5
 _POWER = 0.8
 _TRIES = 20
-Answering = Callable[[IntArray, IntArray], FloatArray]
-"""Learns from the texts at the first places and returns probabilities `(n, k)` of those at the second."""
+Answering = Callable[[IntArray, IntArray], dict[str, FloatArray]]
+"""Lets each rung learn from the texts at the first places; returns its probabilities `(n, k)` of those at the second."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +127,24 @@ def _teaches(learnt: NDArray[Any], targets: NDArray[Any]) -> bool:
 
 def right_counts(
     answering: Answering, targets: NDArray[Any], measured: IntArray, divisions: Sequence[Sequence[IntArray]], task: Task
-) -> IntArray:
-    """Return how often each measured text is answered right by what did not learn from it, once a division.
+) -> dict[str, IntArray]:
+    """Return, of each rung, how often each measured text is answered right by what did not learn from it.
 
     Args:
-        answering: the rung.
+        answering: the rungs.
         targets: of all labelled texts.
         measured: places of those that are measured; the others are learnt from only.
-        divisions: of the measured texts into folds.
+        divisions: of the measured texts into folds; each text is answered once a division.
         task: what kind of answer is given.
     """
-    counts = np.zeros(len(targets), np.int64)
+    counts: dict[str, IntArray] = {}
     everything = np.arange(len(targets))
     for parts in divisions:
         for held in parts:
-            probabilities = answering(np.setdiff1d(everything, held), held)
-            counts[held] += _right(probabilities, targets[held], task)
-    return counts[measured]
+            for name, probabilities in answering(np.setdiff1d(everything, held), held).items():
+                found = counts.setdefault(name, np.zeros(len(targets), np.int64))
+                found[held] += _right(probabilities, targets[held], task)
+    return {name: found[measured] for name, found in counts.items()}
 
 
 def sign_flip(differences: IntArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,17 @@ from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline import members
-from tamiz.pipeline.ladder_compare import Against, climb, folds, right_counts
+from tamiz.pipeline.ladder_compare import Against, Answering, climb, folds, right_counts
 from tamiz.pipeline.ladder_state import State
 from tamiz.pipeline.ladder_suggest import FEWEST
 from tamiz.pipeline.train import facts_of, fit_classifier, named
-from tamiz.types import FloatArray, IntArray, Progress, Task
+from tamiz.types import Classifier, FloatArray, IntArray, Progress, Task
 
 __all__ = ["Rungs"]
 
 _ZERO_SHOT = "zero_shot"
 _MEASURED = 10  # texts drawn at random, below which nothing is compared
-_REPEATS = ((50, 5), (150, 3))  # below so many texts, so many divisions into folds
+_FEW, _REPEATS = 100, 3  # below so many texts drawn at random, so many divisions into folds
 _PRIOR_TEXTS = 5000
 
 
@@ -156,13 +156,15 @@ class Rungs:
             "alpha": state.alpha,
             "seed": state.seed,
         }
-        repeats = next((times for below, times in _REPEATS if n < below), 1)
+        repeats = _REPEATS if n < _FEW else 1
         reason = self._lacking()
         divisions = None if reason else self._divisions(repeats)
         if divisions is None:
             why = reason or "a label has too few texts to be learnt from in every fold"
             return {**record, "rung": state.rung, "verdict": "too_few", "reason": why}
-        rights = {name: self._rights(name, divisions) for name in self.names}
+        rights = right_counts(
+            self._answering(sum(map(len, divisions))), self._targets, self._measured, divisions, state.task
+        )
         found = climb(state.rung, rights, repeats, state.alpha)
         up = self.names.index(found.rung) - self.names.index(state.rung)
         return {
@@ -193,31 +195,40 @@ class Rungs:
         whole = [one for one in found if one is not None]
         return whole if len(whole) == repeats else None
 
-    def _rights(self, name: str, divisions: Sequence[Sequence[IntArray]]) -> IntArray:
-        config, done, total = self._configs[name], 0, sum(len(parts) for parts in divisions)
-        if not self.learns(name):
-            once = [[self._measured]]
-            model = self.model(name)
-            asked = Cleaner(config.prepare).many(self._learnt)
+    def _answering(self, folds_in_all: int) -> Answering:
+        """Return what fits every rung anew for each fold; members that rungs share are fitted once."""
+        done = 0
+        said = {name: self._answers(self.model(name)) for name in self.names if not self.learns(name)}
 
-            def told(_: IntArray, held: IntArray) -> FloatArray:
-                return model.classifier.predict_proba([asked[place] for place in held])
-
-            counts = right_counts(told, self._targets, self._measured, once, self._state.task)
-            return counts * len(divisions)
-        prepare = Cleaner(config.prepare)
-
-        def answering(learnt: IntArray, held: IntArray) -> FloatArray:
+        def answering(learnt: IntArray, held: IntArray) -> dict[str, FloatArray]:
             nonlocal done
-            if self._progress:
-                self._progress(f"comparing {name}", done, total)
-            done += 1
             examples = Examples([], [self._learnt[place] for place in learnt], self._targets[learnt], [], {})
-            state = self._state
-            fitted, _ = fit_classifier(config, state.labels, state.task, examples, None, seed=state.seed)
-            return fitted.predict_proba(prepare.many([self._learnt[place] for place in held]))
+            asked = [self._learnt[place] for place in held]
+            fitted: dict[str, Classifier] = {}
+            for name, config in self._configs.items():
+                if name not in said:
+                    fitted[name] = self._fitted(config, examples, fitted)
+            done += 1
+            if self._progress:
+                self._progress("comparing the rungs", done, folds_in_all)
+            learners = {
+                name: one.predict_proba(Cleaner(self._configs[name].prepare).many(asked))
+                for name, one in fitted.items()
+            }
+            return {name: said[name][held] if name in said else learners[name] for name in self.names}
 
-        return right_counts(answering, self._targets, self._measured, divisions, self._state.task)
+        return answering
+
+    def _answers(self, model: Model) -> FloatArray:
+        return model.classifier.predict_proba(model.prepare.many(self._learnt))
+
+    def _fitted(self, config: CandidateConfig, examples: Examples, others: Mapping[str, Classifier]) -> Classifier:
+        """Fit a rung; an ensemble takes members that were fitted already."""
+        shared = members.shared(config, list(self._configs.values()))
+        known = {place: others[one.title] for place, one in shared.items() if one.title in others}
+        state = self._state
+        about: dict[str, Any] = {"seed": state.seed, "members": known}
+        return fit_classifier(config, state.labels, state.task, examples, None, **about)[0]
 
 
 def _targets(state: State) -> NDArray[Any]:
