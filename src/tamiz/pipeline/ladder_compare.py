@@ -26,7 +26,7 @@ _FOLDS = 5
 _POWER = 0.8
 _TRIES = 20
 Answering = Callable[[IntArray, IntArray], dict[str, FloatArray]]
-"""Lets each rung learn from the texts at the first places; returns its probabilities `(n, k)` of those at the second."""
+"""Lets each rung learn from texts at the first places; returns its probabilities `(n, k)` of those at the second."""
 
 
 @dataclass(frozen=True)
