@@ -174,7 +174,7 @@ def _project_text(given: Begin) -> str:
     data = {"source": LABELS, "text": "text", "label": "label", "id": "id"}
     if given.task is Task.MULTI_LABEL:
         data["separator"] = ","
-    few: dict[str, Any] = {"family": "few_shot", "prepare": [], "params": {"encoder": given.encoder}}
+    few: dict[str, Any] = {"family": "few_shot", "prepare": [], "params": {"encoder": given.encoder, "C": 30.0}}
     members = [{"candidate": "few_shot"}, {"candidate": "linear"}]
     project = {
         "version": 1,

@@ -211,11 +211,10 @@ class Rungs:
             done += 1
             if self._progress:
                 self._progress("comparing the rungs", done, folds_in_all)
-            learners = {
-                name: one.predict_proba(Cleaner(self._configs[name].prepare).many(asked))
-                for name, one in fitted.items()
-            }
-            return {name: said[name][held] if name in said else learners[name] for name in self.names}
+            found = {name: every[held] for name, every in said.items()}
+            for name, one in fitted.items():
+                found[name] = one.predict_proba(Cleaner(self._configs[name].prepare).many(asked))
+            return {name: found[name] for name in self.names}
 
         return answering
 
