@@ -24,7 +24,7 @@ FEWEST = 2
 """Texts a label needs before anything can learn it and be measured."""
 
 _CONSIDERED = 1000  # texts whose uncertainty is looked at for one batch
-_SHORTLIST = 10  # times as many of the most uncertain as are picked
+_SHORTLIST, _PART = 10, 4  # times as many as are picked, and at most such a part: the most uncertain
 _CHUNK = 200
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -105,7 +105,7 @@ def _picked(
     unsure = uncertainty(said, state.task)
     order = [place for place in (-unsure).argsort(kind="stable").tolist() if pool[place] not in found]
     missing = count - len(found)
-    short = order[: _SHORTLIST * missing]
+    short = order[: max(missing, min(_SHORTLIST * missing, len(order) // _PART))]
     chosen = list(range(len(short)))
     if len(short) > missing:
         vectors = embed([texts[_place(pool[place])] for place in short])
