@@ -72,7 +72,7 @@ def ladder(
     asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior)
     began = is_ladder(Path(place))
     if began:
-        only = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
+        only: dict[str, Any] = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
         only |= {"--encoding": encoding, "--batch": batch, "--random-share": random_share}
         only |= {"--alpha": alpha, "--seed": seed}
         _refuse(

@@ -249,7 +249,7 @@ def _take(
     folder: Path, state: State, texts: Sequence[str], answers: Sequence[Path], *, correct: bool
 ) -> tuple[State, int, tuple[str, ...]]:
     """Take in the labels of the folder's table and of others; keep them before anything else is done."""
-    new, conflicts = 0, []
+    new, conflicts = 0, list[str]()
     own = [folder / BATCH] if (folder / BATCH).is_file() else []
     for path in (*own, *answers):
         taken = take_labels(state, path, correct=correct)
