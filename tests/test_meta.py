@@ -330,7 +330,7 @@ def test_the_commands_there_are():
     assert {names[0] for names in COMMANDS if names} == {
         "init", "schema", "check", "run", "ingest", "clean", "split", "train", "evaluate", "compare", "versions",
         "promote", "rollback", "thresholds", "reproduce", "predict", "explain", "serve", "keys", "fetch", "models",
-        "tune", "distill",
+        "tune", "distill", "ladder",
     }  # fmt: skip
 
 

@@ -1,0 +1,199 @@
+"""`tamiz ladder`: from labels alone to a trained model, one batch of labels after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
+from tamiz.cli.labelling import Asked, Describe, Labels, Language, MultiLabel, Template, texts_of
+from tamiz.cli.options import AsJson
+from tamiz.errors import ConfigError
+from tamiz.prompting import split_labels
+from tamiz.settings import read_project
+from tamiz.types import Task
+
+if TYPE_CHECKING:
+    from tamiz.pipeline.ladder import Begin, Step
+
+__all__ = ["register"]
+
+_SIZE, _SHARE, _ALPHA = 20, 0.5, 0.05
+_SHOWN = 60  # characters of an example
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("ladder")(ladder)
+
+
+def ladder(
+    place: Annotated[str, typer.Argument(help="File of texts without labels to begin with; then the ladder's folder.")],
+    labels: Labels = None,
+    output_: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to make; by default named after the file.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Pretrained model of zero-shot; by default minilm.")
+    ] = None,
+    multi_label: MultiLabel = False,
+    template: Template = None,
+    language: Language = None,
+    describe: Describe = None,
+    prior: Annotated[
+        bool, typer.Option("--prior", help="Correct zero-shot's scores of labels that fit every text of the file.")
+    ] = False,
+    text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
+    encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the file.")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Texts to label at a time; by default 20.")] = None,
+    random_share: Annotated[
+        float | None, typer.Option("--random-share", help="Share of them drawn at random, to measure by; default 0.5.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Error probability of a comparison of rungs; by default 0.05.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; by default 0.")] = None,
+    answers: Annotated[
+        list[Path] | None, typer.Option("--answers", help="With a folder: table with id and label to take in as well.")
+    ] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="With a folder: take other labels for texts that have one already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Begin with texts and labels alone, see what zero-shot would do, and climb as labels come.
+
+    Example: tamiz ladder texts.csv --labels "sport,politics,health"
+    """
+    from tamiz.pipeline.ladder import begin, is_ladder
+
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior)
+    began = is_ladder(Path(place))
+    if began:
+        only: dict[str, Any] = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
+        only |= {"--encoding": encoding, "--batch": batch, "--random-share": random_share}
+        only |= {"--alpha": alpha, "--seed": seed}
+        _refuse(
+            only, f"{place} was begun already, and its settings stay; name another folder with --output to begin anew"
+        )
+        folder = Path(place)
+    else:
+        _refuse({"--answers": answers, "--correct": correct or None}, "they go with the folder of a ladder")
+        if labels is None:
+            raise ConfigError("--labels is needed to begin, such as --labels sport,politics,health")
+        folder = output_ or Path(f"{Path(place).name.partition('.')[0]}-ladder")
+        numbers: dict[str, Any] = {
+            "size": _SIZE if batch is None else batch,
+            "random_share": _SHARE if random_share is None else random_share,
+            "alpha": _ALPHA if alpha is None else alpha,
+            "seed": seed or 0,
+        }
+        about = _begin(folder, asked, model, numbers)
+        begin(folder, texts_of((place, text_column, encoding)), about)
+    done = _step(folder, answers or [], correct=correct, quiet=as_json)
+    if as_json:
+        print_json({"folder": str(folder), **done.to_dict()})
+    else:
+        _show(done, folder, began=began)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{name}: {why}")
+
+
+def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any]) -> Begin:
+    import re
+
+    from tamiz.classifiers.zero_shot import method_for
+    from tamiz.pipeline.ladder import Begin
+
+    chosen = model or "minilm"
+    if Path(chosen).is_dir():
+        chosen = str(Path(chosen).absolute())
+    method = method_for(chosen)
+    params: dict[str, Any] = {"method": method, "model": chosen}
+    params |= {"templates": asked.templates} if asked.templates else {}
+    params |= {"language": asked.languages} if asked.languages else {}
+    params |= {"descriptions": asked.descriptions()} if asked.describe else {}
+    params |= {"prior": "unlabelled"} if asked.prior else {}
+    name = (re.sub(r"[^A-Za-z0-9_-]+", "-", folder.absolute().name).strip("-_") or "ladder")[:64]
+    return Begin(
+        labels=split_labels(asked.labels or ""),
+        task=Task.MULTI_LABEL if asked.multi_label else Task.MULTI_CLASS,
+        zero_shot=params,
+        encoder=chosen if method == "embedding" else "minilm",
+        name=name,
+        **numbers,
+    )
+
+
+def _step(folder: Path, answers: list[Path], *, correct: bool, quiet: bool) -> Step:
+    from tamiz.pipeline.ladder import step
+
+    terminal = Terminal(quiet=quiet)
+    terminal.started("ladder")
+    try:
+        project = read_project(folder, notice=terminal.notice)
+        return step(folder, project, answers=answers, correct=correct, progress=terminal.progress)
+    finally:
+        terminal.close()
+
+
+def _show(done: Step, folder: Path, *, began: bool) -> None:
+    from tamiz.pipeline.ladder_state import BATCH, MODEL
+
+    for conflict in done.conflicts:
+        errors.print("[yellow]note[/]  ", end="")
+        errors.print(conflict, markup=False)
+    if done.decision:
+        _show_decision(done)
+    else:
+        _show_preview(done)
+    held = done.state.current().values()
+    if began:
+        drawn = sum(one.random for one in held)
+        output.print(f"{done.new:,} labels taken in; {len(held):,} in all, {drawn:,} of texts drawn at random")
+    here = f"{folder}/{BATCH}"
+    if done.waiting:
+        text = f"next: fill in the column `label` of {here} ({len(done.waiting)} texts), then: tamiz ladder {folder}"
+    else:
+        text = "no text is left to label"
+    errors.print(text, markup=False)
+    errors.print(f"model in use, {done.state.rung}: tamiz predict --model {folder}/{MODEL} TEXT", markup=False)
+
+
+def _show_preview(done: Step) -> None:
+    said = done.state.zero_shot
+    shares = [(label, f"{share:.1%}") for label, share in said["shares"].items()]
+    output.print(table(f"zero-shot, {said['texts']:,} texts drawn at random", ("label", "share"), shares))
+    rows = [(_short(text), label, f"{score:.3f}") for text, label, score in done.examples]
+    output.print(table("some of them", ("text", "label", "score"), rows, first_left=2), markup=False)
+
+
+def _short(text: str) -> str:
+    one_line = " ".join(text.split()).replace("[", "\\[")
+    return one_line if len(one_line) <= _SHOWN else one_line[: _SHOWN - 3] + "..."
+
+
+def _show_decision(done: Step) -> None:
+    found = done.decision
+    if "right" in found:
+        last = {one["rung"]: one for one in found["comparisons"][-1]}
+        rows = [
+            (name, figure(share["value"], share["interval"]), _beside(last.get(name)))
+            for name, share in found["right"].items()
+        ]
+        title = f"right answers to {found['drawn_at_random']:,} texts drawn at random, not learnt from"
+        output.print(table(title, ("rung", "share", f"beside {found['rung']}"), rows))
+    word = {"up": "step up", "down": "step down", "stay": "no step", "too_few": "too few labels"}[found["verdict"]]
+    output.print(f"{word}: {found['reason']}", markup=False)
+
+
+def _beside(one: dict[str, Any] | None) -> str:
+    if one is None:
+        return "in use"
+    return f"{one['verdict']}, {one['wins']} won, {one['losses']} lost, p {one['p_adjusted']:.3f}"

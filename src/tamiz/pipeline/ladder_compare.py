@@ -1,0 +1,225 @@
+"""Rungs compared on texts drawn at random that they did not learn from, by an exact paired test.
+
+Source:
+    Flipping signs of paired differences: Fisher (1935), The Design of Experiments, section 21; with differences of one
+    unit it is McNemar's exact test. Texts needed to tell: Connor (1987), Sample Size for Testing Differences in
+    Proportions for the Paired-Sample Design. Several comparisons at once: Holm (1979).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamiz.metrics import holm
+from tamiz.types import BoolArray, FloatArray, IntArray, Task
+
+__all__ = ["Against", "Answering", "Climb", "climb", "decided", "folds", "right_counts", "sign_flip", "texts_to_tell"]
+
+_FOLDS = 5
+_POWER = 0.8
+_TRIES = 20
+Answering = Callable[[IntArray, IntArray], dict[str, FloatArray]]
+"""Lets each rung learn from texts at the first places; returns its probabilities `(n, k)` of those at the second."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """A rung beside the current one.
+
+    Attributes:
+        rung: its name.
+        current: name of the current one.
+        right: share of texts it answers right.
+        current_right: that of the current one.
+        wins: texts it answers right more often than the current one.
+        losses: texts it answers right less often.
+        p: two-sided p-value of no difference.
+        p_adjusted: the same for as many comparisons as there were.
+        verdict: `better`, `worse` or `undecided`.
+        more_texts: about how many more texts drawn at random would tell, if the difference is what it seems; `None`
+            where the test tells, or the rung is not ahead.
+    """
+
+    rung: str
+    current: str
+    right: float
+    current_right: float
+    wins: int
+    losses: int
+    p: float
+    p_adjusted: float
+    verdict: str
+    more_texts: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-able values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Which rung the comparisons lead to.
+
+    Attributes:
+        rung: its name.
+        rounds: comparisons with each rung that was current, in order; those with `rung` last.
+    """
+
+    rung: str
+    rounds: tuple[tuple[Against, ...], ...]
+
+
+def decided(probabilities: FloatArray, task: Task) -> NDArray[Any]:
+    """Return int64 `(n,)` or, for multi-label tasks, bool `(n, k)`."""
+    if task is Task.MULTI_LABEL:
+        return np.asarray(probabilities >= 0.5)
+    return np.asarray(probabilities.argmax(axis=1), np.int64)
+
+
+def _right(probabilities: FloatArray, targets: NDArray[Any], task: Task) -> BoolArray:
+    same = decided(probabilities, task) == targets
+    return np.asarray(same.all(axis=1) if same.ndim == 2 else same, np.bool_)
+
+
+def folds(targets: NDArray[Any], measured: IntArray, *, seed: int) -> list[IntArray] | None:
+    """Divide the measured texts into folds, stratified by label, each label left in the rest of every fold.
+
+    Args:
+        targets: of all labelled texts: int64 `(n,)`; multi-label: bool `(n, k)`.
+        measured: places of those that are measured.
+        seed: of the division.
+
+    Returns:
+        Places a fold; `None` where no division leaves each label an example to learn from.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    codes = np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+    everything = np.arange(len(targets))
+    for attempt in range(_TRIES):
+        division = StratifiedKFold(min(_FOLDS, len(measured)), shuffle=True, random_state=seed + 7919 * attempt)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # rare labels are in fewer folds
+            try:
+                parts = [measured[held] for _, held in division.split(measured, codes[measured])]
+            except ValueError:  # no label has as many texts as there are folds
+                order = measured[np.random.default_rng(seed + attempt).permutation(len(measured))]
+                order = order[codes[order].argsort(kind="stable")]
+                parts = [np.sort(order[start :: division.n_splits]) for start in range(division.n_splits)]
+        if all(_teaches(targets[np.setdiff1d(everything, part)], targets) for part in parts):
+            return parts
+    return None
+
+
+def _teaches(learnt: NDArray[Any], targets: NDArray[Any]) -> bool:
+    """Tell whether every label that occurs is there to learn from; multi-label: its absence, too."""
+    if targets.ndim == 1:
+        return set(np.unique(learnt)) == set(np.unique(targets))
+    return bool((learnt.any(axis=0) == targets.any(axis=0)).all() and (~learnt).any(axis=0).all())
+
+
+def right_counts(
+    answering: Answering, targets: NDArray[Any], measured: IntArray, divisions: Sequence[Sequence[IntArray]], task: Task
+) -> dict[str, IntArray]:
+    """Return, of each rung, how often each measured text is answered right by what did not learn from it.
+
+    Args:
+        answering: the rungs.
+        targets: of all labelled texts.
+        measured: places of those that are measured; the others are learnt from only.
+        divisions: of the measured texts into folds; each text is answered once a division.
+        task: what kind of answer is given.
+    """
+    counts: dict[str, IntArray] = {}
+    everything = np.arange(len(targets))
+    for parts in divisions:
+        for held in parts:
+            for name, probabilities in answering(np.setdiff1d(everything, held), held).items():
+                found = counts.setdefault(name, np.zeros(len(targets), np.int64))
+                found[held] += _right(probabilities, targets[held], task)
+    return {name: found[measured] for name, found in counts.items()}
+
+
+def sign_flip(differences: IntArray) -> float:
+    """Return the exact two-sided p-value of whole-number differences `(n,)` whose signs are chance.
+
+    Example:
+        >>> round(sign_flip(np.array([1] * 8 + [-1] * 2 + [0] * 9)), 4)
+        0.1094
+    """
+    sizes = np.abs(differences[differences != 0])
+    total, chances = int(sizes.sum()), np.ones(1)
+    for size in sizes.tolist():  # chances of each sum of those that are positive
+        longer = np.zeros(len(chances) + size)
+        longer[: len(chances)] += chances / 2
+        longer[size:] += chances / 2
+        chances = longer
+    distance = np.abs(2 * np.arange(total + 1) - total)
+    return min(1.0, float(chances[distance >= abs(int(differences.sum()))].sum()))
+
+
+def texts_to_tell(differences: FloatArray, alpha: float) -> int | None:
+    """Return how many texts would tell such a difference in four of five cases; `None` where there is none above 0."""
+    from scipy.stats import norm
+
+    mean, square = float(differences.mean()), float((differences**2).mean())
+    if mean <= 0:
+        return None
+    spread = norm.isf(alpha / 2) * math.sqrt(square) + norm.isf(1 - _POWER) * math.sqrt(max(0.0, square - mean**2))
+    return math.ceil((spread / mean) ** 2)
+
+
+def climb(current: str, rights: Mapping[str, IntArray], repeats: int, alpha: float) -> Climb:
+    """Step to the lightest heavier rung that is surely better, while there is one; else to a surely better lighter one.
+
+    Args:
+        current: name of the current rung.
+        rights: of each rung, lightest first, how often each text was answered right, `(n,)`.
+        repeats: how often each was asked.
+        alpha: error probability of all comparisons with one rung together.
+    """
+    order, rounds = list(rights), []
+    while True:
+        found = _beside(current, rights, repeats, alpha)
+        rounds.append(found)
+        better = [one for one in found if one.verdict == "better"]
+        heavier = [one.rung for one in better if order.index(one.rung) > order.index(current)]
+        if heavier:
+            current = heavier[0]
+        elif better:
+            current = max(better, key=lambda one: one.right).rung
+        else:
+            return Climb(current, tuple(rounds))
+
+
+def _beside(current: str, rights: Mapping[str, IntArray], repeats: int, alpha: float) -> tuple[Against, ...]:
+    others = {name: counts - rights[current] for name, counts in rights.items() if name != current}
+    raw = {name: sign_flip(difference) for name, difference in others.items()}
+    adjusted = dict(zip(raw, holm(list(raw.values())), strict=True))
+    n, found = len(rights[current]), []
+    for name, difference in others.items():
+        told = adjusted[name] <= alpha
+        verdict = "undecided" if not told else "better" if difference.sum() > 0 else "worse"
+        needed = None if told else texts_to_tell(difference / repeats, alpha / len(others))
+        found.append(
+            Against(
+                rung=name,
+                current=current,
+                right=float(rights[name].mean() / repeats),
+                current_right=float(rights[current].mean() / repeats),
+                wins=int((difference > 0).sum()),
+                losses=int((difference < 0).sum()),
+                p=raw[name],
+                p_adjusted=adjusted[name],
+                verdict=verdict,
+                more_texts=None if needed is None else max(1, needed - n),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,265 @@
+"""The rungs of a ladder: the project's candidates, fitted on labelled texts, measured on those drawn at random."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamiz.classifiers import check_params
+from tamiz.classifiers.few_shot import FewShotParams
+from tamiz.classifiers.zero_shot import ZeroShotClassifier
+from tamiz.cleaning import Cleaner
+from tamiz.config import CandidateConfig, Project
+from tamiz.data.gold import Examples
+from tamiz.decision import Calibrator, DecisionRule
+from tamiz.model import Model, new_manifest
+from tamiz.pipeline import members
+from tamiz.pipeline.ladder_compare import Against, Answering, climb, folds, right_counts
+from tamiz.pipeline.ladder_state import State
+from tamiz.pipeline.ladder_suggest import FEWEST
+from tamiz.pipeline.train import facts_of, fit_classifier, named
+from tamiz.types import Classifier, FloatArray, IntArray, Progress, Task
+
+__all__ = ["Rungs"]
+
+_ZERO_SHOT = "zero_shot"
+_MEASURED = 10  # texts drawn at random, below which nothing is compared
+_FEW, _REPEATS = 100, 3  # below so many texts drawn at random, so many divisions into folds
+_PRIOR_TEXTS = 5000
+
+
+class Rungs:
+    """The candidates of a project, from the lightest to the heaviest, and what they learn from.
+
+    Args:
+        project: its candidates are the rungs.
+        state: labels and seed.
+        texts: all texts, raw.
+        progress: told how far a fit is.
+
+    Raises:
+        ConfigError: a member of an ensemble or a parameter is wrong.
+    """
+
+    def __init__(self, project: Project, state: State, texts: Sequence[str], progress: Progress | None = None) -> None:
+        self._project, self._state, self._progress = project, state, progress
+        self._configs = {one.title: one for one in members.named(project.candidates)}
+        for one in self._configs.values():
+            check_params(one.family, one.params)
+        self.names = list(self._configs)
+        """Names of the rungs, lightest first."""
+        self._texts = texts
+        held = list(state.current().values())
+        self._clean = Cleaner(project.clean)
+        self._learnt = self._clean.many([texts[int(one.id[1:]) - 1] for one in held])
+        self._targets = _targets(state)
+        self._measured = np.flatnonzero([one.random for one in held])
+        self._models: dict[str, Model] = {}
+
+    def config_key(self, name: str) -> str:
+        """Return what a rung is, as text."""
+        return json.dumps(self._configs[name].model_dump(mode="json"), sort_keys=True, default=str)
+
+    def learns(self, name: str) -> bool:
+        """Tell whether a rung learns from labels."""
+        return self._configs[name].family != _ZERO_SHOT
+
+    # --- models
+
+    def model(self, name: str) -> Model:
+        """Return the model of a rung, which has learnt from all labelled texts."""
+        if name not in self._models:
+            self._models[name] = self._made(self._configs[name])
+        return self._models[name]
+
+    def _made(self, config: CandidateConfig) -> Model:
+        state, metrics = self._state, {}
+        if config.family == _ZERO_SHOT:
+            classifier: Any = self._zero_shot(config)
+        else:
+            examples = Examples([], self._learnt, self._targets, [], {})
+            classifier, metrics["fit_seconds"] = fit_classifier(
+                config, state.labels, state.task, examples, None, seed=state.seed, progress=self._told(config)
+            )
+        prepare = Cleaner(config.prepare)
+        manifest = new_manifest(
+            name=self._project.name,
+            task=state.task,
+            labels=state.labels,
+            positive=None,
+            text_column=self._project.data.text,
+            clean=list(self._clean.steps),
+            prepare=list(prepare.steps),
+            family=config.family,
+            candidate=config.title,
+            params=check_params(config.family, config.params),
+            metrics=metrics,
+            data={"texts": len(self._learnt) if self.learns(config.title) else 0},
+            facts=facts_of(classifier),
+        )
+        none = Calibrator("none", state.task, reason="no labelled texts are held out")
+        return Model(self._project.name, classifier, self._clean, prepare, none, DecisionRule(state.task), manifest)
+
+    def _zero_shot(self, config: CandidateConfig) -> ZeroShotClassifier:
+        made = ZeroShotClassifier(self._state.labels, self._state.task, seed=self._state.seed, **config.params)
+        made.prepare(self._told(config))
+        if made.params.prior == "none":
+            return made
+        return made.settle(Cleaner(config.prepare).many(self._clean.many(self._texts[:_PRIOR_TEXTS])), self._progress)
+
+    def _told(self, config: CandidateConfig) -> Progress | None:
+        return named(self._progress, config.title)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors `(n, d)` of raw texts by the encoder of the few-shot rung, remembered as in its fits."""
+        from tamiz.encoders.embedding import Embedder
+        from tamiz.encoders.find import find
+        from tamiz.encoders.memory import Memory, ready
+
+        params = FewShotParams(**self._encoding())
+        weights = find(params.encoder, progress=self._progress)
+        folder = ready(weights, params.form, self._progress)
+        prefix = weights.prefix if params.prefix is None else params.prefix
+        embedder = Embedder(folder, prefix=prefix, max_length=params.max_length, threads=params.num_threads)
+        return Memory(embedder, folder, prefix=prefix)(self._clean.many(texts), self._progress)
+
+    def _encoding(self) -> dict[str, Any]:
+        """Return the few-shot rung's parameters; without one, those with the encoder of zero-shot."""
+        for one in self._configs.values():
+            if one.family == "few_shot":
+                return one.params
+        models = [
+            one.params["model"]
+            for one in self._configs.values()
+            if one.family == _ZERO_SHOT and one.params.get("method") != "entailment" and one.params.get("model")
+        ]
+        return {"encoder": models[0]} if models else {}
+
+    # --- decisions
+
+    def decide(self, state: State) -> dict[str, Any]:
+        """Compare the rungs on labelled texts drawn at random, and say which to use.
+
+        Returns:
+            A record: `rung`, `before`, `verdict` (`up`, `down`, `stay` or `too_few`), `reason`, what was measured,
+            share of right answers a rung with interval, and every comparison.
+        """
+        n = len(self._measured)
+        record: dict[str, Any] = {
+            "before": state.rung,
+            "labelled": len(self._learnt),
+            "drawn_at_random": n,
+            "alpha": state.alpha,
+            "seed": state.seed,
+        }
+        repeats = _REPEATS if n < _FEW else 1
+        reason = self._lacking()
+        divisions = None if reason else self._divisions(repeats)
+        if divisions is None:
+            why = reason or "a label has too few texts to be learnt from in every fold"
+            return {**record, "rung": state.rung, "verdict": "too_few", "reason": why}
+        rights = right_counts(
+            self._answering(sum(map(len, divisions))), self._targets, self._measured, divisions, state.task
+        )
+        found = climb(state.rung, rights, repeats, state.alpha)
+        up = self.names.index(found.rung) - self.names.index(state.rung)
+        return {
+            **record,
+            "rung": found.rung,
+            "verdict": "up" if up > 0 else "down" if up < 0 else "stay",
+            "reason": _reason(found.rung, state.rung, found.rounds[-1], up),
+            "folds": len(divisions[0]),
+            "repeats": repeats,
+            "right": {name: _share(counts, repeats) for name, counts in rights.items()},
+            "comparisons": [[one.to_dict() for one in compared] for compared in found.rounds],
+        }
+
+    def _lacking(self) -> str:
+        """Say what is lacking for a comparison; nothing where nothing is."""
+        if len(self._measured) < _MEASURED:
+            return f"{len(self._measured)} labelled texts are drawn at random; {_MEASURED} are needed to compare"
+        k, several = len(self._state.labels), self._state.task is Task.MULTI_LABEL
+        counts = self._targets.sum(axis=0) if several else np.bincount(self._targets, minlength=k)
+        few = [(label, int(one)) for label, one in zip(self._state.labels, counts, strict=True) if one < FEWEST]
+        if not few:
+            return ""
+        more = f" (and {len(few) - 1} labels more)" if len(few) > 1 else ""
+        return f"{few[0][0]!r} has {few[0][1]} labelled texts{more}; {FEWEST} are needed to learn and to measure"
+
+    def _divisions(self, repeats: int) -> list[list[IntArray]] | None:
+        found = [folds(self._targets, self._measured, seed=self._state.seed + turn) for turn in range(repeats)]
+        whole = [one for one in found if one is not None]
+        return whole if len(whole) == repeats else None
+
+    def _answering(self, folds_in_all: int) -> Answering:
+        """Return what fits every rung anew for each fold; members that rungs share are fitted once."""
+        done = 0
+        said = {name: self._answers(self.model(name)) for name in self.names if not self.learns(name)}
+
+        def answering(learnt: IntArray, held: IntArray) -> dict[str, FloatArray]:
+            nonlocal done
+            examples = Examples([], [self._learnt[place] for place in learnt], self._targets[learnt], [], {})
+            asked = [self._learnt[place] for place in held]
+            fitted: dict[str, Classifier] = {}
+            for name, config in self._configs.items():
+                if name not in said:
+                    fitted[name] = self._fitted(config, examples, fitted)
+            done += 1
+            if self._progress:
+                self._progress("comparing the rungs", done, folds_in_all)
+            found = {name: every[held] for name, every in said.items()}
+            for name, one in fitted.items():
+                found[name] = one.predict_proba(Cleaner(self._configs[name].prepare).many(asked))
+            return {name: found[name] for name in self.names}
+
+        return answering
+
+    def _answers(self, model: Model) -> FloatArray:
+        return model.classifier.predict_proba(model.prepare.many(self._learnt))
+
+    def _fitted(self, config: CandidateConfig, examples: Examples, others: Mapping[str, Classifier]) -> Classifier:
+        """Fit a rung; an ensemble takes members that were fitted already."""
+        shared = members.shared(config, list(self._configs.values()))
+        known = {place: others[one.title] for place, one in shared.items() if one.title in others}
+        state = self._state
+        about: dict[str, Any] = {"seed": state.seed, "members": known}
+        return fit_classifier(config, state.labels, state.task, examples, None, **about)[0]
+
+
+def _targets(state: State) -> NDArray[Any]:
+    """Return int64 `(n,)`; multi-label: bool `(n, k)`."""
+    held = [one.labels for one in state.current().values()]
+    if state.task is Task.MULTI_LABEL:
+        return np.array([[label in one for label in state.labels] for one in held], np.bool_).reshape(
+            len(held), len(state.labels)
+        )
+    return np.array([state.labels.index(one[0]) for one in held], np.int64)
+
+
+def _share(counts: IntArray, repeats: int) -> dict[str, Any]:
+    """Return the share of right answers with its 95 % interval.
+
+    Source: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    from scipy.stats import binomtest
+
+    share, n = float(counts.mean() / repeats), len(counts)
+    bounds = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return {"value": share, "interval": [float(bounds.low), float(bounds.high)]}
+
+
+def _reason(rung: str, before: str, compared: Sequence[Against], up: int) -> str:
+    if up:
+        return f"{rung} is {'heavier' if up > 0 else 'lighter'} than {before} and surely better"
+    ahead = [one for one in compared if one.more_texts is not None]
+    if not ahead:
+        return f"no other rung gives more right answers than {rung}"
+    best = min(ahead, key=lambda one: one.more_texts or 0)
+    return (
+        f"{best.rung} is right on {best.right:.1%} and {rung} on {best.current_right:.1%}, which may be chance; "
+        f"about {best.more_texts} more texts drawn at random would tell"
+    )

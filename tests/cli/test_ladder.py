@@ -1,0 +1,217 @@
+"""`tamiz ladder`: from labels alone to a trained model, with a labeller who knows the answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from tamiz.classifiers.checks import examples
+from tamiz.config import load_project
+from tamiz.model import Model
+from tamiz.types import Task
+from tests.projects import write_csv
+
+for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
+    pytest.importorskip(module)
+
+LABELS = ("food", "money", "sport")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def truth(place):
+    """Write texts of three topics, each different; return the label of each."""
+    texts, targets, labels = examples(Task.MULTI_CLASS, n=240, seed=4)
+    known = {f"{text} w{n}": labels[target] for n, (text, target) in enumerate(zip(texts, targets, strict=True))}
+    write_csv(place / "texts.csv", [{"body": text} for text in known])
+    return known
+
+
+@pytest.fixture
+def begun(tamiz, place, truth):
+    """Begin a ladder with a random encoder, whose zero-shot is worth nothing."""
+    from tests.tiny_bert import tiny_bert
+
+    encoder = tiny_bert(place / "encoder")
+    words = ["--labels", ",".join(LABELS), "--model", encoder, "--text-column", "body", "--batch", 40]
+    answer = tamiz("ladder", "texts.csv", *words, "--output", "ladder", "--json")
+    assert answer.code == 0, answer.err
+    return answer.json
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def fill_in(folder, answer, most=None):
+    """Label the rows of the table as `answer` says of a row; those after `most` stay blank."""
+    rows = rows_of(folder / "to_label.csv")
+    for row in rows[:most]:
+        row["label"] = answer(row)
+    write_csv(folder / "to_label.csv", rows)
+    return rows
+
+
+def state_of(folder):
+    return json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
+
+
+def test_labels_alone_give_a_project_a_model_and_a_first_batch(begun, place, truth, tamiz):
+    folder = place / "ladder"
+    assert begun["rung"] == "zero_shot"
+    assert sum(begun["zero_shot"]["shares"].values()) == pytest.approx(1)
+    assert begun["zero_shot"]["examples"][0]["text"] in truth
+    project = load_project(folder, variables={})
+    assert project.labels.names == list(LABELS)
+    assert [one.family for one in project.candidates] == ["zero_shot", "few_shot", "linear", "ensemble"]
+    rows = rows_of(folder / "to_label.csv")
+    assert len(rows) == len({row["id"] for row in rows}) == 40
+    assert sum(row["why"] == "drawn at random" for row in rows) == begun["batch"]["at_random"] == 20
+    assert {row["label"] for row in rows} == {""}
+    assert all(row["text"] in truth and row["hint"] in LABELS and 0 < float(row["score"]) <= 1 for row in rows)
+    assert Model.load(folder / "model").manifest.family == "zero_shot"
+    assert tamiz("predict", "--model", "ladder/model", "bread and soup").code == 0
+
+
+def test_the_ladder_is_climbed_as_labels_come(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    fill_in(folder, lambda row: truth[row["text"]])
+    found = tamiz("ladder", "ladder", "--json").json
+    assert (found["labelled"], found["drawn_at_random"], found["taken_in"]) == (40, 20, 40)
+    decision = found["decision"]
+    assert decision["verdict"] == "up"
+    first = {one["rung"]: one for one in decision["comparisons"][0]}
+    assert first[found["rung"]]["verdict"] == "better"
+    assert first[found["rung"]]["p_adjusted"] <= decision["alpha"]
+    assert decision["right"][found["rung"]]["value"] > decision["right"]["zero_shot"]["value"]
+    model = Model.load(folder / "model")
+    assert model.manifest.candidate == found["rung"] != "zero_shot"
+    again = [answer.label for answer in model.predict(list(truth))]
+    assert sum(a == b for a, b in zip(again, truth.values(), strict=True)) > 0.8 * len(truth)
+    first_batch = {row["id"] for row in state_of(folder)["batches"][0]["rows"]}
+    assert not first_batch & {row["id"] for row in rows_of(folder / "to_label.csv")}
+    shown = tamiz("ladder", "ladder")
+    assert "step up" in shown.out
+    assert "0 labels taken in; 40 in all" in shown.out
+
+
+def test_the_same_labels_again_change_nothing(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    filled = fill_in(folder, lambda row: truth[row["text"]])
+    write_csv(place / "kept.csv", filled)
+    tamiz("ladder", "ladder")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    answer = tamiz("ladder", "ladder", "--answers", "kept.csv", "--json").json
+    assert (answer["taken_in"], answer["decided_now"], answer["labelled"]) == (0, False, 40)
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_blank_random_rows_come_again_and_the_labelled_ones_are_kept(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    rows = fill_in(folder, lambda row: truth[row["text"]], most=6)
+    random = [row["id"] for row in rows if row["why"] == "drawn at random"]
+    found = tamiz("ladder", "ladder", "--json").json
+    assert found["labelled"] == 6
+    assert found["decision"]["verdict"] == "too_few"
+    assert "10 are needed" in found["decision"]["reason"]
+    assert set(random[6:]) <= {row["id"] for row in rows_of(folder / "to_label.csv")}
+    assert [row["text"] for row in rows_of(folder / "labels.csv")] == [row["text"] for row in rows[:6]]
+
+
+def test_wrong_labels_are_refused_with_row_and_spelling(begun, refused, place, truth):
+    folder = place / "ladder"
+    third = rows_of(folder / "to_label.csv")[2]["id"]
+    fill_in(folder, lambda row: "sprot" if row["id"] == third else truth[row["text"]])
+    said = refused(1, "ladder", "ladder")
+    assert "row 4: unknown label 'sprot'" in said
+    assert "did you mean 'sport'?" in said
+    assert state_of(folder)["labelled"] == []
+    write_csv(folder / "to_label.csv", [{"id": "t9999", "label": "sport"}])
+    assert "row 2: unknown id 't9999'" in refused(1, "ladder", "ladder")
+    write_csv(folder / "to_label.csv", [{"id": "t1", "label": "sport"}, {"id": "t1", "label": "food"}])
+    assert "row 3: t1 has another label than in row 2" in refused(1, "ladder", "ladder")
+
+
+def test_other_labels_for_a_labelled_text_are_said_and_taken_only_on_request(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    rows = fill_in(folder, lambda row: "food", most=1)
+    tamiz("ladder", "ladder")
+    write_csv(place / "other.csv", [{"id": rows[0]["id"], "label": "sport"}])
+    found = tamiz("ladder", "ladder", "--answers", "other.csv", "--json").json
+    assert found["taken_in"] == 0
+    assert "keeps it" in found["conflicts"][0]
+    corrected = tamiz("ladder", "ladder", "--answers", "other.csv", "--correct", "--json").json
+    assert (corrected["taken_in"], corrected["labelled"], corrected["labels"]["sport"]) == (1, 1, 1)
+    assert [one["labels"] for one in state_of(folder)["labelled"]] == [["food"], ["sport"]]
+
+
+def test_several_labels_a_text(tamiz, place):
+    from tests.tiny_bert import tiny_bert
+
+    texts, has, labels = examples(Task.MULTI_LABEL, n=120, seed=4)
+    truth = {f"{text} w{n}": row for n, (text, row) in enumerate(zip(texts, has, strict=True))}
+    write_csv(place / "texts.csv", [{"text": text} for text in truth])
+    words = ["--labels", ",".join(labels), "--multi-label", "--model", tiny_bert(place / "encoder"), "--batch", 60]
+    assert tamiz("ladder", "texts.csv", *words, "--language", "es").code == 0
+    folder = place / "texts-ladder"
+
+    def answer(row):
+        return ", ".join(label for label, one in zip(labels, truth[row["text"]], strict=True) if one) or "-"
+
+    fill_in(folder, answer)
+    found = tamiz("ladder", folder, "--json").json
+    assert found["taken_in"] == 60
+    assert found["decision"]["verdict"] in ("up", "stay")
+    assert Model.load(folder / "model").task is Task.MULTI_LABEL
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+def test_a_run_that_is_cut_off_is_made_good_by_the_next(begun, place, truth, tamiz, monkeypatch):
+    """Wherever it ends, no label is lost, the model can be loaded, and the next runs come to the same in the end."""
+    folder = place / "ladder"
+    fill_in(folder, lambda row: truth[row["text"]])
+    shutil.copytree(folder, place / "whole")
+    assert tamiz("ladder", "whole").code == 0
+
+    def cut_off(*_):
+        raise Killed
+
+    for moment in ("replace_model", "write_batch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tamiz.pipeline.ladder.{moment}", cut_off)
+            with pytest.raises(Killed):
+                tamiz("ladder", "ladder")
+        assert len(state_of(folder)["labelled"]) == 40
+        Model.load(folder / "model")
+    assert tamiz("ladder", "ladder", "--json").json["taken_in"] == 0
+    for name in ("ladder.json", "labels.csv", "to_label.csv"):
+        assert (folder / name).read_bytes() == (place / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["texts.csv"], "--labels is needed"),
+        (["texts.csv", "--labels", "a,b", "--correct"], "folder of a ladder"),
+        (["ladder", "--seed", "3"], "was begun already"),
+        (
+            ["texts.csv", "--labels", "a,b", "--output", "ladder", "--model", "encoder", "--text-column", "body"],
+            "exists",
+        ),
+    ],
+)
+def test_wrong_use(begun, refused, words, said):
+    assert said in refused(2, "ladder", *words)

@@ -1,0 +1,201 @@
+"""The parts of a ladder that need no encoder: comparing, suggesting, keeping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tamiz.errors import SourceError
+from tamiz.metrics import mcnemar
+from tamiz.model import Model
+from tamiz.pipeline.ladder_compare import climb, folds, right_counts, sign_flip, texts_to_tell
+from tamiz.pipeline.ladder_state import (
+    Batch,
+    Labelled,
+    State,
+    Suggestion,
+    read_state,
+    replace_model,
+    restore_model,
+    write_state,
+)
+from tamiz.pipeline.ladder_suggest import suggest, uncertainty
+from tamiz.types import Task
+from tests.models import linear_model
+
+
+def state(**more) -> State:
+    about = {"seed": 3, "size": 20, "random_share": 0.5, "alpha": 0.05, "texts": 200, "rung": "zero_shot"}
+    return State(**{"labels": ("food", "money", "sport"), "task": Task.MULTI_CLASS, **about, **more})
+
+
+# --- comparing
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(8, 2), (5, 0), (3, 3), (0, 0), (40, 21)])
+def test_without_repetition_it_is_mcnemars_exact_test(wins, losses):
+    first = np.array([True] * wins + [False] * losses + [True] * 7)
+    second = np.array([False] * wins + [True] * losses + [True] * 7)
+    difference = first.astype(np.int64) - second
+    assert sign_flip(difference) == pytest.approx(mcnemar(first, second).p_exact)
+
+
+def test_repeated_answers_are_weighed_by_their_number():
+    """All signs of four differences, counted by hand: 3 + 2 + 1 + 1 = 7, and 2 of 16 sums are as far from 0."""
+    assert sign_flip(np.array([3, 2, 1, 1])) == pytest.approx(2 / 16)
+    assert sign_flip(np.array([3, -2, 1, 1])) == pytest.approx(10 / 16)
+
+
+def test_a_rung_that_is_better_by_luck_is_refused():
+    rights = {"zero_shot": np.array([1] * 10 + [0] * 10), "few_shot": np.array([1] * 13 + [0] * 7)}
+    found = climb("zero_shot", rights, 1, 0.05)
+    assert found.rung == "zero_shot"
+    ((one,),) = found.rounds
+    assert (one.verdict, one.wins, one.losses) == ("undecided", 3, 0)
+    assert one.more_texts is not None
+    assert 10 < one.more_texts < 60
+
+
+def test_chance_seldom_makes_a_step():
+    rng = np.random.default_rng(0)
+    names = ("a", "b", "c", "d")
+    steps = [climb("a", {name: rng.integers(0, 2, 60) for name in names}, 1, 0.05).rung != "a" for _ in range(300)]
+    assert sum(steps) <= 0.05 * 300 + 8
+
+
+def test_the_lightest_better_rung_is_taken_and_a_heavier_one_only_if_it_is_better_still():
+    zero, good, best = np.zeros(40, int), np.array([1] * 20 + [0] * 20), np.ones(40, int)
+    assert climb("a", {"a": zero, "b": good, "c": good}, 1, 0.05).rung == "b"
+    found = climb("a", {"a": zero, "b": good, "c": best}, 1, 0.05)
+    assert found.rung == "c"
+    assert [one[0].current for one in found.rounds] == ["a", "b", "c"]
+
+
+def test_a_lighter_rung_that_is_surely_better_is_gone_back_to():
+    rights = {"a": np.ones(40, int), "b": np.array([1] * 20 + [0] * 20)}
+    assert climb("b", rights, 1, 0.05).rung == "a"
+
+
+def test_texts_that_would_tell():
+    """Connor's formula by hand for 20 % won, 10 % lost: about 234 texts."""
+    difference = np.array([1.0] * 20 + [-1.0] * 10 + [0.0] * 70)
+    assert texts_to_tell(difference, 0.05) == pytest.approx(234, abs=3)
+    assert texts_to_tell(-difference, 0.05) is None
+
+
+def test_no_text_is_answered_by_what_learnt_from_it():
+    targets = np.array([0, 1, 2] * 20)
+    measured = np.arange(0, 60, 2)
+    divisions = [folds(targets, measured, seed=turn) for turn in range(2)]
+    seen = np.zeros(60, int)
+
+    def answering(learnt, held):
+        assert not set(learnt) & set(held)
+        assert len(learnt) + len(held) == 60
+        assert set(held) <= set(measured)
+        seen[held] += 1
+        return {"right": np.eye(3)[targets[held]], "wrong": np.eye(3)[(targets[held] + 1) % 3]}
+
+    counts = right_counts(answering, targets, measured, divisions, Task.MULTI_CLASS)
+    assert set(seen[measured]) == {2}
+    assert set(counts["right"]) == {2}
+    assert set(counts["wrong"]) == {0}
+
+
+def test_a_rare_label_stays_to_be_learnt_from_in_every_fold():
+    targets = np.array([0] * 20 + [1] * 20 + [2, 2])
+    for part in folds(targets, np.arange(42), seed=0):
+        assert 2 in np.delete(targets, part)
+    assert folds(np.array([0] * 20 + [1]), np.arange(21), seed=0) is None
+
+
+# --- suggesting
+
+
+def texts_of(n=200):
+    words = ("bread soup", "bank loan", "goal match")
+    return [f"{words[place % 3]} w{place}" for place in range(n)]
+
+
+def embed(texts):
+    return np.random.default_rng(len(texts)).normal(size=(len(texts), 4)).astype(np.float32)
+
+
+def test_rows_drawn_at_random_do_not_depend_on_the_model_and_are_never_picked():
+    known, texts, model = state(), texts_of(), linear_model(Task.MULTI_CLASS)
+    drawn, rest = known.sides()
+    assert sorted(drawn + rest, key=lambda one: int(one[1:])) == [f"t{n + 1}" for n in range(200)]
+    for turn in range(12):
+        batch = suggest(known, texts, model, embed)
+        random = [row.id for row in batch.rows if row.random]
+        assert random == drawn[10 * turn : 10 * turn + 10]
+        assert {row.id for row in batch.rows if not row.random} <= set(rest)
+        labelled = [Labelled(row.id, ("food",), row.random, batch.number) for row in batch.rows]
+        known = known.with_(labelled=(*known.labelled, *labelled), batches=(*known.batches, batch))
+    assert len({one.id for one in known.labelled}) == len(known.labelled) == 200
+
+
+def test_random_rows_are_spread_over_all_texts():
+    """Over many seeds every text is drawn about equally often."""
+    counts = np.zeros(200)
+    for seed in range(400):
+        for id_ in state(seed=seed).sides()[0][:10]:
+            counts[int(id_[1:]) - 1] += 1
+    assert counts.sum() == 4000
+    assert counts.max() < 45  # 20 are expected
+
+
+def test_picked_rows_are_the_unsure_ones():
+    known, model = state(size=12, random_share=0.1), linear_model(Task.MULTI_CLASS)
+    texts = [f"bread soup cheese w{n}" if n % 2 else f"bread bank w{n}" for n in range(200)]
+    enough = tuple(Labelled(f"t{n}", (label,), False, 1) for n, label in enumerate(("food", "money", "sport") * 2, 1))
+    batch = suggest(known.with_(labelled=enough), texts, model, embed)
+    picked = [row for row in batch.rows if not row.random]
+    assert all("bank" in texts[int(row.id[1:]) - 1] for row in picked)
+    assert all(row.why.startswith("unsure between") for row in picked)
+
+
+def test_labels_with_few_texts_are_looked_for():
+    batch = suggest(state(), texts_of(), linear_model(Task.MULTI_CLASS), embed)
+    assert {row.hint for row in batch.rows if row.why.startswith("perhaps")} == {"food", "money", "sport"}
+
+
+def test_the_same_seed_suggests_the_same():
+    known, model = state(), linear_model(Task.MULTI_CLASS)
+    assert suggest(known, texts_of(), model, embed) == suggest(known, texts_of(), model, embed)
+    assert suggest(state(seed=4), texts_of(), model, embed) != suggest(known, texts_of(), model, embed)
+
+
+def test_uncertainty():
+    p = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.6, 0.3, 0.1]])
+    np.testing.assert_allclose(uncertainty(p, Task.MULTI_CLASS), [1.0, 0.0, 0.7])
+    np.testing.assert_allclose(uncertainty(p, Task.MULTI_LABEL), [1.0, 0.0, 0.8])
+
+
+# --- keeping
+
+
+def test_the_state_comes_back_as_it_was(tmp_path):
+    rows = (Suggestion("t5", True, "food", 0.5, "drawn at random"),)
+    full = state(
+        labelled=(Labelled("t5", ("food",), True, 1),), batches=(Batch(1, 0, rows),), decisions=({"rung": "linear"},)
+    )
+    write_state(tmp_path, full)
+    assert read_state(tmp_path) == full
+    (tmp_path / "ladder.json").write_text("{", encoding="utf-8")
+    with pytest.raises(SourceError, match="damaged"):
+        read_state(tmp_path)
+    (tmp_path / "ladder.json").write_text('{"format": 99}', encoding="utf-8")
+    with pytest.raises(SourceError, match="update it"):
+        read_state(tmp_path)
+
+
+def test_a_model_is_replaced_whole_and_a_replacement_cut_off_is_made_good(tmp_path):
+    replace_model(tmp_path, linear_model())
+    replace_model(tmp_path, linear_model(Task.MULTI_CLASS))
+    assert Model.load(tmp_path / "model").task is Task.MULTI_CLASS
+    (tmp_path / "model").rename(tmp_path / ".model.former")  # as between the two renames
+    (tmp_path / ".model.next").mkdir()
+    restore_model(tmp_path)
+    assert Model.load(tmp_path / "model").task is Task.MULTI_CLASS
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
