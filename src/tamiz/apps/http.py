@@ -142,7 +142,7 @@ def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: 
     Args:
         settings: what to serve, and to whom.
         models: what to serve, in place of what the settings name; for callers that have loaded it already.
-        metrics_dir: folder in which worker processes share their figures.
+        metrics_dir: folder in which worker processes share their figures and how often callers ask.
 
     Raises:
         ConfigError: auth is `none` on an address that others reach, or the key file cannot be used.
@@ -154,6 +154,7 @@ def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: 
         auth=_auth(settings),
         metrics=Metrics(metrics_dir),
         title=settings.title,
+        shared=metrics_dir,
     )
 
 
