@@ -240,7 +240,7 @@ def test_long_requests_of_like_length_are_answered_one_after_the_other():
 
 def test_requests_that_go_first_do_not_starve_a_long_one():
     """Only those that are there already go first, not all that come."""
-    served, gate = gated(batched=False, pace_s=1e-4)
+    served, _ = gated(batched=False, pace_s=1e-4)
     long = [f"{number:04d}" for number in range(40)]
 
     async def main():

@@ -2,9 +2,9 @@
 
 A long request is worked off a piece at a time and lets those that need less than it still does go first after each, so
 that it holds up a short one by a piece only, and so that its thread is free again soon after its client has gone or its
-time is up. Those that need as long or longer wait: requests of like length that took turns would all be late. Where texts
-are faster together, short requests of like length for the same version are answered together: the first to wait opens
-a window, and whoever comes within it joins.
+time is up. Those that need as long or longer wait: requests of like length that took turns would all be late. Where
+texts are faster together, short requests of like length for the same version are answered together: the first to wait
+opens a window, and whoever comes within it joins.
 
 How long a request would wait is estimated from what stands before it. As long as there is room, bursts may wait for
 `max_wait_ms`. Once a request has been refused, and until none has been for a second, only those are let in that hardly
@@ -353,7 +353,7 @@ class WorkLine:
                 self._put_back(job)
 
     def _put_back(self, job: _Job) -> None:
-        """Let the last of those that need less go first, with all before it; newcomers come after, so nobody starves."""
+        """Let those that need less, and all before them, go first; newcomers come after, so nobody starves."""
         rest_s = self._s(job)
         shorter = [place for place, other in enumerate(self._waiting) if self._s(other) < rest_s]
         self._waiting.insert(shorter[-1] + 1 if shorter else 0, job)
