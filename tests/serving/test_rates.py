@@ -68,6 +68,11 @@ def test_threads_and_processes_that_ask_at_once_get_no_more_than_there_is(tmp_pa
     assert waits.count(0) == 50
 
 
+def test_a_folder_that_has_gone_fails_no_request(tmp_path):
+    rates = Rates(2, Clock(), tmp_path / "gone")
+    assert [rates.take("a") for _ in range(3)] == [0, 0, pytest.approx(30)]
+
+
 def test_a_bucket_that_was_cut_off_counts_anew(tmp_path):
     rates = Rates(1, Clock(), tmp_path)
     assert rates.take("a") == 0

@@ -11,6 +11,7 @@ import math
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,10 +48,14 @@ class Rates:
 
     def take(self, who: str) -> float:
         """Count one request; return 0, or the seconds to wait where there is none left."""
-        if self.folder is None:
-            self._left[who], wait_s = self._taken(self._left.get(who))
-            return wait_s
-        path = self.folder / f"rate-{hashlib.sha256(who.encode()).hexdigest()[:32]}"
+        if self.folder is not None:
+            with suppress(OSError):  # the folder has gone, or its disk is full: better to count alone than to answer 500
+                return self._take_shared(self.folder, who)
+        self._left[who], wait_s = self._taken(self._left.get(who))
+        return wait_s
+
+    def _take_shared(self, folder: Path, who: str) -> float:
+        path = folder / f"rate-{hashlib.sha256(who.encode()).hexdigest()[:32]}"
         with holding(path, poll_s=POLL_S):
             kept = path.read_bytes()
             bucket, wait_s = self._taken(BUCKET.unpack(kept) if len(kept) == BUCKET.size else None)
