@@ -49,7 +49,7 @@ class Rates:
     def take(self, who: str) -> float:
         """Count one request; return 0, or the seconds to wait where there is none left."""
         if self.folder is not None:
-            with suppress(OSError):  # the folder has gone, or its disk is full: better to count alone than to answer 500
+            with suppress(OSError):  # the folder has gone, or its disk is full: count alone
                 return self._take_shared(self.folder, who)
         self._left[who], wait_s = self._taken(self._left.get(who))
         return wait_s
