@@ -100,7 +100,7 @@ async def closed(
     ends = time.monotonic() + seconds
 
     async def one(number: int) -> list[Answer]:
-        client, found = Client(port), []
+        client, found = Client(port), list[Answer]()
         while time.monotonic() < ends:
             found.append(await client.ask(requests[(number + len(found)) % len(requests)]))
             if pause_s:

@@ -168,7 +168,7 @@ async def _swapping(
     server: Server, given: _Set, requests: Sequence[bytes]
 ) -> tuple[list[Answer], list[Answer], list[float]]:
     async def swap() -> list[Answer]:
-        client, found = Client(server.port), []
+        client, found = Client(server.port), list[Answer]()
         begun = time.monotonic()
         for number in range(_SWAPS):
             await asyncio.sleep(max(0.0, begun + number * given.seconds / _SWAPS - time.monotonic()))

@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 __all__ = ["Package"]
 
 
-class Package(PythonModel):  # type: ignore[misc]
+class Package(PythonModel):
     """Answers a column of texts with a label and probabilities each."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Load the package."""
         from tamiz.model import Model
 
         self.model = Model.load(Path(context.artifacts["package"]))
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
+    def predict(
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """Answer the texts of the column `text`."""
         labels = self.model.labels
         found = self.model.predict(model_input["text"].tolist())

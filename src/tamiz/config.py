@@ -283,8 +283,8 @@ class ServeConfig(_Section):
     explain_budget_ms: Annotated[float, Field(ge=0, le=60_000)] = 2000.0
     """Time for one explanation by leaving words out, where the family needs that; what is begun is finished."""
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
-    """Most requests a minute of one API key in one worker, up to as many at once; more are answered 429. By default
-    there is no such limit."""
+    """Most requests a minute of one API key, up to as many at once; more are answered 429. By default there is no such
+    limit."""
     cors_origins: list[Origin] = []
     """Web pages of other sites that may call, such as `https://app.example.org`, or `*` for all; by default none."""
     keys_file: str = "keys.json"

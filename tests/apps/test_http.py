@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import tamiz
-from tamiz.apps.http import HttpSettings, _listen, build, models_of, serve, settings_of
+from tamiz.apps.http import HttpSettings, _listen, _load_first, build, models_of, serve, settings_of
 from tamiz.config import ServeConfig, parse_project
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.serving.keys import create_key
@@ -191,6 +191,26 @@ def test_a_package_folder_is_served_under_a_given_name(tmp_path):
     models = models_of(HttpSettings(package=tmp_path / "package", names=["given"]))
     models.refresh()
     assert models.get("given").name == "given"
+
+
+def test_a_process_that_joins_others_waits_for_a_store_that_fails_for_a_moment(store):
+    index = Path(store.place) / "demo" / "index.json"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:20])
+    models = models_of(HttpSettings(store=store.place, names=["demo"], poll_s=0.01))
+    repair = threading.Timer(0.1, index.write_bytes, [whole])
+    repair.start()
+    _load_first(models, PATIENCE_S, 0.01)
+    repair.join()
+    assert models.ready
+    assert models.get("demo").version == "1"
+
+
+def test_a_process_that_joins_others_does_not_wait_for_ever(store):
+    (Path(store.place) / "demo" / "index.json").write_bytes(b"{")
+    models = models_of(HttpSettings(store=store.place, names=["demo"]))
+    _load_first(models, 0.05, 0.01)
+    assert not models.ready
 
 
 def test_settings_name_one_place():

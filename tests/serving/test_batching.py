@@ -219,6 +219,42 @@ def test_a_long_request_is_worked_off_in_pieces_and_lets_a_short_one_in_between(
     np.testing.assert_allclose(rows(found), make_model().predict_proba(texts), atol=1e-12)
 
 
+def test_long_requests_of_like_length_are_answered_one_after_the_other():
+    """Taking turns they would all be late: the first as late as the last."""
+    served, gate = gated(shut=True, batched=False, pace_s=1e-4)
+    first, second = ([f"{number:04d}" for number in range(start, start + 40)] for start in (0, 100))
+
+    async def main():
+        line = line_of(max_wait_ms=60_000)
+        one = enter(line, served, first)
+        await until(gate.begun.is_set)
+        other = enter(line, served, second)
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(one, other)
+
+    asyncio.run(main())
+    assert len(gate.asked) > 4
+    assert [text for asked in gate.asked for text in asked] == [*first, *second]
+
+
+def test_requests_that_go_first_do_not_starve_a_long_one():
+    """Only those that are there already go first, not all that come."""
+    served, _ = gated(batched=False, pace_s=1e-4)
+    long = [f"{number:04d}" for number in range(40)]
+
+    async def main():
+        line = line_of(max_wait_ms=60_000)
+        one, short = enter(line, served, long), [enter(line, served, ["x"])]
+        while not one.done():
+            assert len(short) < 1000
+            await short[-1]
+            short.append(enter(line, served, ["x"]))
+        await asyncio.gather(one, *short)
+
+    asyncio.run(main())
+
+
 def test_who_would_wait_too_long_is_refused_and_a_moment_later_let_in():
     served, gate = gated(shut=True, batched=False, pace_s=1e-3)  # 0.1 s a text and more
 

@@ -104,6 +104,20 @@ def test_requests_one_after_the_other_keep_their_connection(quick):
             time.sleep(0.15)  # together longer than a head may take
 
 
+def test_after_the_rest_of_a_body_that_was_answered_early_a_connection_may_idle(quick):
+    head = b"POST " + URL + b" HTTP/1.1\r\nHost: other.example\r\nContent-Length: 1000\r\n\r\n"
+    with connected(quick) as one:
+        one.sendall(head)
+        assert answered(one) == 403
+        one.sendall(b"x" * 1000)
+        time.sleep(0.35)  # longer than a head may take, shorter than a connection may idle
+        one.sendall(b"GET /ping HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answered(one) == 200
+        one.sendall(head + b"x" * 1000)
+        assert answered(one) == 403
+        assert heard(one) == b""  # and in the end it is closed
+
+
 # --- broken HTTP
 
 BROKEN = {

@@ -15,8 +15,8 @@ from tests.serving.helpers import listening, make_model, serve_model
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "127.0.0.1:8000"
-# Needs a file, a pipe or a second version.
-OTHER = re.compile(r"@|\||/deploy|/rollback")
+# Needs a file, a pipe, a second version or a folder to keep things in.
+OTHER = re.compile(r"@|\||/deploy|/rollback|/feedback")
 
 
 def commands() -> list[str]:

@@ -1,5 +1,7 @@
 """How often a key may ask, and which pages of other sites may."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from pydantic import ValidationError
 
@@ -45,6 +47,39 @@ def test_callers_do_not_share():
     assert rates.take("a") == 0
     assert rates.take("b") == 0
     assert rates.take("a") > 0
+
+
+def test_processes_that_share_a_folder_count_together(tmp_path):
+    clock = Clock()
+    workers = [Rates(6, clock, tmp_path) for _ in range(3)]
+    assert [workers[number % 3].take("a") for number in range(6)] == [0] * 6
+    assert [one.take("a") for one in workers] == [pytest.approx(10)] * 3
+    assert workers[0].take("../b") == 0
+    clock.now_s = 10
+    assert workers[1].take("a") == 0
+    assert workers[2].take("a") == pytest.approx(10)
+    assert {path.parent for path in tmp_path.rglob("*")} == {tmp_path}
+
+
+def test_threads_and_processes_that_ask_at_once_get_no_more_than_there_is(tmp_path):
+    workers = [Rates(50, Clock(), tmp_path) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        waits = [wait for found in pool.map(lambda one: [one.take("a") for _ in range(25)], workers) for wait in found]
+    assert waits.count(0) == 50
+
+
+def test_a_folder_that_has_gone_fails_no_request(tmp_path):
+    rates = Rates(2, Clock(), tmp_path / "gone")
+    assert [rates.take("a") for _ in range(3)] == [0, 0, pytest.approx(30)]
+
+
+def test_a_bucket_that_was_cut_off_counts_anew(tmp_path):
+    rates = Rates(1, Clock(), tmp_path)
+    assert rates.take("a") == 0
+    assert rates.take("a") > 0
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"torn")
+    assert rates.take("a") == 0
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path):

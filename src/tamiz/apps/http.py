@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["HttpSettings", "build", "models_of", "serve", "settings_of", "worker"]
 
 GRACE_S = 30
+LOAD_S = 20.0  # after which a worker process without its models serves what it has, and answers 503 for the rest
+HUNG_S = 30  # on a busy machine a healthy process may say nothing for uvicorn's own 5 s, and would be killed for it
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of AWS load balancers, which would else meet closed connections
 SETTINGS_VARIABLE = "TAMIZ_HTTP_SETTINGS"
@@ -142,7 +145,7 @@ def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: 
     Args:
         settings: what to serve, and to whom.
         models: what to serve, in place of what the settings name; for callers that have loaded it already.
-        metrics_dir: folder in which worker processes share their figures.
+        metrics_dir: folder in which worker processes share their figures and how often callers ask.
 
     Raises:
         ConfigError: auth is `none` on an address that others reach, or the key file cannot be used.
@@ -154,6 +157,7 @@ def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: 
         auth=_auth(settings),
         metrics=Metrics(metrics_dir),
         title=settings.title,
+        shared=metrics_dir,
     )
 
 
@@ -225,8 +229,20 @@ def worker() -> FastAPI:
     configure_logs(settings.log_level)
     sys.setswitchinterval(SWITCH_S)
     models = models_of(settings)
-    models.refresh()  # a process that joins others takes no request before it can answer
+    _load_first(models, LOAD_S, settings.poll_s)
     return build(settings, models=models, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+
+
+def _load_first(models: LiveModels | FixedModel, patience_s: float, pause_s: float) -> None:
+    """Load the models of a process that joins others, which takes no request before it can answer it.
+
+    A store that fails for a moment is asked again: without models it would answer 503 where the others would not.
+    """
+    ends = time.monotonic() + patience_s
+    models.refresh()
+    while not models.ready and time.monotonic() < ends:
+        time.sleep(pause_s)
+        models.refresh()
 
 
 def _listen(settings: HttpSettings) -> socket.socket:
@@ -257,6 +273,7 @@ def _options(settings: HttpSettings) -> dict[str, Any]:
         "proxy_headers": False,
         "timeout_graceful_shutdown": settings.grace_s,
         "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_worker_healthcheck": HUNG_S,
     }
 
 

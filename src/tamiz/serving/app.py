@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -45,6 +46,7 @@ def create_app(
     doors: Sequence[Callable[[Context], Door]] = DOORS,
     metrics: Metrics | None = None,
     title: str = TITLE,
+    shared: Path | None = None,
 ) -> FastAPI:
     """Build the application.
 
@@ -55,6 +57,7 @@ def create_app(
         doors: the protocols to answer in.
         metrics: where to count; by default a registry of its own.
         title: title of the documentation.
+        shared: folder in which several worker processes count together how often callers ask.
     """
     limits, metrics = limits or ServeConfig(), metrics or Metrics()
     who: Auth = auth or NoAuth()
@@ -66,7 +69,7 @@ def create_app(
         version=__version__,
         description=DESCRIPTION,
         routes=[route for door in every.all for route in door.routes],
-        middleware=_middleware(every, context, who, gate),
+        middleware=_middleware(every, context, who, gate, shared),
         exception_handlers=_handlers(every, metrics),
         lifespan=_lifespan(context, gate),
         openapi_url=None,  # the operations door answers for the documentation, behind the same authentication
@@ -79,7 +82,7 @@ def create_app(
     return app
 
 
-def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate) -> list[Middleware]:
+def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate, shared: Path | None) -> list[Middleware]:
     """Return the layers around the routes, the outermost first.
 
     Errors of all of them, and of the routes, end in `Observe`, which answers them in the door's shape.
@@ -90,7 +93,7 @@ def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate) -> list[
         *cors(limits.cors_origins),
         Middleware(Observe, doors=doors, metrics=context.metrics, gate=gate),
         Middleware(Authenticate, auth=auth),
-        *([Middleware(LimitRate, rates=Rates(most))] if most else []),
+        *([Middleware(LimitRate, rates=Rates(most, folder=shared))] if most else []),
         Middleware(RefuseEncoded),
         Middleware(LimitConcurrency, gate=gate, line=context.line),
         Middleware(LimitBody, most_bytes=limits.max_body_bytes),

@@ -1,9 +1,10 @@
 """The line of work that is too long for the event loop: bounded, worked off beside the loop in pieces and in batches.
 
-A long request is worked off a piece at a time and goes to the end of the line after each, so that it holds up a short
-one by a piece only, and so that its thread is free again soon after its client has gone or its time is up. Where texts
-are faster together, short requests of like length for the same version are answered together: the first to wait opens
-a window, and whoever comes within it joins.
+A long request is worked off a piece at a time and lets those that need less than it still does go first after each, so
+that it holds up a short one by a piece only, and so that its thread is free again soon after its client has gone or its
+time is up. Those that need as long or longer wait: requests of like length that took turns would all be late. Where
+texts are faster together, short requests of like length for the same version are answered together: the first to wait
+opens a window, and whoever comes within it joins.
 
 How long a request would wait is estimated from what stands before it. As long as there is room, bursts may wait for
 `max_wait_ms`. Once a request has been refused, and until none has been for a second, only those are let in that hardly
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 PIECE_S = 0.05
 OVERLOAD_S = 1.0  # without a refusal, after which bursts may wait again
-OVERLOAD_SHARE = 0.5  # of its own time, that a request may wait while there is more work than time
+OVERLOAD_SHARE = 0.25  # of its own time, that a request may wait while there is more work than time
 SMOOTHING = 0.2
 SLOWNESS = (0.02, 50.0)
 EARLY_BYTES = 32_768  # bodies of less are read before they are refused: they may need no turn at all
@@ -332,7 +333,7 @@ class WorkLine:
             job.future.set_result(found)
 
     def _share_out(self, turn: _Turn, found: Sequence[Prediction]) -> None:
-        """Give each job its answers; one that is not through goes to the end of the line."""
+        """Give each job its answers; one that is not through goes back into the line."""
         if len(found) != len(turn.texts):
             wrong = RuntimeError(f"the model gave {len(found)} answers to {len(turn.texts)} texts")
             for job in turn.jobs:
@@ -349,4 +350,10 @@ class WorkLine:
             if len(job.found) >= len(job.texts):
                 job.future.set_result(job.found)
             else:
-                self._waiting.append(job)
+                self._put_back(job)
+
+    def _put_back(self, job: _Job) -> None:
+        """Let those that need less, and all before them, go first; newcomers come after, so nobody starves."""
+        rest_s = self._s(job)
+        shorter = [place for place, other in enumerate(self._waiting) if self._s(other) < rest_s]
+        self._waiting.insert(shorter[-1] + 1 if shorter else 0, job)

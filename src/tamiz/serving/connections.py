@@ -43,7 +43,7 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a client that says nothing has the keep-alive time."""
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._wait_for_next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and let no timer fire."""
@@ -57,6 +57,9 @@ class TimedProtocol(H11Protocol):
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_head_timer()
+        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self._stop_head_timer()  # the rest of a body that was answered already has come: nothing is begun
+            self._wait_for_next()
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
 
@@ -105,6 +108,10 @@ class TimedProtocol(H11Protocol):
             self.transport.abort()
             return
         self._read_timer = self.loop.call_later(self.read_period_s, self._watch_reading, waiting)
+
+    def _wait_for_next(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from tamiz.config import ServeConfig
 from tamiz.serving.batching import WorkLine
 from tamiz.serving.feedback import Records
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
+MOST_INLINE_TEXTS = 100  # counted on the event loop, which would be held up by more
 EXPLAIN_COST = 10  # an explanation takes about as long as so many answers to its text
 
 
@@ -73,7 +76,10 @@ class Context:
                 raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
         if not count:
             return predictions
-        self.metrics.count_predictions(served, predictions)
+        if len(predictions) > MOST_INLINE_TEXTS:
+            await anyio.to_thread.run_sync(self.metrics.count_predictions, served, predictions)
+        else:
+            self.metrics.count_predictions(served, predictions)
         if self.records.samples:
             self.records.keep_answers(served, texts, predictions)
         if self.shadow.watches:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import anyio.to_thread
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -35,6 +36,7 @@ __all__ = [
     "Doors",
     "PlainRoute",
     "add_schemas",
+    "beside",
     "failures",
     "json_answer",
     "query_value",
@@ -45,9 +47,13 @@ __all__ = [
 
 Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
 JsonObject = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
+
+MOST_INLINE_BYTES = 65_536
+MOST_INLINE_TEXTS = 100
 
 # What any call may be answered, whatever it asks.
 ALWAYS = (401, 403, 429, 500, 503)
@@ -200,6 +206,11 @@ def add_schemas(document: JsonObject, *shapes: type[BaseModel]) -> None:
         known[shape.__name__] = schema
 
 
+async def beside(is_large: bool, work: Callable[..., Result], *about: Any) -> Result:
+    """Do the work here, or in a thread if it is so large that the event loop, and all refusals, would wait for it."""
+    return await anyio.to_thread.run_sync(work, *about) if is_large else work(*about)
+
+
 async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Sequence[str]) -> Body:
     """Read the body as `adapter` says.
 
@@ -211,7 +222,7 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Seque
     check_json_type(request.headers)
     body = await request.body()
     try:
-        return adapter.validate_json(body)
+        return await beside(len(body) > MOST_INLINE_BYTES, adapter.validate_json, body)
     except ValidationError as error:
         # Cut off from its cause, which holds what was sent.
         raise explain_validation(error, allowed=allowed) from None

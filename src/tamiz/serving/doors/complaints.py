@@ -22,7 +22,7 @@ def door(context: Context) -> Door:
         """Classify texts with the default model: one prediction per text, in order."""
         texts = await read_predict_body(request)
         served = context.models.get()
-        return native_answer(served, await context.predict(served, texts))
+        return await native_answer(served, await context.predict(served, texts))
 
     post = route(
         "POST",

@@ -9,16 +9,25 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import anyio.to_thread
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer
-from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, reference, route
+from tamiz.serving.doors.base import (
+    ALWAYS,
+    MOST_INLINE_BYTES,
+    Door,
+    JsonObject,
+    add_schemas,
+    beside,
+    failures,
+    reference,
+    route,
+)
 from tamiz.serving.doors.frames import (
     InstancesBody,
     RecordsBody,
@@ -45,13 +54,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "door", "invoke"]
 
-Result = TypeVar("Result")
-
 NAME = "invocations"
 PATH = "/invocations"
 STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
 
-MOST_INLINE_BYTES = 65_536
 CODES = {
     400: "BAD_REQUEST",
     401: "UNAUTHENTICATED",
@@ -201,11 +207,6 @@ def _read(body: bytes, context: Context, media: Media, model: Model) -> Asked:
     return Asked([_question(_parse(body, "The body"), model)])
 
 
-async def _beside(size_bytes: int, work: Callable[..., Result], *about: Any) -> Result:
-    """Do the work here, or in a thread if the body is so large that it would hold up the event loop."""
-    return await anyio.to_thread.run_sync(work, *about) if size_bytes > MOST_INLINE_BYTES else work(*about)
-
-
 async def invoke(request: Request, context: Context, name: str | None = None) -> Response:
     """Answer a request in any of the shapes, in the form that it accepts.
 
@@ -221,9 +222,10 @@ async def invoke(request: Request, context: Context, name: str | None = None) ->
     give = wanted(request.headers.get("accept"), default=sent if sent.form == "lines" else JSON)
     served = context.models.get(name)
     body = await request.body()
-    asked = await _beside(len(body), _read, body, context, sent, served.model)
+    is_large = len(body) > MOST_INLINE_BYTES
+    asked = await beside(is_large, _read, body, context, sent, served.model)
     answers = await answer(context, served, asked.questions)
-    content = await _beside(len(body), _write, answers, asked, served.model, sent, give)
+    content = await beside(is_large, _write, answers, asked, served.model, sent, give)
     return Response(content, media_type=f"{CSV.name}; charset=utf-8" if give.form == "csv" else give.name)
 
 

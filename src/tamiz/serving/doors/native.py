@@ -15,7 +15,17 @@ from tamiz.errors import one_of
 from tamiz.serving.auth import CALLER, require_admin
 from tamiz.serving.context import Context
 from tamiz.serving.doors.asked import native_document, native_item
-from tamiz.serving.doors.base import Door, JsonObject, PlainRoute, json_answer, query_value, read_json, route
+from tamiz.serving.doors.base import (
+    MOST_INLINE_TEXTS,
+    Door,
+    JsonObject,
+    PlainRoute,
+    beside,
+    json_answer,
+    query_value,
+    read_json,
+    route,
+)
 from tamiz.serving.problems import FieldError, InvalidFieldsError
 from tamiz.serving.schemas import (
     EXAMPLE_TEXT,
@@ -69,8 +79,12 @@ async def read_predict_body(request: Request) -> list[str]:
     return (await read_json(request, PREDICT, tuple(PredictBody.model_fields))).text
 
 
-def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
+async def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
     """Answer predictions in the native form."""
+    return await beside(len(predictions) > MOST_INLINE_TEXTS, _native_answer, served, predictions)
+
+
+def _native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
     return json_answer(native_document(served, [native_item(served.model, one) for one in predictions]))
 
 
@@ -85,12 +99,12 @@ class NativeDoor:
         """Classify texts: one prediction per text, in order."""
         texts = await read_predict_body(request)
         served = self.models.get(request.path_params["name"])
-        return native_answer(served, await self.context.predict(served, texts))
+        return await native_answer(served, await self.context.predict(served, texts))
 
     async def predict_one(self, request: Request) -> Response:
         """Classify the text of the query parameter `text`; for trying out, since addresses have a limited length."""
         served = self.models.get(request.path_params["name"])
-        return native_answer(served, await self.context.predict(served, [query_value(request, "text")]))
+        return await native_answer(served, await self.context.predict(served, [query_value(request, "text")]))
 
     async def explain(self, request: Request) -> Response:
         """Say which words of a text made the score of a label (by default of the predicted one)."""

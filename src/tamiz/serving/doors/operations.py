@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import anyio.to_thread
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,11 +67,12 @@ def door(context: Context, document: Callable[[], JsonObject]) -> Door:
 
     async def metrics(request: Request) -> Response:
         """Give the figures of all worker processes in Prometheus' text format."""
-        return Response(context.metrics.render(), headers={"content-type": CONTENT_TYPE})
+        text = await anyio.to_thread.run_sync(context.metrics.render)
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def openapi(request: Request) -> Response:
         """Give the OpenAPI document."""
-        return json_answer(document())
+        return await anyio.to_thread.run_sync(lambda: json_answer(document()))
 
     async def docs(request: Request) -> Response:
         """Show the documentation, to read and to try out."""
