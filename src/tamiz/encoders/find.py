@@ -52,8 +52,8 @@ def find(name: str, *, offline: bool = False, progress: Progress | None = None) 
     """Return the weights called `name`.
 
     Args:
-        name: path of a folder in Hugging Face layout, or of one with weights in 8 bits; a name of the catalogue, such as
-            `minilm`; or the id of a model on a hub, `organisation/name`, with `@revision` to pin one.
+        name: path of a folder in Hugging Face layout, or of one with weights in 8 bits; a name of the catalogue, such
+            as `minilm`; or the id of a model on a hub, `organisation/name`, with `@revision` to pin one.
         offline: never ask the network.
         progress: told what takes long.
 
