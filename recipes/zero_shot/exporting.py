@@ -139,7 +139,9 @@ def release(wheel: Path, target: Path) -> Path:
             try:
                 data = archive.read(f"{FOLDER}/{name}")
             except KeyError as error:
-                raise ConfigError(f"{wheel.name} does not hold {FOLDER}/{name}; export into the package first") from error
+                raise ConfigError(
+                    f"{wheel.name} does not hold {FOLDER}/{name}; export into the package first"
+                ) from error
             files.append({"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)})
     data = wheel.read_bytes()
     about = {

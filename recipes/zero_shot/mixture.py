@@ -122,9 +122,7 @@ def _alike(
     return [int(row) for row in pool[first : first + size]]
 
 
-def _labels(
-    answers: Sequence[tuple[int, ...]], near: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _labels(answers: Sequence[tuple[int, ...]], near: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return all labels in random order, or the right ones, the nearest to them and others, at most 64."""
     k = len(near)
     if k <= _MOST_LABELS:
