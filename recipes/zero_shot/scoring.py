@@ -15,7 +15,8 @@ from recipes.zero_shot.training import Encoder
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.encoders.find import find
 from tamiz.errors import ConfigError
-from tamiz.types import Task
+from tamiz.metrics import score
+from tamiz.types import FloatArray, IntArray, Task
 
 __all__ = ["evaluate", "measure_of", "trained_on"]
 
@@ -50,8 +51,6 @@ def evaluate(
         unlabelled: gives texts of a set, by its name, for the correction of the prior; None reports none.
         say: told each result.
     """
-    from tamiz.metrics import score
-
     seen, found = trained_on(model), {}
     for one in sets:
         chosen = np.random.default_rng(0).permutation(len(one.texts))[: rows or None]
@@ -67,20 +66,20 @@ def evaluate(
             "rows": len(texts),
             "texts_per_second": len(texts) / seconds,
             "trained_on": None if seen is None else one.name in seen,
-            **_figures(score, targets, raw, task),
+            **_figures(one, targets, raw, task),
         }
         if unlabelled:
             other = ZeroShotClassifier(one.labels, task, **about, prior="unlabelled").prepare()
             settled = other.settle(list(unlabelled(one.name)))
-            result["corrected"] = _figures(score, targets, settled.predict_proba(texts), task)
+            result["corrected"] = _figures(one, targets, settled.predict_proba(texts), task)
         found[one.name] = result
         say(f"{one.name}: accuracy {result['accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}")
     return {"model": model, "form": form, "sets": found}
 
 
-def _figures(score: Any, targets: np.ndarray, probabilities: np.ndarray, task: Task) -> dict[str, float]:
-    decided = probabilities.argmax(axis=1)
-    values = score(targets, probabilities, decided, task)
+def _figures(of: LabelledSet, targets: IntArray, probabilities: FloatArray, task: Task) -> dict[str, float]:
+    decided = probabilities.argmax(axis=1).astype(np.int64)
+    values = score(targets, probabilities, decided, task=task, labels=of.labels)
     return {"accuracy": float((decided == targets).mean()), "macro_f1": float(values["macro_f1"])}
 
 

@@ -8,14 +8,14 @@ import zipfile
 import numpy as np
 import polars as pl
 import pytest
-from safetensors.numpy import load_file
-
 from recipes.zero_shot import card, exporting
 from recipes.zero_shot.mixture import Mixture
 from recipes.zero_shot.scoring import evaluate
 from recipes.zero_shot.sources import SETS, LabelledSet, NliPairs, data_root, read_nli, read_set, read_sets
 from recipes.zero_shot.training import Encoder, Options, loss_of, train
 from recipes.zero_shot.words import Words, plain, words_of
+from safetensors.numpy import load_file
+
 from tamiz.encoders import int8, own
 from tamiz.encoders.find import find
 from tamiz.errors import ConfigError
