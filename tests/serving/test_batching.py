@@ -296,6 +296,23 @@ def test_while_overloaded_only_those_that_hardly_wait_are_let_in():
     asyncio.run(main())
 
 
+def test_while_overloaded_no_more_large_bodies_are_read_than_are_worked_off():
+    async def main():
+        line = line_of()
+        leave = line.enter(1_000_000)
+        assert not line.refuses(1_000_000)
+        line._refused_s = time.monotonic() - 0.9
+        assert line.refuses(1_000_000)
+        assert time.monotonic() - line._refused_s < 0.5  # it goes on for as long as large bodies come
+        assert not line.refuses(100)
+        leave(), leave()
+        assert not line.refuses(1_000_000)
+        line.enter(100)
+        assert not line.refuses(1_000_000)
+
+    asyncio.run(main())
+
+
 def test_a_request_out_of_time_is_given_up_and_its_thread_is_free_after_a_piece():
     served, gate = gated(shut=True, batched=False, pace_s=1e-4)
     texts = [f"{number:04d}" for number in range(40)]

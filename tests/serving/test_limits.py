@@ -9,8 +9,10 @@ import pytest
 from tamiz.config import ServeConfig
 from tamiz.errors import TooLargeError
 from tamiz.serving.app import create_app
+from tamiz.serving.batching import WorkLine
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.limits import LimitBody, LimitConcurrency, check_texts
+from tamiz.serving.metrics import Metrics
 from tamiz.serving.problems import SlowBodyError
 from tamiz.serving.served import Served
 from tests.serving.helpers import LOCAL, TEXTS, ask, make_model, predict, serve_model
@@ -94,7 +96,7 @@ def test_a_slow_body_is_given_up():
     async def receive():
         await asyncio.Event().wait()
 
-    limited = LimitBody(app, 10, timeout_s=0.01)
+    limited = LimitBody(app, 10, WorkLine(SMALL, Metrics()), timeout_s=0.01)
     with pytest.raises(SlowBodyError):
         asyncio.run(limited({"type": "http", "method": "POST", "headers": []}, receive, None))
 
@@ -106,7 +108,9 @@ def test_a_client_that_goes_while_sending_is_let_go():
     async def receive():
         return {"type": "http.disconnect"}
 
-    asyncio.run(LimitBody(app, 10)({"type": "http", "method": "POST", "headers": []}, receive, None))
+    asyncio.run(
+        LimitBody(app, 10, WorkLine(SMALL, Metrics()))({"type": "http", "method": "POST", "headers": []}, receive, None)
+    )
 
 
 def test_more_requests_at_once_than_allowed_are_refused_and_health_is_not(small):

@@ -96,7 +96,7 @@ def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate, shared: 
         *([Middleware(LimitRate, rates=Rates(most, folder=shared))] if most else []),
         Middleware(RefuseEncoded),
         Middleware(LimitConcurrency, gate=gate, line=context.line),
-        Middleware(LimitBody, most_bytes=limits.max_body_bytes),
+        Middleware(LimitBody, most_bytes=limits.max_body_bytes, line=context.line),
     ]
 
 

@@ -46,6 +46,10 @@ EARLY_BYTES = 32_768  # bodies of less are read before they are refused: they ma
 Group = tuple[int, int]
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(eq=False, slots=True)
 class _Job:
     """A request in the line, or other work for a thread.
@@ -109,6 +113,7 @@ class WorkLine:
         self._company: dict[str, int] = {}  # by model: how many requests its last batch had
         self._usual_s = 0.0
         self._refused_s = float("-inf")
+        self._large = 0  # requests with large bodies, from their last byte to the first of their answer
 
     def close(self) -> None:
         """Let the threads end; new work makes new ones."""
@@ -122,8 +127,29 @@ class WorkLine:
         return time.monotonic() - self._refused_s < OVERLOAD_S
 
     def refuses(self, size_bytes: int) -> bool:
-        """Tell, before a body is read, that it would be refused; only of large ones."""
-        return size_bytes > EARLY_BYTES and self.overloaded and self._wait_s(self._usual_s) > self._allowed_s(0.0)
+        """Tell, before a body is read, that it is refused; only of large ones, and only while there is too much work.
+
+        Reading bodies and writing answers takes from the same processor as the models' work, so that then no more
+        large requests are let in than are worked off at once.
+        """
+        if size_bytes <= EARLY_BYTES or not self.overloaded:
+            return False
+        if self._large < self._threads and self._wait_s(self._usual_s) <= self._allowed_s(0.0):
+            return False
+        self._refused_s = time.monotonic()
+        return True
+
+    def enter(self, size_bytes: int) -> Callable[[], None]:
+        """Note that a body has come, and return what notes that its answer is there; once is enough."""
+        if size_bytes <= EARLY_BYTES:
+            return _nothing
+        self._large += 1
+        ends = iter((True,))
+
+        def leave() -> None:
+            self._large -= next(ends, False)
+
+        return leave
 
     def takes(self, served: Served, cost: int) -> bool:
         """Tell whether texts of this cost belong in the line, rather than to be answered on the event loop."""

@@ -104,9 +104,10 @@ class LimitBody:
     What `Content-Length` claims is believed only when it is too much: bytes are counted in any case.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int, timeout_s: float = BODY_TIMEOUT_S) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, line: WorkLine, timeout_s: float = BODY_TIMEOUT_S) -> None:
         self.app = app
         self.most_bytes = most_bytes
+        self.line = line
         self.timeout_s = timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +132,17 @@ class LimitBody:
             message, whole = whole, None
             return message
 
-        await self.app(scope, replay, send)
+        # Neither a client that sends slowly nor one that reads slowly is counted, for they would keep others out.
+        leave = self.line.enter(len(body))
+
+        async def send_on(message: Message) -> None:
+            leave()
+            await send(message)
+
+        try:
+            await self.app(scope, replay, send_on)
+        finally:
+            leave()
 
     def _check_claim(self, scope: Scope) -> None:
         for name, value in scope["headers"]:
