@@ -80,7 +80,7 @@ def evaluate(
 def _figures(of: LabelledSet, targets: IntArray, probabilities: FloatArray, task: Task) -> dict[str, float]:
     decided = probabilities.argmax(axis=1).astype(np.int64)
     values = score(targets, probabilities, decided, task=task, labels=of.labels)
-    return {"accuracy": float((decided == targets).mean()), "macro_f1": float(values["macro_f1"])}
+    return {"accuracy": float((decided == targets).mean()), "macro_f1": float(values["f1_macro"])}
 
 
 def measure_of(folder: Path, sets: Sequence[LabelledSet], nli: NliPairs, *, rows: int = 500) -> dict[str, float]:
