@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -105,14 +105,14 @@ def export(
     choose_on: Annotated[str, typer.Option(help="Sets to choose it on, none of them trained on.")] = "",
 ) -> None:
     """Average trained and starting weights, and write them in 8 bits."""
-    choice = None if alpha is not None else _chosen(trained, _names(choose_on))
-    share = alpha if choice is None else choice["alpha"]
-    exporting.export(trained, target, float(share), choice=choice)
+    choice = {} if alpha is not None else _chosen(trained, _names(choose_on))
+    share = float(choice["alpha"] if alpha is None else alpha)
+    exporting.export(trained, target, share, choice=choice)
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
     _say(f"{target}: {share:g} of the trained weights, {size:.1f} MB")
 
 
-def _chosen(trained: Path, names: list[str]) -> dict[str, object]:
+def _chosen(trained: Path, names: list[str]) -> dict[str, Any]:
     """Choose the share on NLI pairs and sets that were not trained on and that stand in no table.
 
     Raises:

@@ -26,6 +26,7 @@ from tamiz.classifiers.transformer_network import chosen_precision, threads
 from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.encoders.find import find
 from tamiz.errors import ConfigError
+from tamiz.extras import require
 
 __all__ = ["Encoder", "Options", "loss_of", "train"]
 
@@ -33,6 +34,7 @@ _CLIP = 1.0
 _CHARACTERS = 8000  # of a text that are read at all
 _WINDOW_CHANCE = 0.3  # that a long text is read from a random place, and not from its beginning
 _SENTENCE_TOKENS = 64
+_PREMISE_TOKENS = 64  # hardly any is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,8 @@ class Encoder:
     """
 
     def __init__(self, folder: Path, precision: str) -> None:
-        import torch
-        import transformers
-        from tokenizers import Tokenizer
-
+        torch, transformers = (require(name, extra="transformers") for name in ("torch", "transformers"))
+        tokenizers = require("tokenizers", extra="onnx")
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -93,7 +93,7 @@ class Encoder:
             folder, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
         self._torch, self._precision = torch, precision
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._pad = int(config.pad_token_id or 0)
@@ -117,8 +117,21 @@ class Encoder:
             found.append(ids)
         return found
 
-    def vectors(self, rows: Sequence[Sequence[int]]) -> Any:
-        """Return the vectors of rows of token ids, `(n, d)`, with gradients where they are on."""
+    def vectors(self, rows: Sequence[Sequence[int]], size: int = 32) -> Any:
+        """Return the vectors of rows of token ids, `(n, d)`, with gradients where they are on.
+
+        Args:
+            rows: token ids.
+            size: rows of like length that are padded together.
+        """
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        parts = [
+            self._padded([rows[row] for row in order[start : start + size].tolist()])
+            for start in range(0, len(order), size)
+        ]
+        return self._torch.cat(parts)[self._torch.from_numpy(np.argsort(order, kind="stable"))]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Any:
         ids, mask = (self._torch.from_numpy(array) for array in padded(rows, self._pad))
         with self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self._precision == "bf16"):
             hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -126,18 +139,11 @@ class Encoder:
         mean = (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1)
         return self._torch.nn.functional.normalize(mean, dim=1)
 
-    def embed(self, texts: Sequence[str], most: int, size: int = 64) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], most: int) -> NDArray[np.float32]:
         """Return the vectors of texts without gradients, `(n, d)`."""
         self.network.eval()
-        rows = self.rows(texts, most)
-        order = np.argsort([len(row) for row in rows], kind="stable")
-        found: list[Any] = [None] * len(rows)
         with self._torch.inference_mode():
-            for start in range(0, len(order), size):
-                part = order[start : start + size].tolist()
-                for row, vector in zip(part, self.vectors([rows[row] for row in part]).numpy(), strict=True):
-                    found[row] = vector
-        return np.stack(found)
+            return np.asarray(self.vectors(self.rows(texts, most)).numpy())
 
     def trained(self) -> dict[str, Any]:
         """Return the weights that learn, by name; the pooler has no part in the vectors."""
@@ -273,7 +279,8 @@ class _Run:
         return [batch.source, value]
 
     def _loss(self, batch: Batch, rng: np.random.Generator) -> Any:
-        texts = self._encoder.vectors(self._encoder.rows(batch.texts, self._options.max_length, rng))
+        most = min(self._options.max_length, _PREMISE_TOKENS if batch.both_ways else self._options.max_length)
+        texts = self._encoder.vectors(self._encoder.rows(batch.texts, most, rng))
         said = self._encoder.vectors(self._encoder.rows(batch.sentences, _SENTENCE_TOKENS))
         right = self._torch.from_numpy(batch.right)
         return loss_of(texts @ said.T, right, self._options.temperature, both_ways=batch.both_ways)

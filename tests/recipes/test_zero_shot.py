@@ -63,11 +63,13 @@ def quiet(line: str) -> None:
 @pytest.mark.xfail(strict=False, reason="the mean of a few steps depends on which sources they drew")
 def test_the_loss_falls(tmp_path):
     start = tiny_bert(tmp_path / "start")
-    train([small_set()], small_nli(), options(start, steps=40), tmp_path / "run", say=quiet)
+    config = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))  # it is noise at this width
+    train([small_set()], small_nli(), options(start, steps=40, nli_weight=1.0), tmp_path / "run", say=quiet)
     about = json.loads((tmp_path / "run" / "training.json").read_text())
     for source in ("small", "nli"):
         losses = [loss for name, loss in about["losses"] if name == source]
-        assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+        assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
