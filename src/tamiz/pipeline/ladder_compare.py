@@ -172,7 +172,8 @@ def texts_to_tell(differences: FloatArray, alpha: float) -> int | None:
     mean, square = float(differences.mean()), float((differences**2).mean())
     if mean <= 0:
         return None
-    spread = norm.isf(alpha / 2) * math.sqrt(square) + norm.isf(1 - _POWER) * math.sqrt(max(0.0, square - mean**2))
+    error, missed = (float(norm.isf(chance)) for chance in (alpha / 2, 1 - _POWER))
+    spread = error * math.sqrt(square) + missed * math.sqrt(max(0.0, square - mean**2))
     return math.ceil((spread / mean) ** 2)
 
 
