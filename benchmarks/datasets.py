@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from tamiz.cleaning import Cleaner
-from tamiz.config import CandidateConfig, Project, load_project
+from tamiz.config import CandidateConfig, DataConfig, Project, load_project
 from tamiz.data.gold import Examples
 from tamiz.encoders.cache import root as cache
 from tamiz.pipeline.state import code_version
@@ -33,6 +33,7 @@ __all__ = [
     "read",
     "root",
     "sides",
+    "topic",
 ]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -76,6 +77,13 @@ def checkpoints(name: str, candidate: CandidateConfig) -> Path:
 def project_of(example: str, file: str = "tamiz.yaml") -> Project:
     """Read a project file of an example, as it is now."""
     return load_project(EXAMPLES / example / file, variables={"TAMIZ_DATA": str(root())})
+
+
+def topic(name: str) -> Project:
+    """Return a project over a folder of `topics`, which has a test file of its own; all else is at its defaults."""
+    folder = root() / "topics" / name
+    data = DataConfig(source=[str(folder / "train.parquet")], test=[str(folder / "test.parquet")])
+    return Project(name=name, task=Task.MULTI_CLASS, data=data)
 
 
 def project_copy(example: str, folder: Path, *, candidates: list[Any] | None = None, **data: Any) -> Path:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score
 
-from benchmarks.datasets import Labelled, read, root
+from benchmarks.datasets import Labelled, read, topic
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from benchmarks.zero_shot import words_of
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
-from tamiz.config import DataConfig, Project
+from tamiz.config import Project
 from tamiz.encoders.catalogue import CATALOGUE
 from tamiz.encoders.known import whereabouts
 from tamiz.encoders.scores import SEEN
@@ -36,10 +36,8 @@ def measure(options: dict[str, Any]) -> Outcome:
     The teacher is the zero-shot model of the catalogue unless it has seen the set; `models` names another one.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    folder = root() / "topics" / _SET
-    data = DataConfig(source=[str(folder / "train.parquet")], test=[str(folder / "test.parquet")])
-    project = Project(name=_SET, task=Task.MULTI_CLASS, data=data)
-    train, test = (_first(read(project, places), min(options["sizes"])) for places in (data.source, data.test))
+    project, most = topic(_SET), min(options["sizes"])
+    train, test = (_first(read(project, places), most) for places in (project.data.source, project.data.test))
     name = options["models"][0] if options["models"] else _teacher()
     teacher = prompted_model(
         train.labels,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from benchmarks.datasets import project_of, read
+from benchmarks.heads import HIDDEN, write_classifier
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
-from tamiz.encoders.find import find
 from tamiz.types import FloatArray, Task
 
 __all__ = ["measure"]
@@ -123,23 +121,11 @@ def _entailment(texts: Sequence[str]) -> Outcome:
 
 def _with_head(folder: Path) -> Path:
     """Write MiniLM with a random head as a `BertForSequenceClassification`."""
-    source, hidden = find("minilm").folder, 384
-    folder.mkdir()
-    shutil.copy(source / "tokenizer.json", folder)
-    named = {"id2label": dict(enumerate(_NLI)), "label2id": {name: place for place, name in enumerate(_NLI)}}
-    config = {**json.loads((source / "config.json").read_text(encoding="utf-8")), **named}
-    config["architectures"] = ["BertForSequenceClassification"]
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    weight = np.random.default_rng(0).normal(0, 0.5, (len(_NLI), HIDDEN)).astype(np.float32)
+    config = write_classifier(folder, weight, np.zeros(len(_NLI)), _NLI)
     about = {"tokenizer_class": "BertTokenizer", "model_max_length": config["max_position_embeddings"]}
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     (folder / "tokenizer_config.json").write_text(json.dumps({**about, **names}), encoding="utf-8")
-    tensors = {f"bert.{name}": one for name, one in load_file(source / "model.safetensors").items()}
-    tensors.pop("bert.embeddings.position_ids", None)
-    tensors["bert.pooler.dense.weight"] = np.eye(hidden, dtype=np.float32)
-    tensors["bert.pooler.dense.bias"] = np.zeros(hidden, np.float32)
-    tensors["classifier.weight"] = np.random.default_rng(0).normal(0, 0.5, (len(_NLI), hidden)).astype(np.float32)
-    tensors["classifier.bias"] = np.zeros(len(_NLI), np.float32)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.datasets import project_of, read
+from benchmarks.heads import HIDDEN, write_classifier
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.encoders.export import export
-from tamiz.encoders.find import find
 from tamiz.encoders.forms import FORMS, make_form
 from tamiz.encoders.runtime import OnnxModel, Tokenizer
 
@@ -32,6 +30,7 @@ _TRAIN, _TEST, _REPEATS = 1_500, 400, 2
 _ALONE = 32  # texts answered one by one, too
 _BATCH_SIZES = (1, 8, 32)
 _DEFAULT = "int8"
+_POOLER = 0.1
 _HEADINGS = ["what", "texts/s", "x peer", "accuracy", "agreement", "shift from fp32", "shift by batch", "MB"]
 _PEER = "transformers.pipeline, fp32, best batch size"
 
@@ -176,26 +175,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _with_head(folder: Path, texts: Sequence[str], targets: NDArray[Any], labels: Sequence[str]) -> None:
     """Write MiniLM with a logistic head on its first token, as a `BertForSequenceClassification`."""
-    source, hidden = find("minilm").folder, 384
-    folder.mkdir()
-    shutil.copy(source / "tokenizer.json", folder)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    tensors = {f"bert.{name}": one for name, one in load_file(source / "model.safetensors").items()}
-    tensors.pop("bert.embeddings.position_ids", None)
-    # The head's tanh is nearly straight at these values.
-    tensors["bert.pooler.dense.weight"] = 0.1 * np.eye(hidden, dtype=np.float32)
-    tensors["bert.pooler.dense.bias"] = np.zeros(hidden, np.float32)
-
-    def save(weight: Array, bias: Array, names: Sequence[str]) -> None:
-        about = {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
-        raw = {**config, "architectures": ["BertForSequenceClassification"], **about}
-        (folder / "config.json").write_text(json.dumps(raw), encoding="utf-8")
-        held = {**tensors, "classifier.weight": weight, "classifier.bias": bias}
-        # safetensors writes an array's memory as it lies: it has to lie in rows.
-        rows = {name: np.ascontiguousarray(one) for name, one in held.items()}
-        save_file(rows, folder / "model.safetensors", metadata={"format": "pt"})
-
-    save(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32), [str(one) for one in range(hidden)])
+    write_classifier(folder, np.eye(HIDDEN), np.zeros(HIDDEN), [str(one) for one in range(HIDDEN)], pooler=_POOLER)
     export(folder, folder / "features.onnx", head="classification")
     tokenizer, model = Tokenizer(folder), OnnxModel(folder / "features.onnx", threads=1)
     rows = [tokenizer.wrap(ids[: _MAX_LENGTH - tokenizer.specials]) for ids in tokenizer.encode(texts)]
@@ -204,4 +184,4 @@ def _with_head(folder: Path, texts: Sequence[str], targets: NDArray[Any], labels
     if len(labels) == len(weight) + 1:  # two labels share one column
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         weight, bias = weight * np.float32(0.5), bias * np.float32(0.5)
-    save(weight, bias, labels)
+    write_classifier(folder, weight, bias, labels, pooler=_POOLER)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.datasets import Labelled, checkpoints, examples, project_of, root, sides
+from benchmarks.datasets import Labelled, checkpoints, examples, project_of, sides, topic
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.classifiers import CLASSIFIERS
-from tamiz.config import CandidateConfig, DataConfig, Project
+from tamiz.config import CandidateConfig, Project
 from tamiz.metrics import calibration_error
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
@@ -37,9 +37,7 @@ class _Set:
     def project(self) -> Project:
         if self.example is not None:
             return project_of(self.example, self.file)
-        source = str(root() / "topics" / self.name / "train.parquet")
-        data = DataConfig(source=[source], test=[str(root() / "topics" / self.name / "test.parquet")])
-        return Project(name=self.name, task=Task.MULTI_CLASS, data=data)
+        return topic(self.name)
 
 
 _SETS = (

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 
-from benchmarks.datasets import Labelled, read, root
+from benchmarks.datasets import Labelled, read, topic
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
-from tamiz.config import DataConfig, Project
+from tamiz.config import Project
 from tamiz.types import Task
 
 __all__ = ["measure"]
@@ -39,10 +39,8 @@ def measure(options: dict[str, Any]) -> Outcome:
 
 
 def _curve(name: str) -> list[dict[str, Any]]:
-    folder = root() / "topics" / name
-    data = DataConfig(source=[str(folder / "train.parquet")], test=[str(folder / "test.parquet")])
-    project = Project(name=name, task=Task.MULTI_CLASS, data=data)
-    train, test = (_cleaned(project, places) for places in (data.source, data.test))
+    project = topic(name)
+    train, test = (_cleaned(project, places) for places in (project.data.source, project.data.test))
     curve = []
     for shots in _SHOTS:
         draws = [_drawn(train.targets, shots, seed) for seed in range(_DRAWS if shots else 1)]

@@ -92,7 +92,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
             MissingExtraError: the encoder or a library is not on this machine; the message says how to get it.
         """
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
-        embedder = self._prepare(progress)
+        embedder = self.prepare(progress)
         x = np.asarray(embedder(texts, progress), np.float64)
         how = Fit(self.task, self.params.class_weight, self._seed)
         strength = how.strength(x, has, progress) if self.params.C == "auto" else self.params.C
@@ -100,8 +100,14 @@ class FewShotClassifier(base.Family[FewShotParams]):
         self._about["C"] = strength
         return self
 
-    def _prepare(self, progress: Progress | None) -> Embedder | Memory:
-        """Find the encoder, make it ready and return what embeds training texts."""
+    def prepare(self, progress: Progress | None = None) -> Embedder | Memory:
+        """Find the encoder, make it ready and return what embeds training texts.
+
+        Raises:
+            ConfigError: there is no such encoder.
+            SourceError: the encoder's files are damaged.
+            MissingExtraError: the encoder or a library is not on this machine; the message says how to get it.
+        """
         from tamiz.encoders.find import find
         from tamiz.encoders.memory import Memory, ready
 

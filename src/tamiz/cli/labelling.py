@@ -19,6 +19,7 @@ from tamiz.package import MANIFEST_NAME
 from tamiz.prompting import PromptLimits, prompted_model, split_labels
 
 __all__ = [
+    "DEFAULT_MODEL",
     "Asked",
     "Describe",
     "InputPlace",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
-_DEFAULT_MODEL = "minilm"
+DEFAULT_MODEL = "minilm"
 _UNTOLD = ("yes", "no")  # of a pretrained model that is told its labels line by line
 _PRIOR_TEXTS = 5000  # from which those of the prior correction are drawn
 
@@ -121,6 +122,15 @@ class Asked:
                 raise ConfigError("--describe: LABEL=WORDS is expected, such as --describe 'finance=money and saving'")
         return {label.strip(): words.strip() for label, _, words in pairs}
 
+    def params(self) -> dict[str, Any]:
+        """Return the parameters of the family `zero_shot` that were asked for; the others keep their defaults.
+
+        Raises:
+            ConfigError: a description is not `LABEL=WORDS`.
+        """
+        asked = {"templates": self.templates, "language": self.languages, "descriptions": self.descriptions()}
+        return {name: value for name, value in asked.items() if value}
+
 
 def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
     """Return the model that answers what was asked.
@@ -137,7 +147,7 @@ def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
     PromptLimits().check((), labels)
     if asked.prior and place is None:
         raise ConfigError("--prior goes with --input: it learns from the texts of a file")
-    ref = ref or _DEFAULT_MODEL
+    ref = ref or DEFAULT_MODEL
     package = _package(ref)
     return _pretrained(ref, labels, asked, place) if package is None else _of_package(package, labels, asked)
 
@@ -157,7 +167,7 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
     """
     from tamiz.batch import answer_request_file
 
-    model, labels = _for_requests(ref or _DEFAULT_MODEL, asked)
+    model, labels = _for_requests(ref or DEFAULT_MODEL, asked)
     terminal = Terminal(quiet=as_json or target is None)
     terminal.started("requests")
     try:
@@ -203,9 +213,7 @@ def _package(ref: str) -> Model | None:
 
 
 def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPlace | None) -> Model:
-    params: dict[str, Any] = {"templates": tuple(asked.templates), "descriptions": asked.descriptions()}
-    if asked.languages:
-        params["language"] = tuple(asked.languages)
+    params = asked.params()
     terminal = Terminal()
     terminal.started("labels")
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
-from tamiz.cli.labelling import Asked, Describe, Labels, Language, MultiLabel, Template, texts_of
+from tamiz.cli.labelling import DEFAULT_MODEL, Asked, Describe, Labels, Language, MultiLabel, Template, texts_of
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError
 from tamiz.prompting import split_labels
@@ -111,21 +111,18 @@ def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any
     from tamiz.classifiers.zero_shot import method_for
     from tamiz.pipeline.ladder import Begin
 
-    chosen = model or "minilm"
+    chosen = model or DEFAULT_MODEL
     if Path(chosen).is_dir():
         chosen = str(Path(chosen).absolute())
     method = method_for(chosen)
-    params: dict[str, Any] = {"method": method, "model": chosen}
-    params |= {"templates": asked.templates} if asked.templates else {}
-    params |= {"language": asked.languages} if asked.languages else {}
-    params |= {"descriptions": asked.descriptions()} if asked.describe else {}
+    params: dict[str, Any] = {"method": method, "model": chosen, **asked.params()}
     params |= {"prior": "unlabelled"} if asked.prior else {}
     name = (re.sub(r"[^A-Za-z0-9_-]+", "-", folder.absolute().name).strip("-_") or "ladder")[:64]
     return Begin(
         labels=split_labels(asked.labels or ""),
         task=Task.MULTI_LABEL if asked.multi_label else Task.MULTI_CLASS,
         zero_shot=params,
-        encoder=chosen if method == "embedding" else "minilm",
+        encoder=chosen if method == "embedding" else DEFAULT_MODEL,
         name=name,
         **numbers,
     )

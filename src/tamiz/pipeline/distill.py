@@ -15,9 +15,9 @@ from tamiz.config import CandidateConfig
 from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import LabelError
-from tamiz.model import Model, new_manifest
+from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, speed
-from tamiz.pipeline.train import facts_of, fit_classifier
+from tamiz.pipeline.train import fit_classifier, put_together
 from tamiz.types import BoolArray, FloatArray, IntArray, Progress, Task
 
 __all__ = ["Distilled", "Report", "Sample", "distill"]
@@ -207,24 +207,11 @@ def _student(
     classifier, seconds = fit_classifier(
         config, teacher.labels, teacher.task, examples, None, seed=seed, progress=progress
     )
-    prepare = Cleaner(config.prepare)
-    manifest = new_manifest(
-        name=name,
-        task=teacher.task,
-        labels=teacher.labels,
-        positive=teacher.positive,
-        text_column=teacher.text_column,
-        clean=list(clean.steps),
-        prepare=list(prepare.steps),
-        family=config.family,
-        candidate=config.title,
-        params=config.params,
-        metrics={"fit_seconds": seconds},
-        data={"texts": len(texts), "teacher": teacher.manifest.family},
-        facts=facts_of(classifier),
-    )
     none = Calibrator("none", teacher.task, reason="there are no examples with labels")
-    return Model(name, classifier, clean, prepare, none, _rule(teacher), manifest)
+    about: dict[str, Any] = {"positive": teacher.positive, "text_column": teacher.text_column}
+    about |= {"metrics": {"fit_seconds": seconds}}
+    about |= {"data": {"texts": len(texts), "teacher": teacher.manifest.family}}
+    return put_together(name, config, classifier, clean, none, _rule(teacher), **about)
 
 
 def _rule(teacher: Model) -> DecisionRule:

@@ -15,9 +15,9 @@ import yaml
 from tamiz._files import building, explain
 from tamiz.classifiers import check_params
 from tamiz.config import Project
+from tamiz.decision import DecisionRule
 from tamiz.errors import ConfigError, DataError, SourceError, one_of
-from tamiz.pipeline.ladder_answers import take_labels
-from tamiz.pipeline.ladder_compare import decided
+from tamiz.pipeline.ladder_answers import ids_of, take_labels
 from tamiz.pipeline.ladder_rungs import Rungs
 from tamiz.pipeline.ladder_state import (
     BATCH,
@@ -26,7 +26,9 @@ from tamiz.pipeline.ladder_state import (
     STATE,
     State,
     Suggestion,
+    id_of,
     locked,
+    place_of,
     read_state,
     read_texts,
     replace_model,
@@ -230,7 +232,7 @@ def step(
         state = _preview(folder, state, rungs, texts, progress)
         state = _next_batch(folder, state, rungs, texts, progress)
         decision = state.decisions[-1] if state.decisions else {}
-        told = [(texts[int(id_[1:]) - 1], label, score) for id_, label, score in state.zero_shot["examples"]]
+        told = [(texts[place_of(id_)], label, score) for id_, label, score in state.zero_shot["examples"]]
         return Step(state, new, conflicts, decision, len(state.decisions) > before, tuple(told))
 
 
@@ -264,6 +266,7 @@ def _take(
 
 def _settle(folder: Path, state: State, rungs: Rungs) -> State:
     """Choose the rung, and write its model if it is not there."""
+    before = state
     if state.rung not in rungs.names:
         state = state.with_(rung=rungs.names[0])
     key = _key(state, rungs)
@@ -275,8 +278,7 @@ def _settle(folder: Path, state: State, rungs: Rungs) -> State:
     if state.model != made_of or not (folder / MODEL).is_dir():
         replace_model(folder, rungs.model(state.rung))
         state = state.with_(model=made_of)
-        write_state(folder, state)
-    elif state.labelled and key != last:
+    if state is not before:
         write_state(folder, state)
     return state
 
@@ -293,12 +295,12 @@ def _preview(folder: Path, state: State, rungs: Rungs, texts: Sequence[str], pro
         return state
     order = np.random.default_rng((state.seed, 0)).permutation(state.texts)[:_PREVIEWED].tolist()
     said = answered(rungs.model(rungs.names[0]), [texts[place] for place in order], progress)
-    found = decided(said, state.task)
+    found = DecisionRule(state.task).decide(said)
     has = found if found.ndim == 2 else found[:, None] == np.arange(len(state.labels))
     best = said.argmax(axis=1).tolist()
-    examples = [
-        (f"t{order[row] + 1}", state.labels[best[row]], float(said[row, best[row]])) for row in range(len(order))
-    ][:_EXAMPLES]
+    examples = [(id_of(order[row]), state.labels[best[row]], float(said[row, best[row]])) for row in range(len(order))][
+        :_EXAMPLES
+    ]
     shares = dict(zip(state.labels, has.mean(axis=0).tolist(), strict=True))
     state = state.with_(zero_shot={"texts": len(order), "shares": shares, "examples": examples})
     write_state(folder, state)
@@ -322,8 +324,4 @@ def _next_batch(folder: Path, state: State, rungs: Rungs, texts: Sequence[str], 
 def _is_written(folder: Path, state: State) -> bool:
     """Tell whether the table has the last batch: a run may have been cut off before it was written."""
     path = folder / BATCH
-    if not path.is_file():
-        return False
-    from tamiz.pipeline.ladder_answers import ids_of
-
-    return ids_of(path) == [row.id for row in state.batches[-1].rows]
+    return path.is_file() and ids_of(path) == [row.id for row in state.batches[-1].rows]

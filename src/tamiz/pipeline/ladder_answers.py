@@ -9,7 +9,7 @@ from typing import Any
 
 from tamiz.data.readers import open_source
 from tamiz.errors import ColumnError, LabelError, one_of
-from tamiz.pipeline.ladder_state import NONE, Labelled, State
+from tamiz.pipeline.ladder_state import NONE, Labelled, State, id_of
 from tamiz.types import Task
 
 __all__ = ["Taken", "ids_of", "take_labels"]
@@ -67,7 +67,7 @@ def take_labels(state: State, path: Path, *, correct: bool = False) -> Taken:
 def _checked(state: State, path: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Return row and labels by id."""
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    ids = {f"t{place}" for place in range(1, state.texts + 1)}
+    ids = {id_of(place) for place in range(state.texts)}
     faults: list[str] = []
     for row, id_, cell in _rows(path):
         names = _names(cell, state.task)

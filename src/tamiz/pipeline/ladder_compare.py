@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz.decision import DecisionRule
 from tamiz.metrics import holm
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
-__all__ = ["Against", "Answering", "Climb", "climb", "decided", "folds", "right_counts", "sign_flip", "texts_to_tell"]
+__all__ = ["Against", "Answering", "Climb", "climb", "folds", "right_counts", "sign_flip", "texts_to_tell"]
 
 _FOLDS = 5
 _POWER = 0.8
@@ -76,15 +77,8 @@ class Climb:
     rounds: tuple[tuple[Against, ...], ...]
 
 
-def decided(probabilities: FloatArray, task: Task) -> NDArray[Any]:
-    """Return int64 `(n,)` or, for multi-label tasks, bool `(n, k)`."""
-    if task is Task.MULTI_LABEL:
-        return np.asarray(probabilities >= 0.5)
-    return np.asarray(probabilities.argmax(axis=1), np.int64)
-
-
 def _right(probabilities: FloatArray, targets: NDArray[Any], task: Task) -> BoolArray:
-    same = decided(probabilities, task) == targets
+    same = DecisionRule(task).decide(probabilities) == targets
     return np.asarray(same.all(axis=1) if same.ndim == 2 else same, np.bool_)
 
 

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.classifiers import check_params
-from tamiz.classifiers.few_shot import FewShotParams
+from tamiz.classifiers.few_shot import FewShotClassifier
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
-from tamiz.model import Model, new_manifest
+from tamiz.model import Model
 from tamiz.pipeline import members
 from tamiz.pipeline.ladder_compare import Against, Answering, climb, folds, right_counts
-from tamiz.pipeline.ladder_state import State
+from tamiz.pipeline.ladder_state import State, place_of
 from tamiz.pipeline.ladder_suggest import FEWEST
-from tamiz.pipeline.train import facts_of, fit_classifier, named
+from tamiz.pipeline.train import fit_classifier, named, put_together
 from tamiz.types import Classifier, FloatArray, IntArray, Progress, Task
 
 __all__ = ["Rungs"]
@@ -55,7 +55,7 @@ class Rungs:
         self._texts = texts
         held = list(state.current().values())
         self._clean = Cleaner(project.clean)
-        self._learnt = self._clean.many([texts[int(one.id[1:]) - 1] for one in held])
+        self._learnt = self._clean.many([texts[place_of(one.id)] for one in held])
         self._targets = _targets(state)
         self._measured = np.flatnonzero([one.random for one in held])
         self._models: dict[str, Model] = {}
@@ -85,24 +85,11 @@ class Rungs:
             classifier, metrics["fit_seconds"] = fit_classifier(
                 config, state.labels, state.task, examples, None, seed=state.seed, progress=self._told(config)
             )
-        prepare = Cleaner(config.prepare)
-        manifest = new_manifest(
-            name=self._project.name,
-            task=state.task,
-            labels=state.labels,
-            positive=None,
-            text_column=self._project.data.text,
-            clean=list(self._clean.steps),
-            prepare=list(prepare.steps),
-            family=config.family,
-            candidate=config.title,
-            params=check_params(config.family, config.params),
-            metrics=metrics,
-            data={"texts": len(self._learnt) if self.learns(config.title) else 0},
-            facts=facts_of(classifier),
-        )
         none = Calibrator("none", state.task, reason="no labelled texts are held out")
-        return Model(self._project.name, classifier, self._clean, prepare, none, DecisionRule(state.task), manifest)
+        about: dict[str, Any] = {"text_column": self._project.data.text, "metrics": metrics}
+        about["data"] = {"texts": len(self._learnt) if self.learns(config.title) else 0}
+        rule = DecisionRule(state.task)
+        return put_together(self._project.name, config, classifier, self._clean, none, rule, **about)
 
     def _zero_shot(self, config: CandidateConfig) -> ZeroShotClassifier:
         made = ZeroShotClassifier(self._state.labels, self._state.task, seed=self._state.seed, **config.params)
@@ -115,17 +102,9 @@ class Rungs:
         return named(self._progress, config.title)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors `(n, d)` of raw texts by the encoder of the few-shot rung, remembered as in its fits."""
-        from tamiz.encoders.embedding import Embedder
-        from tamiz.encoders.find import find
-        from tamiz.encoders.memory import Memory, ready
-
-        params = FewShotParams(**self._encoding())
-        weights = find(params.encoder, progress=self._progress)
-        folder = ready(weights, params.form, self._progress)
-        prefix = weights.prefix if params.prefix is None else params.prefix
-        embedder = Embedder(folder, prefix=prefix, max_length=params.max_length, threads=params.num_threads)
-        return Memory(embedder, folder, prefix=prefix)(self._clean.many(texts), self._progress)
+        """Return vectors `(n, d)` of raw texts by the encoder of the few-shot rung, as its fits have them."""
+        few_shot = FewShotClassifier(self._state.labels, self._state.task, **self._encoding())
+        return few_shot.prepare(self._progress)(self._clean.many(texts), self._progress)
 
     def _encoding(self) -> dict[str, Any]:
         """Return the few-shot rung's parameters; without one, those with the encoder of zero-shot."""

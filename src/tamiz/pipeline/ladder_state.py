@@ -36,7 +36,9 @@ __all__ = [
     "Labelled",
     "State",
     "Suggestion",
+    "id_of",
     "locked",
+    "place_of",
     "read_state",
     "read_texts",
     "replace_model",
@@ -165,12 +167,22 @@ class State:
         """
         order = np.random.default_rng(self.seed).permutation(self.texts)
         count = min(self.texts, max(1, math.ceil(self.random_share * self.texts)))
-        ids = [f"t{place + 1}" for place in order.tolist()]
+        ids = [id_of(place) for place in order.tolist()]
         return ids[:count], ids[count:]
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with changed attributes."""
         return replace(self, **changes)
+
+
+def id_of(place: int) -> str:
+    """Return the id of the text at a place, counted from 0."""
+    return f"t{place + 1}"
+
+
+def place_of(id_: str) -> int:
+    """Return the place of the text with an id."""
+    return int(id_[1:]) - 1
 
 
 def read_state(folder: Path) -> State:
@@ -231,7 +243,7 @@ def write_labels(folder: Path, state: State, texts: Sequence[str]) -> None:
         writer.writerow(("id", "text", "label", "drawn"))
         for one in state.current().values():
             drawn = "random" if one.random else "picked"
-            writer.writerow((one.id, _encodable(texts[int(one.id[1:]) - 1]), ",".join(one.labels), drawn))
+            writer.writerow((one.id, _encodable(texts[place_of(one.id)]), ",".join(one.labels), drawn))
 
 
 def write_batch(folder: Path, batch: Batch, texts: Sequence[str]) -> None:
@@ -240,7 +252,7 @@ def write_batch(folder: Path, batch: Batch, texts: Sequence[str]) -> None:
         writer = csv.writer(file)
         writer.writerow(("id", "text", "label", "hint", "score", "why"))
         for row in batch.rows:
-            text = _encodable(texts[int(row.id[1:]) - 1])
+            text = _encodable(texts[place_of(row.id)])
             writer.writerow((row.id, text, "", row.hint, f"{row.score:.3f}", row.why))
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz.decision import DecisionRule
 from tamiz.model import Model
-from tamiz.pipeline.ladder_compare import decided
-from tamiz.pipeline.ladder_state import NONE, Batch, State, Suggestion
+from tamiz.pipeline.ladder_state import NONE, Batch, State, Suggestion, place_of
 from tamiz.types import FloatArray, Progress, Task
 
 __all__ = ["FEWEST", "Embed", "answered", "suggest", "uncertainty"]
@@ -72,7 +72,7 @@ def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, prog
     left = [id_ for id_ in rest if id_ not in known]
     order = np.random.default_rng((state.seed, number)).permutation(len(left))
     pool = [left[place] for place in order[:_CONSIDERED].tolist()]
-    said = answered(model, [texts[_place(id_)] for id_ in (*random, *pool)], progress)
+    said = answered(model, [texts[place_of(id_)] for id_ in (*random, *pool)], progress)
     reasons = _picked(state, pool, said[len(random) :], state.size - len(random), texts, embed)
     about = dict(zip((*random, *pool), said, strict=True))
     why = {**dict.fromkeys(random, "drawn at random"), **reasons}
@@ -80,15 +80,11 @@ def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, prog
     return Batch(number, len(state.labelled), tuple(rows))
 
 
-def _place(id_: str) -> int:
-    return int(id_[1:]) - 1
-
-
 def _suggestion(state: State, id_: str, probabilities: FloatArray, why: str, *, random: bool) -> Suggestion:
     if state.task is not Task.MULTI_LABEL:
         best = int(probabilities.argmax())
         return Suggestion(id_, random, state.labels[best], float(probabilities[best]), why)
-    chosen = np.flatnonzero(decided(probabilities[None], state.task)[0]).tolist()
+    chosen = np.flatnonzero(DecisionRule(state.task).decide(probabilities[None])[0]).tolist()
     sure = np.abs(probabilities - 0.5) + 0.5
     hint = ",".join(state.labels[place] for place in chosen) or NONE
     return Suggestion(id_, random, hint, float(sure.min()), why)
@@ -108,7 +104,7 @@ def _picked(
     short = order[: max(missing, min(_SHORTLIST * missing, len(order) // _PART))]
     chosen = list(range(len(short)))
     if len(short) > missing:
-        vectors = embed([texts[_place(pool[place])] for place in short])
+        vectors = embed([texts[place_of(pool[place])] for place in short])
         chosen = _diverse(vectors, unsure[short], missing, (state.seed, len(state.batches)))
     for place in [short[one] for one in chosen]:
         found[pool[place]] = _doubt(state, said[place])

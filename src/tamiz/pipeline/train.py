@@ -17,7 +17,7 @@ from tamiz.classifiers import check_params, classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
-from tamiz.decision import check_decision, fit_decision
+from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decision
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
@@ -32,6 +32,7 @@ __all__ = [
     "fit_classifier",
     "named",
     "positive_index",
+    "put_together",
     "record_folder",
     "record_run",
     "train_candidate",
@@ -230,22 +231,45 @@ def assemble(
     calibrator, rule = fit_decision(
         config, raw, validation.targets, task, labels, positive=positive, seed=project.split.seed
     )
-    clean, prepare = Cleaner(project.clean), Cleaner(config.prepare)
+    about: dict[str, Any] = {"positive": labels[positive] if task is Task.BINARY else None}
+    about |= {"text_column": project.data.text, "data": dict(data)}
+    return put_together(project.name, config, classifier, Cleaner(project.clean), calibrator, rule, **about)
+
+
+def put_together(
+    name: str,
+    config: CandidateConfig,
+    classifier: Classifier,
+    clean: Cleaner,
+    calibrator: Calibrator,
+    rule: DecisionRule,
+    **records: Any,
+) -> Model:
+    """Return a candidate's fitted classifier as a model whose manifest says how it was made.
+
+    Args:
+        name: of the model.
+        config: the candidate.
+        classifier: fitted.
+        clean: what the project does to texts; the candidate's own steps come after.
+        calibrator: of the probabilities.
+        rule: how they become an answer.
+        records: further entries of the manifest.
+    """
+    prepare = Cleaner(config.prepare)
     manifest = new_manifest(
-        name=project.name,
-        task=task,
-        labels=labels,
-        positive=labels[positive] if task is Task.BINARY else None,
-        text_column=project.data.text,
+        name=name,
+        task=rule.task,
+        labels=classifier.labels,
         clean=list(clean.steps),
         prepare=list(prepare.steps),
         family=config.family,
         candidate=config.title,
         params=check_params(config.family, config.params),
-        data=dict(data),
         facts=facts_of(classifier),
+        **records,
     )
-    return Model(project.name, classifier, clean, prepare, calibrator, rule, manifest)
+    return Model(name, classifier, clean, prepare, calibrator, rule, manifest)
 
 
 def facts_of(classifier: Classifier) -> dict[str, Any]:

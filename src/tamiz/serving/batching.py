@@ -46,10 +46,6 @@ EARLY_BYTES = 32_768  # bodies of less are read before they are refused: they ma
 Group = tuple[int, int]
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(eq=False, slots=True)
 class _Job:
     """A request in the line, or other work for a thread.
@@ -139,10 +135,10 @@ class WorkLine:
         self._refused_s = time.monotonic()
         return True
 
-    def enter(self, size_bytes: int) -> Callable[[], None]:
-        """Note that a body has come, and return what notes that its answer is there; once is enough."""
+    def enter(self, size_bytes: int) -> Callable[[], None] | None:
+        """Note that a large body has come, and return what notes that its answer is there; `None` for a small one."""
         if size_bytes <= EARLY_BYTES:
-            return _nothing
+            return None
         self._large += 1
         ends = iter((True,))
 

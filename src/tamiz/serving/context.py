@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
-
 from tamiz.config import ServeConfig
 from tamiz.serving.batching import WorkLine
 from tamiz.serving.feedback import Records
+from tamiz.serving.inline import MOST_INLINE_TEXTS, beside
 from tamiz.serving.limits import check_texts
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.served import Models, Served, cost_of
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Context"]
 
-MOST_INLINE_TEXTS = 100  # counted on the event loop, which would be held up by more
 EXPLAIN_COST = 10  # an explanation takes about as long as so many answers to its text
 
 
@@ -76,10 +74,7 @@ class Context:
                 raise RuntimeError(f"the model gave {len(predictions)} answers to {len(texts)} texts")
         if not count:
             return predictions
-        if len(predictions) > MOST_INLINE_TEXTS:
-            await anyio.to_thread.run_sync(self.metrics.count_predictions, served, predictions)
-        else:
-            self.metrics.count_predictions(served, predictions)
+        await beside(len(predictions) > MOST_INLINE_TEXTS, self.metrics.count_predictions, served, predictions)
         if self.records.samples:
             self.records.keep_answers(served, texts, predictions)
         if self.shadow.watches:

@@ -134,6 +134,9 @@ class LimitBody:
 
         # Neither a client that sends slowly nor one that reads slowly is counted, for they would keep others out.
         leave = self.line.enter(len(body))
+        if leave is None:
+            await self.app(scope, replay, send)
+            return
 
         async def send_on(message: Message) -> None:
             leave()

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import anyio.to_thread
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -20,6 +19,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from tamiz.serving.headers import check_json_type
+from tamiz.serving.inline import MOST_INLINE_BYTES, beside
 from tamiz.serving.problems import (
     KINDS,
     FieldError,
@@ -36,7 +36,6 @@ __all__ = [
     "Doors",
     "PlainRoute",
     "add_schemas",
-    "beside",
     "failures",
     "json_answer",
     "query_value",
@@ -47,13 +46,9 @@ __all__ = [
 
 Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
-Result = TypeVar("Result")
 JsonObject = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
-
-MOST_INLINE_BYTES = 65_536
-MOST_INLINE_TEXTS = 100
 
 # What any call may be answered, whatever it asks.
 ALWAYS = (401, 403, 429, 500, 503)
@@ -204,11 +199,6 @@ def add_schemas(document: JsonObject, *shapes: type[BaseModel]) -> None:
         schema = shape.model_json_schema(ref_template=REF)
         known.update(schema.pop("$defs", {}))
         known[shape.__name__] = schema
-
-
-async def beside(is_large: bool, work: Callable[..., Result], *about: Any) -> Result:
-    """Do the work here, or in a thread if it is so large that the event loop, and all refusals, would wait for it."""
-    return await anyio.to_thread.run_sync(work, *about) if is_large else work(*about)
 
 
 async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Sequence[str]) -> Body:

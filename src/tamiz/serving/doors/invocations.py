@@ -19,11 +19,9 @@ from starlette.responses import Response
 from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer
 from tamiz.serving.doors.base import (
     ALWAYS,
-    MOST_INLINE_BYTES,
     Door,
     JsonObject,
     add_schemas,
-    beside,
     failures,
     reference,
     route,
@@ -38,6 +36,7 @@ from tamiz.serving.doors.frames import (
 )
 from tamiz.serving.doors.hugging_face import InputsBody, LabelScore, SequenceAnswer, inputs_question
 from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
+from tamiz.serving.inline import MOST_INLINE_BYTES, beside
 from tamiz.serving.problems import (
     FieldError,
     InvalidFieldsError,

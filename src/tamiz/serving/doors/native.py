@@ -16,16 +16,15 @@ from tamiz.serving.auth import CALLER, require_admin
 from tamiz.serving.context import Context
 from tamiz.serving.doors.asked import native_document, native_item
 from tamiz.serving.doors.base import (
-    MOST_INLINE_TEXTS,
     Door,
     JsonObject,
     PlainRoute,
-    beside,
     json_answer,
     query_value,
     read_json,
     route,
 )
+from tamiz.serving.inline import MOST_INLINE_TEXTS, beside
 from tamiz.serving.problems import FieldError, InvalidFieldsError
 from tamiz.serving.schemas import (
     EXAMPLE_TEXT,
