@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bare", "litserve", "mlflow", "native", "store"]
+__all__ = ["bare", "bare_fast", "litserve", "mlflow", "native", "store"]
 
 
 def native(port: int, package: str) -> None:
@@ -27,7 +28,16 @@ def store(port: int, place: str) -> None:
 
 
 def bare(port: int) -> None:
-    """Serve one route that answers a constant."""
+    """Serve one route that answers a constant, on uvicorn without further libraries."""
+    _constant(port, http="h11", loop="asyncio")
+
+
+def bare_fast(port: int) -> None:
+    """Serve one route that answers a constant, on the libraries that Tamiz serves with."""
+    _constant(port, http="httptools", loop="uvloop")
+
+
+def _constant(port: int, **about: Any) -> None:
     import uvicorn
     from fastapi import FastAPI
 
@@ -37,13 +47,16 @@ def bare(port: int) -> None:
     async def constant() -> dict[str, str]:
         return {"label": "a"}
 
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, server_header=False, **about)
 
 
 def mlflow(port: int, folder: str) -> None:
     """Serve an MLflow model as `mlflow models serve` does."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", folder, "--env-manager", "local"]
-    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"])
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # where it finds uvicorn
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"], env={**os.environ, "PATH": path}
+    )
     try:
         server.wait()
     finally:
@@ -53,31 +66,10 @@ def mlflow(port: int, folder: str) -> None:
 
 def litserve(port: int, package: str) -> None:
     """Serve a package with LitServe, one text a request."""
-    from litserve import LitAPI, LitServer
+    from benchmarks.serving_litserve import PACKAGE, serve
 
-    from tamiz.model import Model
-
-    class Classify(LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self.model = Model.load(Path(package))
-
-        def decode_request(self, request: dict[str, Any]) -> list[str]:
-            return list(request["text"])
-
-        def predict(self, texts: list[str]) -> list[dict[str, Any]]:
-            labels = self.model.labels
-            found = self.model.predict(texts)
-            return [
-                {"label": one.label, "probabilities": dict(zip(labels, one.probabilities.tolist(), strict=True))}
-                for one in found
-            ]
-
-        def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-            return {"predictions": output}
-
-    LitServer(Classify(), accelerator="cpu").run(
-        host="127.0.0.1", port=port, log_level="warning", access_log=False, generate_client_file=False
-    )
+    os.environ[PACKAGE] = package
+    serve(port)
 
 
 if __name__ == "__main__":
@@ -85,5 +77,5 @@ if __name__ == "__main__":
 
     if sys.argv[1] == "mlflow":  # so that its own process is ended too
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    servers = {function.__name__: function for function in (bare, litserve, mlflow, native, store)}
+    servers = {function.__name__: function for function in (bare, bare_fast, litserve, mlflow, native, store)}
     servers[sys.argv[1]](int(sys.argv[2]), *sys.argv[3:])

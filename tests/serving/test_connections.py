@@ -182,9 +182,9 @@ def test_a_head_that_is_just_too_large_is_told_so(port):
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b"GET http://127.0.0.1/ping HTTP/1.1\r\n" + HOST + END, 404),
+        (b"GET http://127.0.0.1/ping HTTP/1.1\r\n" + HOST + END, 200),
         (b"OPTIONS * HTTP/1.1\r\n" + HOST + END, 404),
-        (b"CONNECT other.example:443 HTTP/1.1\r\n" + HOST + END, 404),
+        (b"CONNECT other.example:443 HTTP/1.1\r\n" + HOST + END, 400),
         (b"TRACE /ping HTTP/1.1\r\n" + HOST + END, 405),
         (b"GET /ping HTTP/1.1\r\n" + HOST + b"Upgrade: websocket\r\nConnection: Upgrade, close\r\n\r\n", 200),
         (b"GET /ping HTTP/1.1\r\n" + HOST + b"Expect: 100-continue\r\n" + END, 200),
@@ -202,6 +202,26 @@ def test_a_second_request_cannot_hide_in_the_first(port):
     answer = say(port, raw + b"Transfer-Encoding: chunked\r\n" + END + b"0\r\n\r\n" + hidden)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b'"tamiz"' not in answer
+
+
+@pytest.mark.parametrize(("ahead", "most"), [(20, 20), (5000, 100)])
+def test_requests_that_are_sent_ahead_are_answered_up_to_a_bound(port, ahead, most):
+    answer = say(port, (b"GET /ping HTTP/1.1\r\n" + HOST + b"\r\n") * ahead + b"GET /ping HTTP/1.1\r\n" + HOST + END)
+    assert answer.count(b"HTTP/1.1 200") <= most + 1
+    assert answer.count(b"HTTP/1.1 200") == ahead + 1 or ahead > most
+    assert is_well(port)
+
+
+def test_a_broken_body_ends_the_request_that_waits_for_it(port):
+    head = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"tex\r\n'
+    with connected(port) as one:
+        one.sendall(head)
+        time.sleep(0.1)  # so that the request is at work when the rest comes
+        one.sendall(b"xyz\r\n")
+        answer = heard(one)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert status_of(answer) == 400
+    assert is_well(port)
 
 
 def test_an_early_end_of_a_body_is_harmless(port):

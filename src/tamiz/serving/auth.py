@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from starlette.requests import Request
@@ -74,12 +75,12 @@ class NoAuth:
     def identify(self, headers: Headers) -> Caller:
         """Accept any request that names this machine by a loopback name."""
         for name, value in headers:
-            if name == b"host" and not _is_loopback(_host_of(value)):
+            if name == b"host" and not _names_loopback(value):
                 raise ForbiddenError(
                     "Without authentication this server answers only to localhost, 127.0.0.1 and [::1]; "
                     "start it with --auth keys to serve under another name."
                 )
-            if name == b"origin" and not _is_loopback(_host_of(value.partition(b"://")[2])):
+            if name == b"origin" and not _names_loopback(value.partition(b"://")[2]):
                 raise ForbiddenError("Without authentication this server does not answer pages of other sites.")
         return _LOCAL
 
@@ -121,6 +122,11 @@ class KeyAuth:
         if key is None:
             raise UnauthorizedError("The API key is unknown, revoked or expired; ask for another one.")
         return Caller(key.id, key.role)
+
+
+@lru_cache(maxsize=16)  # clients say the same at each request
+def _names_loopback(value: bytes) -> bool:
+    return _is_loopback(_host_of(value))
 
 
 def _host_of(value: bytes) -> str:

@@ -1,17 +1,17 @@
 """Connections that end: uvicorn's HTTP protocol, with a time for clients that send or read slowly, or not at all.
 
 uvicorn waits for ever for the end of a request's head, and for a client to read its answer. Bodies are timed by
-`limits.LimitBody`, connections between two requests by uvicorn's keep-alive time.
+`limits.LimitBody`, connections between two requests by uvicorn's keep-alive time. The parser (llhttp) takes heads of
+any size, heads that name no host or several, any transfer coding, and as many requests at once as a client sends ahead;
+here they are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tamiz.serving.headers import SECURITY_HEADERS
 from tamiz.serving.problems import Failure, problem_response
@@ -22,9 +22,15 @@ TOO_LARGE = Failure(
     431, "head-too-large", "The head of the request is too large", "Shorten the address or the headers."
 )
 NOT_HTTP = Failure(400, "not-http", "The request is not valid HTTP", "Its first line, a header or its body is broken.")
+MOST_HEAD_BYTES = 65_536
+MOST_AHEAD = 64  # requests that a client may send before it has read the answer to the first
 
 
-class TimedProtocol(H11Protocol):
+class _RefusedError(Exception):
+    """Ends the parsing of a head that is valid HTTP."""
+
+
+class TimedProtocol(HttpToolsProtocol):
     """One connection."""
 
     head_timeout_s: float = 20.0
@@ -39,6 +45,11 @@ class TimedProtocol(H11Protocol):
         super().__init__(*args, **about)
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
+        self._in_message = self._in_head = False
+        self._begun = 0  # requests
+        self._head_bytes = 0  # of a head that came in several pieces
+        self._piece_bytes = 0
+        self._failure = NOT_HTTP
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a client that says nothing has the keep-alive time."""
@@ -54,14 +65,57 @@ class TimedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; the first bytes of a request start its time, the end of its head stops it."""
+        goes_on, alone, begun = self._in_head, not self._in_message, self._begun
+        self._piece_bytes = len(data)
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and (goes_on or (alone and self._begun == begun + 1)):  # the whole piece belongs to this head
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._refuse(TOO_LARGE)
+                return
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_head_timer()
-        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+        elif not self._in_message and self._begun:
             self._stop_head_timer()  # the rest of a body that was answered already has come: nothing is begun
             self._wait_for_next()
-        elif self._head_timer is None and not self.transport.is_closing():
+        elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_message = self._in_head = True
+        self._begun += 1
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Start to answer, unless the head is one that is refused."""
+        self._in_head = False
+        if self._head_bytes + self._piece_bytes > MOST_HEAD_BYTES:
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MOST_HEAD_BYTES:
+                self._failure = TOO_LARGE
+                raise _RefusedError
+        if not self._is_plain() or len(self.pipeline) >= MOST_AHEAD:
+            raise _RefusedError
+        super().on_headers_complete()
+
+    def _is_plain(self) -> bool:
+        """Tell whether the head names one host, and no transfer coding that would have to be undone."""
+        hosts = 0
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+                return False
+        return hosts == 1 or (hosts == 0 and self.parser.get_http_version() == "1.0")
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._in_message = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, which has its own time."""
@@ -85,20 +139,20 @@ class TimedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, or has too long a head, as any other failure; never within an answer."""
-        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()
-            return
-        error = sys.exception()
-        failure = TOO_LARGE if getattr(error, "error_status_hint", 400) == TOO_LARGE.status else NOT_HTTP
-        answer = problem_response(failure, "none")
-        head = [(name, value) for name, value in answer.raw_headers] + [*SECURITY_HEADERS.items()]
-        head.append((b"connection", b"close"))
-        for event in (
-            h11.Response(status_code=failure.status, headers=head),
-            h11.Data(data=bytes(answer.body)),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event))
+        self._refuse(self._failure)
+
+    def _refuse(self, failure: Failure) -> None:
+        waiting = [cycle for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)) if cycle is not None]
+        is_answering = any(one.response_started and not one.response_complete for one in waiting)
+        for cycle in waiting:  # what is at work for this client has nobody to answer any more
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.pipeline.clear()
+        if not is_answering:
+            answer = problem_response(failure, "none")
+            head = [*answer.raw_headers, *SECURITY_HEADERS.items(), (b"connection", b"close")]
+            lines = [b"%b: %b\r\n" % pair for pair in head]
+            self.transport.write(b"".join([STATUS_LINE[failure.status], *lines, b"\r\n", bytes(answer.body)]))
         self.transport.close()
 
     def _watch_reading(self, before: int | None = None) -> None:

@@ -10,9 +10,10 @@ import os
 import re
 import sys
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,9 @@ class Metrics:
         self._add_models()
         self._add_shadow()
         self._told: set[tuple[str, str, str]] = set()
+        # To find a child by its labels takes prometheus-client longer than to count; they are from closed sets.
+        self._observers = cache(self._observer)
+        self._counters = cache(self._counter)
         if multiprocess_dir is None:
             ProcessCollector(registry=self.registry)
 
@@ -122,8 +126,12 @@ class Metrics:
 
     def observe(self, door: str, method: str, status: int, took_s: float) -> None:
         """Count one answered request."""
-        self._requests.labels(door, method if method in METHODS else "other", status).inc()
-        self._latency.labels(door).observe(took_s)
+        count, observe = self._observers(door, method if method in METHODS else "other", status)
+        count()
+        observe(took_s)
+
+    def _observer(self, door: str, method: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
+        return self._requests.labels(door, method, status).inc, self._latency.labels(door).observe
 
     def in_flight(self, change: int) -> None:
         """Note that a request has come (1) or is answered (-1)."""
@@ -166,17 +174,21 @@ class Metrics:
 
     def count_predictions(self, served: Served, predictions: Sequence[Prediction]) -> None:
         """Count what a model answered; a text with several labels counts for each."""
-        confidence = self._confidence.labels(served.name)
         if len(predictions) == 1 and isinstance(predictions[0].label, str):
-            self._predictions.labels(served.name, predictions[0].label).inc()
-            confidence.observe(predictions[0].probability)  # type: ignore[arg-type]
+            count, observe = self._counters(served.name, predictions[0].label)
+            count()
+            observe(predictions[0].probability)  # type: ignore[arg-type]
             return
+        confidence = self._confidence.labels(served.name)
         for prediction in predictions:
             answered = prediction.probability
             confidence.observe(answered if isinstance(answered, float) else prediction.probabilities.max())
         tally = Tally(chain.from_iterable(_labels_of(prediction) for prediction in predictions))
         for label, count in tally.items():
             self._predictions.labels(served.name, label).inc(count)
+
+    def _counter(self, model: str, label: str) -> tuple[Callable[[], None], Callable[[float], None]]:
+        return self._predictions.labels(model, label).inc, self._confidence.labels(model).observe
 
     def set_served(self, served: Sequence[Served]) -> None:
         """Tell which versions this process serves now; versions served before stay, at 0."""

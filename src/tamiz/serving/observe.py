@@ -26,6 +26,7 @@ access = logging.getLogger("tamiz.access")
 REQUEST_ID = "tamiz.request_id"
 SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NO_ROUTE = "(none)"
+_SECURITY = list(SECURITY_HEADERS.items())
 CLIENT_GONE = 499  # as web servers log it: nobody was there any more to be answered
 
 
@@ -108,6 +109,8 @@ def _given_id(scope: Scope) -> str | None:
 
 
 def _with_headers(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    present = {name for name, _ in headers}
-    added = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in present]
+    added = _SECURITY
+    if not SECURITY_HEADERS.keys().isdisjoint(name for name, _ in headers):  # the answer has its own
+        present = {name for name, _ in headers}
+        added = [(name, value) for name, value in _SECURITY if name not in present]
     return [*headers, (b"x-request-id", request_id.encode("ascii")), *added]
