@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,14 +177,18 @@ class Server:
     def __enter__(self) -> Server:
         """Start it; see `wait`."""
         nowhere: Any = subprocess.DEVNULL
-        self.process = subprocess.Popen(self._command, env=self._environment, stdout=nowhere, stderr=nowhere)
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, stdout=nowhere, stderr=nowhere, start_new_session=True
+        )
         return self
 
     def __exit__(self, *about: object) -> None:
-        """End it."""
+        """End it, and what it has started: LitServe leaves its workers behind."""
         if self.process.poll() is None:
             self.process.terminate()
         gone(self.process)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def wait(self, request: bytes, limit_s: float = 90.0) -> None:
         """Wait until it answers a request with 200.
