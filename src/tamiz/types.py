@@ -309,8 +309,22 @@ class Registry(Protocol):
     ) -> str:
         """Record one finished candidate and return its run id.
 
-        A second call with the same `key` records nothing and returns the first one's id. The files of the folder
-        `artifacts` are stored with the run; the values of `history` by their steps, before the final `metrics`.
+        A second call with the same `key` records nothing and returns the first one's id; a run that was begun by
+        `follow` is finished. The files of the folder `artifacts` are stored with the run; those values of `history`
+        that it does not have yet by their steps, before the final `metrics`.
+        """
+
+    def follow(self, *, key: str, candidate: str, family: str, points: Sequence[Point]) -> str:
+        """Add figures to the run of a candidate that is still in training, and return the run's id.
+
+        The first call begins the run, which `runs` does not return before `record` has finished it; one of an earlier
+        process that was killed is gone on with. A finished run stays as it is.
+
+        Args:
+            key: what the run is made from, as `record` is given it.
+            candidate: name of the candidate.
+            family: name of its classifier family.
+            points: all figures so far, those of one name by ascending steps; none is added twice.
         """
 
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
