@@ -212,10 +212,13 @@ class Resumes(Protocol):
 
 @runtime_checkable
 class Traces(Protocol):
-    """A classifier that recorded figures while it was fitted."""
+    """A classifier that records figures while it is fitted."""
 
     def history(self) -> Sequence[Point]:
-        """Return figures by step, in order; none for a loaded classifier."""
+        """Return figures by step, those of one name in order; during a fit those so far, none for a loaded classifier.
+
+        What comes later never changes what was given before.
+        """
 
     def figures(self) -> Mapping[str, float]:
         """Return what the history comes to, such as `best_epoch`."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tamiz.classifiers.checks import CHECKS, _Case, examples
+from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.classifiers.transformer import TransformerClassifier
 from tamiz.classifiers.transformer_batches import budget_batches, shuffled_batches
 from tamiz.classifiers.transformer_choices import Judge, choose_policy, parity
@@ -72,6 +73,48 @@ def test_it_learns_and_says_how(fitted):
     assert figures["best_val_f1"] == max(values)
     assert figures["best_epoch"] == 1 + values.index(max(values))
     assert len(values) <= figures["best_epoch"] + 2  # stopped early
+
+
+def by_name(points) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for step, name, value in points:
+        found.setdefault(name, []).append((step, value))
+    return found
+
+
+def test_figures_are_there_while_it_learns(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    classifier, seen = made(encoder, form="fp32"), []
+
+    def progress(message, done=0, total=0):
+        seen.append(classifier.history())
+
+    classifier.fit(texts[:64], targets[:64], validation=Validation(texts[64:], targets[64:]), progress=progress)
+    whole = by_name(classifier.history())
+    assert len(whole["train_loss"]) == 8
+    for points in seen:
+        assert all(values == whole[name][: len(values)] for name, values in by_name(points).items())
+    sizes = [len(by_name(points).get("train_loss", [])) for points in seen]
+    assert set(range(9)) <= set(sizes)
+    assert 1 in [len(by_name(points).get("val_f1_macro", [])) for points in seen]
+    assert len(whole["val_f1_macro"]) == 2
+
+
+def test_an_ensemble_passes_on_what_its_members_record(encoder):
+    texts, targets, labels = examples(Task.BINARY)
+    members = [{"family": "linear"}, {"family": "transformer", "params": {**FAST, "encoder": encoder, "form": "fp32"}}]
+    both, seen = EnsembleClassifier(labels, Task.BINARY, members=members), []
+    assert isinstance(both, Traces)
+
+    def progress(message, done=0, total=0):
+        seen.append(len(both.history()))
+
+    both.fit(texts[:64], targets[:64], progress=progress)
+    assert [point[:2] for point in both.history()] == [(step, "member_2/train_loss") for step in range(1, 9)]
+    assert seen == sorted(seen)
+    assert {0, 3, 8} <= set(seen)
+    both.borrow(dict(both.members_))
+    assert both.fit(texts[:64], targets[:64]).history() == []
 
 
 def test_the_record_holds_the_comparison_with_fp32(fitted):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tamiz.errors import RegistryError
 from tamiz.pipeline.reproduce import reproduce
+from tamiz.pipeline.run import SilentListener
 from tamiz.registry import MemoryRegistry
 from tamiz.types import Task
 from tests.projects import lake_of, make_project, run, store_of
@@ -15,10 +19,58 @@ from tests.tiny_bert import tiny_bert
 pytest.importorskip("torch")
 
 
-def test_a_run_records_history_and_facts_and_leaves_no_checkpoint(tmp_path):
-    encoder = tiny_bert(tmp_path / "encoder")
+def params_of(folder: Path) -> dict[str, Any]:
+    encoder = tiny_bert(folder / "encoder")
     params = {"encoder": str(encoder), "epochs": 2, "learning_rate": 1e-3, "max_length": 32, "num_threads": 1}
-    candidates = [{"family": "transformer", "params": {**params, "precision": "fp32"}}]
+    return {**params, "precision": "fp32"}
+
+
+class Watching(SilentListener):
+    """See what the registry has whenever the run says how far it is."""
+
+    def __init__(self, registry: MemoryRegistry) -> None:
+        self.registry, self.seen, self.notices = registry, [], []
+
+    def progress(self, message: str, done: int = 0, total: int = 0) -> None:
+        self.seen.append([len(points) for points in self.registry.histories.values()])
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_figures_reach_the_registry_while_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("tamiz.pipeline.follow.EVERY_S", 0.0)
+    candidates = [{"family": "prior"}, {"family": "transformer", "params": params_of(tmp_path)}]
+    project = make_project(tmp_path, Task.MULTI_CLASS, candidates=candidates)
+    listener = Watching(MemoryRegistry())
+    run(project, listener.registry, listener=listener, until="train")
+    newest, _ = listener.registry.runs()
+    assert newest.family == "transformer"
+    growing = [sizes[1] for sizes in listener.seen if len(sizes) == 2]
+    assert growing == sorted(growing)
+    assert len(set(growing)) > 4
+    history = listener.registry.histories[newest.run_id]
+    assert growing[-1] == len(history) == len({(point.step, point.name) for point in history})
+
+
+def test_a_registry_that_takes_no_figures_ends_no_training(tmp_path, monkeypatch):
+    class Deaf(MemoryRegistry):
+        def follow(self, **about):
+            raise RegistryError("MLflow: follow failed: no answer")
+
+    monkeypatch.setattr("tamiz.pipeline.follow.EVERY_S", 0.0)
+    candidates = [{"family": "transformer", "params": params_of(tmp_path)}]
+    listener = Watching(Deaf())
+    run(make_project(tmp_path, candidates=candidates), listener.registry, listener=listener, until="train")
+    assert len(listener.registry.runs()) == 1
+    assert [text for text in listener.notices if "no answer" in text] == [
+        "transformer: its figures cannot be recorded now (MLflow: follow failed: no answer); the training goes on, and "
+        "they are recorded when the registry answers again"
+    ]
+
+
+def test_a_run_records_history_and_facts_and_leaves_no_checkpoint(tmp_path):
+    candidates = [{"family": "transformer", "params": params_of(tmp_path)}]
     project = make_project(tmp_path, Task.MULTI_CLASS, candidates=candidates, select={"refit": True})
     registry = MemoryRegistry()
     result = run(project, registry)

@@ -100,6 +100,11 @@ class Fitter:
             raise ConfigError(f"form: unknown {params.form!r}; {one_of(params.form, ('auto', *FORMS))}")
         self._params, self._labels, self._task = params, labels, task
         self._seed, self._progress, self._before = seed, progress, before
+        self._loop: FineTuning | None = None
+
+    def history(self) -> list[Point]:
+        """Return the figures so far, by step."""
+        return self._loop.outcome.history() if self._loop else []
 
     def fit(
         self,
@@ -199,7 +204,7 @@ class Fitter:
 
         checkpoints = Checkpoints(folder, self._identity(weights, rows, has), params.checkpoint_seconds)
         about: dict[str, Any] = {"pad": reader.tokenizer.pad_id, "seed": self._seed, "progress": self._progress}
-        loop = FineTuning(network, params, self._task, checkpoints=checkpoints, **about)
+        self._loop = loop = FineTuning(network, params, self._task, checkpoints=checkpoints, **about)
         stop = self._before.epochs if self._before else None
         outcome = loop.run(rows.ids, has[rows.owners], evaluate, stop_after=stop)
         network.to("cpu")

@@ -364,6 +364,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                     blobs=context.blobs,
                     progress=context.listener.progress,
                     members=members,
+                    notice=context.listener.notice,
                 )
             known = asdict(made)
             context.state.remember(f"train-{config.title}", key, known)

@@ -46,7 +46,7 @@ class MemoryRegistry:
         for run in self._runs.values():
             if run.key == key:
                 return run.run_id
-        run_id = self.follow(key=key, candidate=candidate, family=family, points=history)
+        run_id = self._grown(key, history)
         del self._going[key]
         texts = {name: str(value) for name, value in params.items()}
         self._runs[run_id] = RunRecord(run_id, key, candidate, family, dict(metrics), texts)
@@ -57,6 +57,9 @@ class MemoryRegistry:
         for run in self._runs.values():
             if run.key == key:
                 return run.run_id
+        return self._grown(key, points)
+
+    def _grown(self, key: str, points: Sequence[Point]) -> str:
         going = self._going.setdefault(key, Going(f"run-{len(self.histories) + 1}"))
         missing = going.missing(points)
         self.histories.setdefault(going.run_id, []).extend(missing)
