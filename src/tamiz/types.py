@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "EARLIER_SECONDS",
     "BoolArray",
     "Borrows",
     "Classifier",
@@ -47,6 +48,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+EARLIER_SECONDS = "earlier_seconds"
+"""Among `figures` of a classifier: seconds of its fit that earlier processes spent before they were cut off."""
 
 
 class Task(StrEnum):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp
             break
     broken.communicate()
     state = json.loads((tmp_path / "keep" / "state.json").read_text())["state"]
+    seconds = state["seconds"]
     assert 12 <= state["step"] < 30
     steps: list[int] = []
     resumed = long_training(encoder, tmp_path / "keep", steps.append)
@@ -180,6 +182,30 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp
     weights = [(tmp_path / name / "model.onnx").read_bytes() for name in ("whole", "resumed")]
     assert weights[0] == weights[1]
     assert whole.history() == resumed.history()
+    assert 0 < resumed.figures()["earlier_seconds"] == pytest.approx(seconds)
+    assert {**whole.figures(), "earlier_seconds": seconds} == pytest.approx(dict(resumed.figures()))
+
+
+def test_a_fit_that_goes_on_says_so(encoder, tmp_path):
+    texts, targets, _ = examples(Task.BINARY)
+    told: list[tuple[str, int, int]] = []
+
+    def progress(message, done=0, total=0):
+        told.append((message, done, total))
+        if done == 6 and not resumed:
+            raise KeyboardInterrupt
+
+    for resumed in (False, True):
+        told.clear()
+        classifier = made(encoder, form="fp32", checkpoint_seconds=0)
+        classifier.keep_in(tmp_path)
+        with nullcontext() if resumed else pytest.raises(KeyboardInterrupt):
+            classifier.fit(texts, targets, progress=progress)
+        assert any(message.startswith("goes on") for message, *_ in told) == resumed
+    assert ("goes on from step 5 of 12 (checkpoint of an earlier run)", 5, 12) in told
+    steps = [(message, done) for message, done, _ in told if message.startswith("fine-tuning")]
+    assert [done for _, done in steps] == list(range(6, 13))
+    assert all(message.endswith("left, resumed at step 5") for message, _ in steps)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tamiz.config import CandidateConfig
+from tamiz.data.gold import Examples
 from tamiz.errors import RegistryError
 from tamiz.pipeline.reproduce import reproduce
 from tamiz.pipeline.run import SilentListener
+from tamiz.pipeline.train import fit_classifier
 from tamiz.registry import MemoryRegistry
 from tamiz.types import Task
 from tests.projects import lake_of, make_project, run, store_of
@@ -86,3 +90,17 @@ def test_a_run_records_history_and_facts_and_leaves_no_checkpoint(tmp_path):
     assert not checkpoints.exists() or not list(checkpoints.iterdir())
     again = reproduce(project, store, lake_of(project), result.version)
     assert again.same
+
+
+def test_the_seconds_of_a_fit_are_those_of_all_its_pieces(tmp_path):
+    labels, side = ("food", "sport"), Examples([], ["bread soup", "goal match"] * 16, np.arange(32) % 2, [], {})
+    config = CandidateConfig(family="transformer", params={**params_of(tmp_path), "form": "fp32"})
+    about = {"seed": 0, "checkpoints": tmp_path / "keep"}
+    fit_classifier(config, labels, Task.BINARY, side, None, **about)
+    state = tmp_path / "keep" / "state.json"
+    record = json.loads(state.read_text())
+    record["state"]["seconds"] = 1000.0
+    state.write_text(json.dumps(record))
+    classifier, seconds = fit_classifier(config, labels, Task.BINARY, side, None, **about)
+    assert classifier.figures()["earlier_seconds"] == 1000.0
+    assert 1000.0 < seconds < 1100.0

@@ -26,7 +26,7 @@ from tamiz.encoders.forms import FORMS, make_form
 from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
-from tamiz.types import BoolArray, Point, Progress, Task, Validation
+from tamiz.types import EARLIER_SECONDS, BoolArray, Point, Progress, Task, Validation
 
 __all__ = ["FineTuned", "Fitter", "Settled"]
 
@@ -155,7 +155,7 @@ class Fitter:
             "export_shift": exported,
             "parity": gate,
         }
-        return FineTuned(settled, outcome.history(), self._figures(outcome), facts)
+        return FineTuned(settled, outcome.history(), self._figures(outcome, loop.earlier_s), facts)
 
     def _sample(
         self, texts: Sequence[str], has: BoolArray, targets: NDArray[Any], most: int | None
@@ -272,11 +272,12 @@ class Fitter:
         small.unlink(missing_ok=True)
         return form if kept else "fp32", {"form": form, "kept": kept, **asdict(found), "tolerance": tolerance}
 
-    def _figures(self, outcome: Outcome) -> dict[str, float]:
+    def _figures(self, outcome: Outcome, earlier_s: float) -> dict[str, float]:
+        figures = {EARLIER_SECONDS: earlier_s} if earlier_s else {}
         if outcome.best_step is None:
-            return {}
+            return figures
         best = outcome.best()
-        figures = {"best_epoch": outcome.best_step / self._per_epoch}
+        figures["best_epoch"] = outcome.best_step / self._per_epoch
         return {**figures, "best_val_f1": best["f1_macro"]} if "f1_macro" in best else figures
 
     def _say(self, what: str) -> None:

@@ -91,6 +91,7 @@ class FineTuning:
         device: on which it runs.
         precision: of its computations.
         outcome: what it has come to so far.
+        earlier_s: seconds of it that an earlier process spent, up to the checkpoint from which this one goes on.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FineTuning:
         self._trained = {name: weights for name, weights in network.named_parameters() if weights.requires_grad}
         self._best: dict[str, Any] | None = None
         self.outcome = Outcome()
+        self.earlier_s = 0.0
 
     def run(
         self,
@@ -136,7 +138,7 @@ class FineTuning:
         """
         plan = _Plan(np.array([len(row) for row in rows]), self._params, self._seed, stop_after)
         data = _Data(rows, self._tensor_targets(has), self._label_weights(has))
-        self._resume()
+        self._resume(plan)
         began, at_start = time.monotonic() - self.outcome.seconds, (time.monotonic(), self.outcome.step)
         parts: list[float] = []
         while self.outcome.step < plan.last and not self._enough():
@@ -252,7 +254,7 @@ class FineTuning:
         found = Checkpoint(dict(vars(self.outcome)), tensors, self._best)
         self._checkpoints.save(found, step=self.outcome.step, best_step=self.outcome.best_step)
 
-    def _resume(self) -> None:
+    def _resume(self, plan: _Plan) -> None:
         found = self._checkpoints.load()
         if found is None:
             return
@@ -264,6 +266,9 @@ class FineTuning:
                 for part in ("step", "exp_avg", "exp_avg_sq")
                 for value in [found.tensors[f"{part}:{name}"]]
             }
+        self.earlier_s, step = self.outcome.seconds, self.outcome.step
+        if self._progress:
+            self._progress(f"goes on from step {step} of {plan.last} (checkpoint of an earlier run)", step, plan.last)
 
     def _tell(self, plan: _Plan, at_start: tuple[float, int]) -> None:
         if self._progress is None:
@@ -277,6 +282,8 @@ class FineTuning:
             parts.append(f"val_{self._params.metric} {outcome.evaluations[-1][1][self._params.metric]:.4f}")
         parts.append(f"{plan.texts_per_step / per_step:.1f} texts/s")
         parts.append(f"{(plan.last - outcome.step) * per_step / 60:.1f} min left")
+        if first:
+            parts.append(f"resumed at step {first}")
         self._progress(f"fine-tuning: {', '.join(parts)}", outcome.step, plan.last)
 
 

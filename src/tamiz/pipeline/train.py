@@ -22,7 +22,18 @@ from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.follow import Follower
-from tamiz.types import Borrows, Classifier, Progress, Registry, Resumes, Task, Tells, Traces, Validation
+from tamiz.types import (
+    EARLIER_SECONDS,
+    Borrows,
+    Classifier,
+    Progress,
+    Registry,
+    Resumes,
+    Task,
+    Tells,
+    Traces,
+    Validation,
+)
 
 __all__ = [
     "Trained",
@@ -82,7 +93,7 @@ def fit_classifier(
     members: Mapping[int, Classifier] | None = None,
     follower: Follower | None = None,
 ) -> tuple[Classifier, float]:
-    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took.
+    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took, those before a resume too.
 
     A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`; one that is made
     of others takes the fitted `members`, by place; the figures of one that records some go to the `follower`.
@@ -101,7 +112,8 @@ def fit_classifier(
     texts, targets = [prepare.many(train.texts)], train.targets
     del train  # a second copy of a million texts is a gigabyte
     classifier.fit(texts.pop(), targets, validation=held_out, progress=progress)  # so that `fit` can let them go
-    return classifier, time.perf_counter() - start
+    earlier = classifier.figures().get(EARLIER_SECONDS, 0.0) if isinstance(classifier, Traces) else 0.0
+    return classifier, time.perf_counter() - start + earlier
 
 
 def train_candidate(
