@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tamiz.errors import RegistryError
 from tamiz.pipeline.reproduce import reproduce
 from tamiz.pipeline.run import SilentListener
 from tamiz.pipeline.train import fit_classifier
-from tamiz.registry import MemoryRegistry
+from tamiz.registry import MemoryRegistry, MlflowRegistry
 from tamiz.types import Task
 from tests.projects import lake_of, make_project, run, store_of
 from tests.tiny_bert import tiny_bert
@@ -104,3 +105,40 @@ def test_the_seconds_of_a_fit_are_those_of_all_its_pieces(tmp_path):
     classifier, seconds = fit_classifier(config, labels, Task.BINARY, side, None, **about)
     assert classifier.figures()["earlier_seconds"] == 1000.0
     assert 1000.0 < seconds < 1100.0
+
+
+class Interrupting(SilentListener):
+    """Cut a run off at a step of the training."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+
+    def progress(self, message: str, done: int = 0, total: int = 0) -> None:
+        if "fine-tuning" in message and done == self._at:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_was_cut_off_goes_on_in_the_same_run_of_mlflow(tmp_path, monkeypatch, mlflow_template):
+    monkeypatch.setattr("tamiz.pipeline.follow.EVERY_S", 0.0)
+    monkeypatch.setattr("tamiz.pipeline.follow._SHARE", 0)
+    shutil.copy(mlflow_template, tmp_path / "mlflow.db")
+    params = {**params_of(tmp_path), "checkpoint_seconds": 0, "form": "fp32"}
+    project = make_project(tmp_path, n=120, candidates=[{"family": "transformer", "params": params}])
+
+    def registry() -> MlflowRegistry:  # one a process
+        return MlflowRegistry("topics", f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts=str(tmp_path / "artifacts"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(project, registry(), listener=Interrupting(4), until="train")
+    seen = registry()
+    assert list(seen.runs()) == []
+    (begun,) = seen._client.search_runs([seen._experiment])
+    assert begun.info.status == "RUNNING"
+    run(project, registry(), until="train")
+    (finished,) = seen.runs()
+    assert finished.run_id == begun.info.run_id
+    assert len(seen._client.search_runs([seen._experiment])) == 1
+    losses = seen._client.get_metric_history(finished.run_id, "train_loss")
+    assert [metric.step for metric in losses] == list(range(1, len(losses) + 1))
+    assert len(losses) > 5
+    assert finished.metrics["fit_seconds"] > finished.metrics["earlier_seconds"] > 0
