@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from tamiz.errors import one_of
+from tamiz.errors import one_of, reason_of
 
 __all__ = ["explain"]
 
@@ -45,7 +45,8 @@ def _explain_one(item: dict[str, Any], root: type[BaseModel]) -> str:
         case "string_pattern_mismatch":
             return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
         case _:
-            return f"{place}: {given}; {item['msg'][0].lower()}{item['msg'][1:]}"
+            reason = reason_of(item)
+            return f"{place}: {given}; {reason[0].lower()}{reason[1:]}"
 
 
 def _dotted(loc: tuple[str | int, ...]) -> str:

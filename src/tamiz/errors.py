@@ -28,7 +28,7 @@ Messages name what failed, the value received, the values allowed and the next s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "TooLargeError",
     "UnauthorizedError",
     "one_of",
+    "reason_of",
 ]
 
 
@@ -151,3 +152,13 @@ def one_of(given: str, allowed: Iterable[str], *, limit: int = 20) -> str:
     shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
     near = get_close_matches(given, names, n=1)
     return f"allowed: {shown or 'none'}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def reason_of(finding: Mapping[str, object]) -> str:
+    """Return what one of pydantic's findings says, without the prefix that pydantic gives to a validator's own words.
+
+    Example:
+        >>> reason_of({"msg": "Value error, the sum must be below 1"})
+        'the sum must be below 1'
+    """
+    return str(finding["msg"]).removeprefix("Value error, ")

@@ -22,7 +22,7 @@ from pydantic_core import from_json
 
 from tamiz._archive import extract_archive, write_archive
 from tamiz._files import building, explain, is_unfinished, relative_fault
-from tamiz.errors import PackageError
+from tamiz.errors import PackageError, reason_of
 from tamiz.types import Task
 
 __all__ = [
@@ -277,7 +277,7 @@ def _parse(data: bytes, path: Path) -> Manifest:
 
 def _first(error: ValidationError) -> str:
     item = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+    return f"{'.'.join(str(part) for part in item['loc'])}: {reason_of(item)}"
 
 
 def _verify(folder: Path, *, shown: Path | None = None) -> Manifest:

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from tamiz._files import building, explain
 from tamiz._index import CHAMPION, AliasChange, Index, VersionInfo
 from tamiz.blobs import Blobs, open_blobs
-from tamiz.errors import ConflictError, ModelNotFoundError, PackageError, StoreError, one_of
+from tamiz.errors import ConflictError, ModelNotFoundError, PackageError, StoreError, one_of, reason_of
 from tamiz.package import MANIFEST_NAME, Manifest, verify_package
 
 __all__ = ["CHAMPION", "AliasChange", "Index", "ModelStore", "VersionInfo"]
@@ -264,7 +264,7 @@ class ModelStore:
             found = error.errors(include_url=False, include_input=False, include_context=False)[0]
             at = ".".join(str(part) for part in found["loc"])
             raise StoreError(
-                f"{key} in {self.place} is damaged or of a later format ({at or 'content'}: {found['msg']}). "
+                f"{key} in {self.place} is damaged or of a later format ({at or 'content'}: {reason_of(found)}). "
                 "Restore it from a backup or install a newer release of Tamiz"
             ) from error
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "EARLIER_SECONDS",
     "BoolArray",
     "Borrows",
     "Classifier",
@@ -47,6 +48,8 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+EARLIER_SECONDS = "earlier_seconds"
+"""Among `figures` of a classifier: seconds of its fit that earlier processes spent before they were cut off."""
 
 
 class Task(StrEnum):
@@ -212,10 +215,13 @@ class Resumes(Protocol):
 
 @runtime_checkable
 class Traces(Protocol):
-    """A classifier that recorded figures while it was fitted."""
+    """A classifier that records figures while it is fitted."""
 
     def history(self) -> Sequence[Point]:
-        """Return figures by step, in order; none for a loaded classifier."""
+        """Return figures by step, those of one name in order; during a fit those so far, none for a loaded classifier.
+
+        What comes later never changes what was given before.
+        """
 
     def figures(self) -> Mapping[str, float]:
         """Return what the history comes to, such as `best_epoch`."""
@@ -309,8 +315,22 @@ class Registry(Protocol):
     ) -> str:
         """Record one finished candidate and return its run id.
 
-        A second call with the same `key` records nothing and returns the first one's id. The files of the folder
-        `artifacts` are stored with the run; the values of `history` by their steps, before the final `metrics`.
+        A second call with the same `key` records nothing and returns the first one's id; a run that was begun by
+        `follow` is finished. The files of the folder `artifacts` are stored with the run; those values of `history`
+        that it does not have yet by their steps, before the final `metrics`.
+        """
+
+    def follow(self, *, key: str, candidate: str, family: str, points: Sequence[Point]) -> str:
+        """Add figures to the run of a candidate that is still in training, and return the run's id.
+
+        The first call begins the run, which `runs` does not return before `record` has finished it; one of an earlier
+        process that was killed is gone on with. A finished run stays as it is.
+
+        Args:
+            key: what the run is made from, as `record` is given it.
+            candidate: name of the candidate.
+            family: name of its classifier family.
+            points: all figures so far, those of one name by ascending steps; none is added twice.
         """
 
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tamiz.classifiers.checks import CHECKS, _Case, examples
+from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.classifiers.transformer import TransformerClassifier
 from tamiz.classifiers.transformer_batches import budget_batches, shuffled_batches
 from tamiz.classifiers.transformer_choices import Judge, choose_policy, parity
@@ -74,6 +76,48 @@ def test_it_learns_and_says_how(fitted):
     assert len(values) <= figures["best_epoch"] + 2  # stopped early
 
 
+def by_name(points) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for step, name, value in points:
+        found.setdefault(name, []).append((step, value))
+    return found
+
+
+def test_figures_are_there_while_it_learns(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    classifier, seen = made(encoder, form="fp32"), []
+
+    def progress(message, done=0, total=0):
+        seen.append(classifier.history())
+
+    classifier.fit(texts[:64], targets[:64], validation=Validation(texts[64:], targets[64:]), progress=progress)
+    whole = by_name(classifier.history())
+    assert len(whole["train_loss"]) == 8
+    for points in seen:
+        assert all(values == whole[name][: len(values)] for name, values in by_name(points).items())
+    sizes = [len(by_name(points).get("train_loss", [])) for points in seen]
+    assert set(range(9)) <= set(sizes)
+    assert 1 in [len(by_name(points).get("val_f1_macro", [])) for points in seen]
+    assert len(whole["val_f1_macro"]) == 2
+
+
+def test_an_ensemble_passes_on_what_its_members_record(encoder):
+    texts, targets, labels = examples(Task.BINARY)
+    members = [{"family": "linear"}, {"family": "transformer", "params": {**FAST, "encoder": encoder, "form": "fp32"}}]
+    both, seen = EnsembleClassifier(labels, Task.BINARY, members=members), []
+    assert isinstance(both, Traces)
+
+    def progress(message, done=0, total=0):
+        seen.append(len(both.history()))
+
+    both.fit(texts[:64], targets[:64], progress=progress)
+    assert [point[:2] for point in both.history()] == [(step, "member_2/train_loss") for step in range(1, 9)]
+    assert seen == sorted(seen)
+    assert {0, 3, 8} <= set(seen)
+    both.borrow(dict(both.members_))
+    assert both.fit(texts[:64], targets[:64]).history() == []
+
+
 def test_the_record_holds_the_comparison_with_fp32(fitted):
     facts = json.loads(json.dumps(fitted.facts()))
     gate = facts["parity"]
@@ -126,6 +170,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp
             break
     broken.communicate()
     state = json.loads((tmp_path / "keep" / "state.json").read_text())["state"]
+    seconds = state["seconds"]
     assert 12 <= state["step"] < 30
     steps: list[int] = []
     resumed = long_training(encoder, tmp_path / "keep", steps.append)
@@ -137,6 +182,30 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp
     weights = [(tmp_path / name / "model.onnx").read_bytes() for name in ("whole", "resumed")]
     assert weights[0] == weights[1]
     assert whole.history() == resumed.history()
+    assert 0 < resumed.figures()["earlier_seconds"] == pytest.approx(seconds)
+    assert {**whole.figures(), "earlier_seconds": seconds} == pytest.approx(dict(resumed.figures()))
+
+
+def test_a_fit_that_goes_on_says_so(encoder, tmp_path):
+    texts, targets, _ = examples(Task.BINARY)
+    told: list[tuple[str, int, int]] = []
+
+    def progress(message, done=0, total=0):
+        told.append((message, done, total))
+        if done == 6 and not resumed:
+            raise KeyboardInterrupt
+
+    for resumed in (False, True):
+        told.clear()
+        classifier = made(encoder, form="fp32", checkpoint_seconds=0)
+        classifier.keep_in(tmp_path)
+        with nullcontext() if resumed else pytest.raises(KeyboardInterrupt):
+            classifier.fit(texts, targets, progress=progress)
+        assert any(message.startswith("goes on") for message, *_ in told) == resumed
+    assert ("goes on from step 5 of 12 (checkpoint of an earlier run)", 5, 12) in told
+    steps = [(message, done) for message, done, _ in told if message.startswith("fine-tuning")]
+    assert [done for _, done in steps] == list(range(6, 13))
+    assert all(message.endswith("left, resumed at step 5") for message, _ in steps)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):

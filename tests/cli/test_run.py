@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from tamiz.blobs import open_blobs
+from tamiz.cli.running import _lead
 from tamiz.pipeline import STEPS
+from tamiz.pipeline.train import Trained
 from tests.projects import rows, write_csv, write_project
 
 
@@ -26,6 +28,24 @@ def test_a_run_shows_steps_leaderboard_and_what_to_type_next(place, tamiz):
     assert again.code == 0
     assert [line.split()[:2] for line in again.err.splitlines()] == [["skip", step] for step in STEPS]
     assert again.out == answer.out
+
+
+def test_two_equals_are_called_equal(place, tamiz):
+    write_project(place, n=60, candidates=[{"family": "prior", "name": name} for name in ("second", "other")])
+    answer = tamiz("run", "--quiet")
+    assert (
+        "second and other are equal in val_f1_macro (95 % interval of the difference +0.000 to +0.000): second is "
+        "chosen because it stands first in the project file\n"
+    ) in answer.out
+    assert "leads" not in answer.out
+
+
+@pytest.mark.parametrize(("values", "said"), [((0.8, 0.7), "by 0.100 in"), ((0.7, 0.69996), "by 4e-05 in")])
+def test_a_lead_is_never_shown_as_nothing(values, said):
+    board = [Trained(name, "prior", "k", {"val_accuracy": v}, {}, "r") for name, v in zip("ab", values, strict=True)]
+    ahead = {"winner": "a", "runner_up": "b", "metric": "val_accuracy", "low": -0.1, "high": 0.1, "p_better": 0.6}
+    line = _lead({**ahead, "difference": values[0] - values[1]}, board)
+    assert line == f"a leads b {said} val_accuracy (95 % interval -0.100 to +0.100, P(better) 0.60)"
 
 
 def test_quiet_shows_results_alone(project, tamiz):

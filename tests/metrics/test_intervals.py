@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tamiz.errors import ConfigError, DataError
-from tamiz.metrics import bootstrap, paired_difference, score
+from tamiz.errors import ConfigError
+from tamiz.metrics import bootstrap, score
 from tamiz.metrics import intervals as module
 from tamiz.types import Task
 
@@ -183,65 +183,3 @@ def test_wrong_plans_are_refused(resamples, level):
         bootstrap(
             targets, probabilities, decided, task=Task.BINARY, labels=_labels(2), resamples=resamples, level=level
         )
-
-
-def test_paired_difference_sees_what_is_better():
-    rng = np.random.default_rng(0)
-    targets = rng.integers(0, 3, 600)
-    good = np.where(rng.random(600) < 0.9, targets, (targets + 1) % 3)
-    poor = np.where(rng.random(600) < 0.7, targets, (targets + 1) % 3)
-    for metric in ("accuracy", "val_f1_macro", "recall_weighted"):
-        found = paired_difference(metric, targets, good, poor, resamples=300, seed=1)
-        assert 0.1 < found.difference < 0.3
-        assert 0 < found.low < found.difference < found.high
-        assert found.p < 0.01
-        back = paired_difference(metric, targets, poor, good, resamples=300, seed=1)
-        assert back.difference == -found.difference
-        assert back.p == found.p
-
-
-def test_paired_difference_of_the_same_answers_is_nothing():
-    targets = np.arange(30) % 3
-    decided = (np.arange(30) // 2) % 3
-    assert paired_difference("f1_macro", targets, decided, decided, resamples=50) == (0, 0, 0, 1)
-
-
-def test_paired_p_is_about_uniform_without_a_difference():
-    rng = np.random.default_rng(3)
-    found = []
-    for seed in range(150):
-        targets = rng.integers(0, 2, 200)
-        first, second = (np.where(rng.random(200) < 0.8, targets, 1 - targets) for _ in range(2))
-        found.append(paired_difference("accuracy", targets, first, second, resamples=200, seed=seed).p)
-    assert np.mean(np.array(found) < 0.1) < 0.2
-    assert 0.35 < np.mean(found) < 0.65
-
-
-def test_paired_difference_of_multi_label_and_of_abstentions():
-    rng = np.random.default_rng(0)
-    targets = rng.random((300, 4)) < 0.3
-    worse = targets ^ (rng.random((300, 4)) < 0.2)
-    found = paired_difference("hamming_loss", targets, targets, worse, resamples=100)
-    assert found.difference == pytest.approx(-(targets != worse).mean())
-    assert found.high < 0
-    assert paired_difference("test_f1_micro", targets, targets, worse, resamples=100).low > 0
-    single = np.arange(50) % 2
-    abstaining = np.where(np.arange(50) < 10, -1, single)
-    assert paired_difference("accuracy", single, single, abstaining).difference == pytest.approx(0.2)
-
-
-def test_paired_difference_where_nothing_is_true_or_decided():
-    nothing = np.zeros((5, 3), dtype=bool)
-    assert paired_difference("f1_macro", nothing, nothing, nothing, resamples=5) == (0, 0, 0, 1)
-
-
-def test_paired_difference_refuses_other_metrics_and_shapes():
-    targets = np.array([0, 1, 1])
-    with pytest.raises(ConfigError, match="did you mean 'f1_macro'"):
-        paired_difference("val_f1_marco", targets, targets, targets)
-    with pytest.raises(ConfigError, match="log_loss"):
-        paired_difference("log_loss", targets, targets, targets)
-    with pytest.raises(DataError, match="second"):
-        paired_difference("accuracy", targets, targets, targets[:2])
-    with pytest.raises(DataError, match="no example"):
-        paired_difference("accuracy", targets[:0], targets[:0], targets[:0])

@@ -8,8 +8,11 @@ import pytest
 
 from tamiz.config import SelectConfig
 from tamiz.errors import ConfigError
-from tamiz.pipeline.select import check_select, leaderboard, prefers_higher, select
+from tamiz.pipeline.run import SilentListener
+from tamiz.pipeline.select import check_select, leaderboard, no_gain, prefers_higher, select
 from tamiz.pipeline.train import Trained
+from tamiz.registry import MemoryRegistry
+from tests.projects import make_project, run
 
 
 def candidate(name: str, **metrics: float) -> Trained:
@@ -105,3 +108,57 @@ def test_a_candidate_survives_its_record():
     record = asdict(trained)
     record["intervals"] = {"val_ece": [0.05, 0.2]}  # as JSON gives it
     assert Trained.from_dict(record) == trained
+
+
+# --- against the most frequent label
+
+COUNTS = {"train": {"food": 10, "money": 70, "sport": 20}, "validation": {"food": 5, "money": 12, "sport": 3}}
+
+
+def test_candidates_that_gain_nothing_are_called_so():
+    poor, worse = candidate("poor", val_accuracy=0.6), candidate("worse", val_accuracy=0.41)
+    said = no_gain((worse, poor), COUNTS)
+    assert said is not None
+    assert said.startswith(
+        "no candidate is right more often on validation than always answering 'money': accuracy 0.600 of poor, "
+        "0.600 without looking at the text"
+    )
+    assert "tamiz check" in said
+    assert no_gain((worse, poor, candidate("better", val_accuracy=0.61)), COUNTS) is None
+
+
+def test_what_is_not_comparable_is_not_judged():
+    abstains = candidate("abstains", val_accuracy=0.3, val_selective_accuracy=0.9)
+    assert no_gain((abstains,), COUNTS) is None
+    assert "0.500 of abstains" in no_gain(
+        (candidate("abstains", val_accuracy=0.3, val_selective_accuracy=0.5),), COUNTS
+    )
+    assert no_gain((candidate("several", val_subset_accuracy=0.1),), COUNTS) is None
+    assert no_gain((Trained("usual", "prior", "k", {"val_accuracy": 0.6}, {}, "r"),), COUNTS) is None
+    empty = {"train": COUNTS["train"], "validation": dict.fromkeys(COUNTS["train"], 0)}
+    assert no_gain((candidate("poor", val_accuracy=0.6),), empty) is None
+
+
+class Notices(SilentListener):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.told.append(text)
+
+
+@pytest.mark.parametrize("informative", [False, True])
+def test_a_run_warns_where_texts_say_nothing_of_their_labels(tmp_path, informative):
+    project = make_project(tmp_path, n=120)
+    if not informative:
+        path = tmp_path / "texts.csv"
+        first, *lines = path.read_text().splitlines()
+        cells = [line.split(",") for line in lines]
+        swapped = [[name, cells[i - 1][1], label] for i, (name, _, label) in enumerate(cells)]
+        swapped = [[name, text, "sport" if i % 5 else label] for i, (name, text, label) in enumerate(swapped)]
+        path.write_text("\n".join([first, *(",".join(row) for row in swapped)]) + "\n")
+    listener = Notices()
+    run(project, MemoryRegistry(), listener=listener, until="train")
+    assert any("always answering 'sport'" in text for text in listener.told) != informative
+    run(project, MemoryRegistry(), listener=(again := Notices()), until="train")
+    assert again.told == []  # the step was skipped

@@ -72,6 +72,59 @@ def test_the_final_figures_count_and_the_history_stays(registry):
     assert [(metric.step, metric.value) for metric in losses] == [(1, 0.9), (2, 0.4)]
 
 
+def follow(registry: Registry, key: str, points: list[Point]) -> str:
+    return registry.follow(key=key, candidate="words", family="linear", points=points)
+
+
+def points_of(registry: Registry, run_id: str) -> list[tuple[int, str, float]]:
+    """Return all values of a run that are no final figures, sorted."""
+    if isinstance(registry, MemoryRegistry):
+        return sorted(registry.histories[run_id])
+    client = client_of(registry)
+    names = set(client.get_run(run_id).data.metrics) - {"fit_seconds"}
+    found = [(m.step, m.key, m.value) for name in names for m in client.get_metric_history(run_id, name)]
+    return sorted(point for point in found if point[1:] != ("val_f1_macro", 0.5))
+
+
+HISTORY = [
+    *(Point(step, "train_loss", 1 / step) for step in range(1, 7)),
+    *(Point(step, "val_f1_macro", step / 10) for step in (3, 6)),
+]
+
+
+def until(step: int) -> list[Point]:
+    return [point for point in HISTORY if point.step <= step]
+
+
+def test_a_run_grows_while_it_goes_on_and_is_finished_by_its_record(registry, files):
+    ids = [follow(registry, "k1", until(step)) for step in (0, 2, 2, 5)]
+    assert points_of(registry, ids[0]) == sorted(until(5))
+    assert list(registry.runs()) == []
+    ids.append(record(registry, "k1", history=HISTORY, artifacts=files))
+    assert len(set(ids)) == 1
+    assert points_of(registry, ids[0]) == sorted(HISTORY)
+    (run,) = registry.runs()
+    assert (run.run_id, run.key, run.candidate, run.family) == (ids[0], "k1", "words", "linear")
+    assert run.metrics["val_f1_macro"] == 0.5
+    assert run.params == {"C": "4.0", "words": "[1, 2]"}
+
+
+def test_a_finished_run_takes_no_more_figures(registry):
+    first = record(registry, "k1", history=until(3))
+    assert follow(registry, "k1", HISTORY) == first
+    assert record(registry, "k1", history=HISTORY) == first
+    assert points_of(registry, first) == sorted(until(3))
+
+
+def test_runs_that_go_on_are_apart(registry):
+    first, second = follow(registry, "k1", until(2)), follow(registry, "k2", until(3))
+    third = record(registry, "k3", history=until(4))
+    assert len({first, second, third}) == 3
+    assert [points_of(registry, run_id) for run_id in (first, second, third)] == [sorted(until(n)) for n in (2, 3, 4)]
+    assert record(registry, "k1", history=until(5)) == first
+    assert [run.key for run in registry.runs()] in (["k1", "k3"], ["k3", "k1"])
+
+
 def test_nothing_recorded_is_an_empty_list(registry):
     assert list(registry.runs()) == []
 
@@ -225,6 +278,51 @@ def test_a_run_that_was_cut_off_is_recorded_anew(mlflow_registry):
     client_of(mlflow_registry).set_terminated(first, status="KILLED")
     assert list(mlflow_registry.runs()) == []
     assert record(mlflow_registry, "k") != first
+
+
+def test_mlflow_shows_a_run_that_goes_on(mlflow_registry):
+    run_id = follow(mlflow_registry, "k", [*until(3), Point(3, "val_auc", float("nan"))])
+    run = client_of(mlflow_registry).get_run(run_id)
+    assert (run.info.status, run.info.run_name) == ("RUNNING", "words")
+    assert run.data.metrics == {"train_loss": 1 / 3, "val_f1_macro": 0.3}
+    record(mlflow_registry, "k", history=HISTORY)
+    run = client_of(mlflow_registry).get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["data.gold"] == "3"
+
+
+def test_the_next_process_goes_on_with_the_run_of_a_killed_one(mlflow_registry, mlflow_template, tmp_path):
+    first = follow(mlflow_registry, "k", until(5))
+    again = open_mlflow(mlflow_template, tmp_path)  # resumed from a checkpoint of step 2
+    assert follow(again, "k", until(3)) == first
+    assert points_of(again, first) == sorted(until(5))
+    assert follow(again, "k", HISTORY) == first
+    assert points_of(again, first) == sorted(HISTORY)
+    last = open_mlflow(mlflow_template, tmp_path)
+    assert record(last, "k", history=HISTORY) == first
+    assert points_of(last, first) == sorted(HISTORY)
+    assert last.runs()[0].metrics["val_f1_macro"] == 0.5
+
+
+def test_a_run_that_was_deleted_meanwhile_is_begun_anew(mlflow_registry):
+    first = follow(mlflow_registry, "k", until(2))
+    client_of(mlflow_registry).delete_run(first)
+    with pytest.raises(RegistryError, match="MLflow: follow failed"):
+        follow(mlflow_registry, "k", until(3))
+    second = follow(mlflow_registry, "k", until(3))
+    assert points_of(mlflow_registry, second) == sorted(until(3))
+    client_of(mlflow_registry).delete_run(second)
+    assert points_of(mlflow_registry, record(mlflow_registry, "k", history=HISTORY)) == sorted(HISTORY)
+
+
+def test_a_record_that_was_cut_off_is_completed(mlflow_registry):
+    first = record(mlflow_registry, "k", history=until(3))
+    client = client_of(mlflow_registry)
+    client.update_run(first, status="RUNNING")
+    assert record(mlflow_registry, "k", history=HISTORY, params={"C": 5.0, "more": 1}) == first
+    (run,) = mlflow_registry.runs()
+    assert run.params == {"C": "4.0", "words": "[1, 2]", "more": "1"}
+    assert run.metrics["val_f1_macro"] == 0.5
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(mlflow_registry, mlflow_template, tmp_path):

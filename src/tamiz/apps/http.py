@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tamiz.config import Project, ServeConfig
-from tamiz.errors import ConfigError
+from tamiz.errors import ConfigError, reason_of
 from tamiz.serving.app import create_app
 from tamiz.serving.auth import Auth, AuthName, KeyAuth, NoAuth, PlatformAuth, check_host
 from tamiz.serving.fixed import FixedModel
@@ -119,7 +119,7 @@ def settings_of(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"serve: {place}: got {first['input']!r}; {first['msg']}") from error
+        raise ConfigError(f"serve: {place}: got {first['input']!r}; {reason_of(first)}") from error
 
 
 def _limits_of(project: Project) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from tamiz.apps.http import HttpSettings, serve
 from tamiz.config import ServeConfig
-from tamiz.errors import ConfigError, PackageError, TamizError
+from tamiz.errors import ConfigError, PackageError, TamizError, reason_of
 from tamiz.package import MANIFEST_NAME
 
 __all__ = ["main", "settings_of"]
@@ -71,7 +71,7 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
         name = {"port": "SAGEMAKER_BIND_TO_PORT", "workers": "TAMIZ_WORKERS"}.get(
             str(first["loc"][-1]), "TAMIZ_LOG_LEVEL"
         )
-        raise ConfigError(f"{name}: got {first['input']!r}; {first['msg']}") from error
+        raise ConfigError(f"{name}: got {first['input']!r}; {reason_of(first)}") from error
 
 
 def _package(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from tamiz.errors import ConfigError, one_of
+from tamiz.errors import ConfigError, one_of, reason_of
 
 if TYPE_CHECKING:
     from tamiz.types import Classifier
@@ -60,10 +60,12 @@ def check_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
         return model.model_validate(params).model_dump()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "?"
+        if not first["loc"]:  # parameters that do not go together
+            raise ConfigError(f"{family}: {reason_of(first)}") from error
+        name = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{family}: unknown parameter {name!r}; {one_of(name, model.model_fields)}") from error
-        raise ConfigError(f"{family}: {name}: got {first.get('input')!r}; {first['msg']}") from error
+        raise ConfigError(f"{family}: {name}: got {first.get('input')!r}; {reason_of(first)}") from error
 
 
 def params_schema(family: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from tamiz.classifiers import base, check_params, classifier_class
 from tamiz.cleaning import Cleaner, StepSpec
 from tamiz.errors import ConfigError, PackageError
-from tamiz.types import BoolArray, Classifier, FloatArray, Progress, Refits, Task, Validation
+from tamiz.types import BoolArray, Classifier, FloatArray, Point, Progress, Refits, Task, Traces, Validation
 
 __all__ = ["EnsembleClassifier"]
 
@@ -92,6 +92,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         self._prepare = [Cleaner(member.prepare) for member in self.params.members]
         count = len(self.params.members)
         self._borrowed: Mapping[int, Classifier] = {}
+        self._traces: dict[int, Traces] = {}  # of members that `fit` fits itself, the present one included
         self.members_: dict[int, Classifier] = {}
         """Fitted members by place; those that do not count are left out."""
         self.temperatures_: FloatArray = np.ones(count)
@@ -119,6 +120,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         base.indicators(targets, len(self.labels), self.task, len(texts))
         count = len(self.params.members)
         fitted = []
+        self._traces = {}
         for place, (member, prepare) in enumerate(zip(self.params.members, self._prepare, strict=True)):
             if place in self._borrowed:
                 fitted.append(self._borrowed[place])
@@ -127,8 +129,22 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
             made: Classifier = cls(self.labels, self.task, seed=self._seed, **member.params)
             held = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
             told = _told(progress, f"member {place + 1} of {count}, {member.family}")
+            if isinstance(made, Traces):
+                self._traces[place] = made
             fitted.append(made.fit(prepare.many(texts), targets, validation=held, progress=told))
         return self.combine(fitted, validation=validation)
+
+    def history(self) -> Sequence[Point]:
+        """Return what the members record while `fit` fits them, such as `member_2/train_loss`; mostly nothing."""
+        return [
+            Point(step, f"member_{place + 1}/{name}", value)
+            for place, member in self._traces.items()
+            for step, name, value in member.history()
+        ]
+
+    def figures(self) -> Mapping[str, float]:
+        """Return nothing: a member's own figures would be taken for the ensemble's."""
+        return {}
 
     def borrow(self, members: Mapping[int, Classifier]) -> None:
         """Take these members, by place, in the next `fit` instead of fitting them."""

@@ -21,7 +21,7 @@ from tamiz.extras import require
 from tamiz.types import FloatArray, Point, Progress, Task, Validation
 
 if TYPE_CHECKING:
-    from tamiz.classifiers.transformer_fit import FineTuned, Settled
+    from tamiz.classifiers.transformer_fit import FineTuned, Fitter, Settled
 
 __all__ = ["TransformerClassifier"]
 
@@ -49,6 +49,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
         super().__init__(labels, task, seed=seed, **params)
         self._before: Settled | None = None
         self._checkpoints: Path | None = None
+        self._fitter: Fitter | None = None  # during a fit
         self._fitted: FineTuned | None = None
         self._own: tempfile.TemporaryDirectory[str] | None = None
         self._folder: Path | None = None
@@ -80,9 +81,12 @@ class TransformerClassifier(base.Family[TransformerParams]):
 
         about: dict[str, Any] = {"seed": self._seed, "progress": progress, "before": self._before}
         own = tempfile.TemporaryDirectory(prefix="tamiz-")
-        fitter = Fitter(self.params, self.labels, self.task, **about)
+        self._fitter = Fitter(self.params, self.labels, self.task, **about)
         where: dict[str, Any] = {"target": Path(own.name), "checkpoints": self._checkpoints}
-        self._fitted = fitter.fit(texts, has, np.asarray(targets), validation, **where)
+        try:
+            self._fitted = self._fitter.fit(texts, has, np.asarray(targets), validation, **where)
+        finally:
+            self._fitter = None
         self._own, self._facts, self._settled = own, self._fitted.facts, asdict(self._fitted.settled)
         self._open(Path(own.name))
         return self
@@ -99,7 +103,9 @@ class TransformerClassifier(base.Family[TransformerParams]):
         return new.fit(texts, targets, progress=progress)
 
     def history(self) -> Sequence[Point]:
-        """Return training loss and validation figures by step; none for a loaded classifier."""
+        """Return training loss and validation figures by step, during a fit those so far; none if loaded."""
+        if self._fitter is not None:
+            return self._fitter.history()
         return self._fitted.history if self._fitted else []
 
     def figures(self) -> Mapping[str, float]:

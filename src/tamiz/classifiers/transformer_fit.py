@@ -26,7 +26,7 @@ from tamiz.encoders.forms import FORMS, make_form
 from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
-from tamiz.types import BoolArray, Point, Progress, Task, Validation
+from tamiz.types import EARLIER_SECONDS, BoolArray, Point, Progress, Task, Validation
 
 __all__ = ["FineTuned", "Fitter", "Settled"]
 
@@ -100,6 +100,11 @@ class Fitter:
             raise ConfigError(f"form: unknown {params.form!r}; {one_of(params.form, ('auto', *FORMS))}")
         self._params, self._labels, self._task = params, labels, task
         self._seed, self._progress, self._before = seed, progress, before
+        self._loop: FineTuning | None = None
+
+    def history(self) -> list[Point]:
+        """Return the figures so far, by step."""
+        return self._loop.outcome.history() if self._loop else []
 
     def fit(
         self,
@@ -150,7 +155,7 @@ class Fitter:
             "export_shift": exported,
             "parity": gate,
         }
-        return FineTuned(settled, outcome.history(), self._figures(outcome), facts)
+        return FineTuned(settled, outcome.history(), self._figures(outcome, loop.earlier_s), facts)
 
     def _sample(
         self, texts: Sequence[str], has: BoolArray, targets: NDArray[Any], most: int | None
@@ -199,7 +204,7 @@ class Fitter:
 
         checkpoints = Checkpoints(folder, self._identity(weights, rows, has), params.checkpoint_seconds)
         about: dict[str, Any] = {"pad": reader.tokenizer.pad_id, "seed": self._seed, "progress": self._progress}
-        loop = FineTuning(network, params, self._task, checkpoints=checkpoints, **about)
+        self._loop = loop = FineTuning(network, params, self._task, checkpoints=checkpoints, **about)
         stop = self._before.epochs if self._before else None
         outcome = loop.run(rows.ids, has[rows.owners], evaluate, stop_after=stop)
         network.to("cpu")
@@ -267,11 +272,12 @@ class Fitter:
         small.unlink(missing_ok=True)
         return form if kept else "fp32", {"form": form, "kept": kept, **asdict(found), "tolerance": tolerance}
 
-    def _figures(self, outcome: Outcome) -> dict[str, float]:
+    def _figures(self, outcome: Outcome, earlier_s: float) -> dict[str, float]:
+        figures = {EARLIER_SECONDS: earlier_s} if earlier_s else {}
         if outcome.best_step is None:
-            return {}
+            return figures
         best = outcome.best()
-        figures = {"best_epoch": outcome.best_step / self._per_epoch}
+        figures["best_epoch"] = outcome.best_step / self._per_epoch
         return {**figures, "best_val_f1": best["f1_macro"]} if "f1_macro" in best else figures
 
     def _say(self, what: str) -> None:

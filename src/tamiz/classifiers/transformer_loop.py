@@ -86,6 +86,12 @@ class FineTuning:
         seed: of order and dropout.
         checkpoints: where the state is kept.
         progress: told loss, metric, speed and time left.
+
+    Attributes:
+        device: on which it runs.
+        precision: of its computations.
+        outcome: what it has come to so far.
+        earlier_s: seconds of it that an earlier process spent, up to the checkpoint from which this one goes on.
     """
 
     def __init__(
@@ -108,7 +114,8 @@ class FineTuning:
         self._optimizer = optimizer_for(network, params)
         self._trained = {name: weights for name, weights in network.named_parameters() if weights.requires_grad}
         self._best: dict[str, Any] | None = None
-        self._outcome = Outcome()
+        self.outcome = Outcome()
+        self.earlier_s = 0.0
 
     def run(
         self,
@@ -131,27 +138,27 @@ class FineTuning:
         """
         plan = _Plan(np.array([len(row) for row in rows]), self._params, self._seed, stop_after)
         data = _Data(rows, self._tensor_targets(has), self._label_weights(has))
-        self._resume()
-        began, at_start = time.monotonic() - self._outcome.seconds, (time.monotonic(), self._outcome.step)
+        self._resume(plan)
+        began, at_start = time.monotonic() - self.outcome.seconds, (time.monotonic(), self.outcome.step)
         parts: list[float] = []
-        while self._outcome.step < plan.last and not self._enough():
-            step = self._outcome.step
+        while self.outcome.step < plan.last and not self._enough():
+            step = self.outcome.step
             self._set_rate(plan.rate(step))
             parts.append(self._step(data, plan.batches(step), step))
-            self._outcome.step = step = step + 1
+            self.outcome.step = step = step + 1
             if step % plan.log_every == 0 or step == plan.last:
-                self._outcome.losses.append((step, float(np.mean(parts))))
+                self.outcome.losses.append((step, float(np.mean(parts))))
                 parts = []
             if evaluate and plan.evaluates(step):
                 self._judge(evaluate)
-            self._outcome.seconds = time.monotonic() - began
+            self.outcome.seconds = time.monotonic() - began
             self._tell(plan, at_start)
             if not parts and self._checkpoints.due():
                 self._keep()
         self._keep()
         if self._best is not None:
             self._set_weights(self._best)
-        return self._outcome
+        return self.outcome
 
     def logits(self, rows: Sequence[Ids], *, exact: bool = False) -> FloatArray:
         """Return logits `(n, k)` for rows of token ids.
@@ -217,7 +224,7 @@ class FineTuning:
 
     def _judge(self, evaluate: Evaluate) -> None:
         """Evaluate, and keep the weights if they are the best so far."""
-        outcome, metric = self._outcome, self._params.metric
+        outcome, metric = self.outcome, self._params.metric
         values = evaluate(self.logits)
         sign = 1 if higher_is_better(metric) else -1
         before = outcome.best().get(metric, -sign * math.inf)
@@ -229,7 +236,7 @@ class FineTuning:
 
     def _enough(self) -> bool:
         patience = self._params.early_stopping
-        return patience is not None and self._outcome.waited >= patience
+        return patience is not None and self.outcome.waited >= patience
 
     def _weights(self) -> dict[str, Any]:
         return {name: weights.detach().cpu().clone().contiguous() for name, weights in self._trained.items()}
@@ -244,14 +251,14 @@ class FineTuning:
         for name, weights in self._trained.items():
             for part, value in self._optimizer.state.get(weights, {}).items():
                 tensors[f"{part}:{name}"] = value.detach().cpu().clone().contiguous()
-        found = Checkpoint(dict(vars(self._outcome)), tensors, self._best)
-        self._checkpoints.save(found, step=self._outcome.step, best_step=self._outcome.best_step)
+        found = Checkpoint(dict(vars(self.outcome)), tensors, self._best)
+        self._checkpoints.save(found, step=self.outcome.step, best_step=self.outcome.best_step)
 
-    def _resume(self) -> None:
+    def _resume(self, plan: _Plan) -> None:
         found = self._checkpoints.load()
         if found is None:
             return
-        self._outcome, self._best = Outcome(**found.state), found.best
+        self.outcome, self._best = Outcome(**found.state), found.best
         self._set_weights(found.tensors)
         for name, weights in self._trained.items():
             self._optimizer.state[weights] = {
@@ -259,11 +266,14 @@ class FineTuning:
                 for part in ("step", "exp_avg", "exp_avg_sq")
                 for value in [found.tensors[f"{part}:{name}"]]
             }
+        self.earlier_s, step = self.outcome.seconds, self.outcome.step
+        if self._progress:
+            self._progress(f"goes on from step {step} of {plan.last} (checkpoint of an earlier run)", step, plan.last)
 
     def _tell(self, plan: _Plan, at_start: tuple[float, int]) -> None:
         if self._progress is None:
             return
-        outcome, (began, first) = self._outcome, at_start
+        outcome, (began, first) = self.outcome, at_start
         per_step = (time.monotonic() - began) / max(1, outcome.step - first)
         parts = [f"epoch {outcome.step / plan.per_epoch:.2f} of {self._params.epochs:g}"]
         if outcome.losses:
@@ -272,6 +282,8 @@ class FineTuning:
             parts.append(f"val_{self._params.metric} {outcome.evaluations[-1][1][self._params.metric]:.4f}")
         parts.append(f"{plan.texts_per_step / per_step:.1f} texts/s")
         parts.append(f"{(plan.last - outcome.step) * per_step / 60:.1f} min left")
+        if first:
+            parts.append(f"resumed at step {first}")
         self._progress(f"fine-tuning: {', '.join(parts)}", outcome.step, plan.last)
 
 

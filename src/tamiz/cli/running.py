@@ -19,6 +19,7 @@ from tamiz.errors import ConfigError
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline import run as run_pipeline
 from tamiz.pipeline.report import compare_report
+from tamiz.pipeline.train import Trained
 from tamiz.settings import new_registry, read_project
 from tamiz.types import RunRecord
 
@@ -34,6 +35,7 @@ _ABOUT = {
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a key, such as split.seed=1; may be given several times.")
 ]
+_LEAST_SHOWN = 0.0005  # with three digits
 # What tables show besides the metric of choice, and how they call it.
 _HEADINGS = {
     "val_accuracy": "accuracy",
@@ -218,14 +220,24 @@ def show_leaderboard(project: Project, result: RunResult) -> None:
     headings = ["candidate", *(_HEADINGS.get(name, name) for name in shown)]
     output.print(table("Candidates on validation, best first", headings, rows))
     if result.lead is not None:
-        ahead = result.lead
-        output.print(
-            f"  {ahead['winner']} leads {ahead['runner_up']} by {abs(ahead['difference']):.3f} in {ahead['metric']} "
-            f"(95 % interval {ahead['low']:+.3f} to {ahead['high']:+.3f}, P(better) {ahead['p_better']:.2f})",
-            markup=False,
-        )
+        output.print(f"  {_lead(result.lead, result.leaderboard)}", markup=False)
     for name, why in result.refused.items():
         output.print(f"  {name} is outside the limits: {why}", markup=False)
+
+
+def _lead(ahead: Mapping[str, Any], leaderboard: Sequence[Trained]) -> str:
+    """Say how far the chosen candidate is ahead of the next, or how it was chosen of two equals."""
+    winner, other, metric = ahead["winner"], ahead["runner_up"], ahead["metric"]
+    interval = f"{ahead['low']:+.3f} to {ahead['high']:+.3f}"
+    values = {c.metrics.get(metric) for c in leaderboard if c.candidate in (winner, other)}
+    if len(values) == 1:
+        why = f"{winner} is chosen because it stands first in the project file"
+        return f"{winner} and {other} are equal in {metric} (95 % interval of the difference {interval}): {why}"
+    by = abs(ahead["difference"])
+    shown = f"{by:.3f}" if by >= _LEAST_SHOWN else f"{by:.1g}"
+    return (
+        f"{winner} leads {other} by {shown} in {metric} (95 % interval {interval}, P(better) {ahead['p_better']:.2f})"
+    )
 
 
 def _shown_metrics(metric: str, found: Sequence[Mapping[str, float]]) -> list[str]:

@@ -50,7 +50,7 @@ from tamiz.decision._curves import (
     sigmoid,
     tempered_rows,
 )
-from tamiz.errors import ConfigError, DataError, PackageError, one_of
+from tamiz.errors import ConfigError, DataError, PackageError, one_of, reason_of
 from tamiz.types import BoolArray, FloatArray, Task
 
 __all__ = ["METHODS", "Calibrator", "fit_calibrator"]
@@ -145,7 +145,7 @@ class Calibrator:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "calibration"
-            raise PackageError(f"calibration of the model package: {place}: {first['msg']}") from error
+            raise PackageError(f"calibration of the model package: {place}: {reason_of(first)}") from error
         return cls(**vars(restored))
 
     @cached_property

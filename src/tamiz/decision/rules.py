@@ -26,7 +26,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from tamiz._rule_config import ThresholdsConfig, check_threshold_metric
 from tamiz.decision._thresholds import best_cut
 from tamiz.decision.conformal import Conformal
-from tamiz.errors import ConfigError, DataError, PackageError
+from tamiz.errors import ConfigError, DataError, PackageError, reason_of
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
 __all__ = ["DecisionRule", "fit_rule"]
@@ -151,7 +151,7 @@ class DecisionRule:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "rule"
-            raise PackageError(f"decision rule of the model package: {place}: {first['msg']}") from error
+            raise PackageError(f"decision rule of the model package: {place}: {reason_of(first)}") from error
         return cls(**vars(restored))
 
     @cached_property

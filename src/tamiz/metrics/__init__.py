@@ -2,7 +2,7 @@
 
 from tamiz.metrics._inputs import ECE_BINS
 from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
-from tamiz.metrics.intervals import Difference, bootstrap, paired_difference
+from tamiz.metrics.intervals import bootstrap
 from tamiz.metrics.names import METRICS, higher_is_better
 from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
 
@@ -10,7 +10,6 @@ __all__ = [
     "ECE_BINS",
     "METRICS",
     "Comparison",
-    "Difference",
     "McNemar",
     "bootstrap",
     "calibration_error",
@@ -20,7 +19,6 @@ __all__ = [
     "higher_is_better",
     "holm",
     "mcnemar",
-    "paired_difference",
     "per_label",
     "score",
     "score_sets",

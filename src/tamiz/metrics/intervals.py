@@ -1,4 +1,4 @@
-"""How uncertain a figure is: bootstrap intervals, and a paired test between two classifiers.
+"""How uncertain a figure is: bootstrap intervals.
 
 A resample draws `n` of the `n` examples with replacement, which is the same as multinomial weights on the examples. All
 resamples of a chunk are measured at once from their weights; a chunk's weights take about 16 MB whatever `n` is.
@@ -9,8 +9,7 @@ value, and show the spread around what was measured. For plain means such as acc
 
 Source:
     Percentile intervals and the estimate of bias: Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapters
-    13 and 10. Paired test: Koehn (2004), Statistical Significance Tests for Machine Translation Evaluation;
-    Berg-Kirkpatrick, Burkett, Klein (2012), An Empirical Investigation of Statistical Significance in NLP.
+    13 and 10.
 """
 
 from __future__ import annotations
@@ -22,34 +21,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.errors import ConfigError, one_of
-from tamiz.metrics._inputs import Inputs, brier_losses, checked, checked_answers, log_losses, ranked
-from tamiz.metrics.names import METRICS, base_name, higher_is_better
+from tamiz.errors import ConfigError
+from tamiz.metrics._inputs import Inputs, brier_losses, checked, log_losses, ranked
+from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, Task
 
-__all__ = ["Difference", "bootstrap", "higher_is_better", "paired_difference"]
+__all__ = ["bootstrap"]
 
 _CHUNK_CELLS = 2_000_000  # of weights: 16 MB
 _RANKING_CELLS = 100_000_000  # work allowed to ranking metrics: examples x labels x resamples
 _FEWEST_RANKING_RESAMPLES = 200
 _UNBOUNDED = ("log_loss", "brier")  # all others lie in [0, 1]
-_ROUNDING = 1e-12
-
-
-class Difference(NamedTuple):
-    """How much better (or, negative, worse) the first of two classifiers is on the same examples.
-
-    Attributes:
-        difference: value of the first minus value of the second.
-        low: lower end of its interval.
-        high: upper end.
-        p: two-sided p-value of no difference.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
 
 
 def bootstrap(
@@ -105,63 +87,6 @@ def bootstrap(
             samples[name].append(sample)
         ranking_left -= weights.shape[1]
     return _intervals(observed, samples, level)
-
-
-def paired_difference(
-    metric: str,
-    targets: NDArray[Any],
-    first: NDArray[Any],
-    second: NDArray[Any],
-    *,
-    k: int | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
-    """Compare the answers of two classifiers on the same examples.
-
-    The p-value is the share of resamples, the data themselves counted as one, whose difference lies at least as far
-    from the mean of all as the observed one lies from zero.
-
-    Args:
-        metric: `accuracy`, `subset_accuracy`, `hamming_loss`, or a macro, micro or weighted `f1`, `precision` or
-            `recall`; a prefix `val_` or `test_` does not matter.
-        targets: int64 `(n,)` label indices; multi-label: bool `(n, k)`.
-        first: answers of the first classifier in the form of `targets`; -1 for an abstention.
-        second: answers of the second.
-        k: number of labels; by default as many as occur.
-        resamples: how many resamples to draw.
-        seed: of the resamples.
-        level: share of resamples inside the interval.
-
-    Raises:
-        ConfigError: the metric cannot be compared this way, or a setting is out of range.
-        DataError: there is no example, or the arrays do not fit together.
-    """
-    check_plan(resamples, level)
-    targets, first, second = np.asarray(targets), np.asarray(first), np.asarray(second)
-    task = Task.MULTI_LABEL if targets.ndim == 2 else Task.MULTI_CLASS
-    name = base_name(metric)
-    _check_pairable(metric, name, task)
-    n = len(targets)
-    if k is None:
-        k = targets.shape[1] if task is Task.MULTI_LABEL else _label_count(targets, first, second)
-    targets = checked_answers(targets, task, n, k, "targets", lowest=0)
-    measures = [
-        _measure(name, targets, checked_answers(answers, task, n, k, what, lowest=-1), task, k)
-        for answers, what in ((first, "first"), (second, "second"))
-    ]
-    everything = np.ones((n, 1))
-    observed = float((measures[0].of(everything)[name] - measures[1].of(everything)[name])[0])
-    drawn = np.concatenate(
-        [measures[0].of(weights)[name] - measures[1].of(weights)[name] for weights in drawn_weights(n, resamples, seed)]
-    )
-    if not np.isfinite(observed):  # nothing true and nothing decided: nothing to tell the two apart
-        return Difference(0.0, 0.0, 0.0, 1.0)
-    drawn = drawn[np.isfinite(drawn)]
-    low, high = interval(observed, drawn, level)
-    farther = int(np.count_nonzero(np.abs(drawn - drawn.mean()) >= abs(observed) - _ROUNDING)) if drawn.size else 0
-    return Difference(observed, low, high, (farther + 1) / (drawn.size + 1))
 
 
 def measures(inputs: Inputs, *, ranking: bool) -> Callable[[FloatArray], dict[str, FloatArray]]:
@@ -317,11 +242,6 @@ def _row_agreement(targets: NDArray[Any], decided: NDArray[Any], task: Task) -> 
     return values
 
 
-def _measure(name: str, targets: NDArray[Any], decided: NDArray[Any], task: Task, k: int) -> _Means | _Counts:
-    agreement = _row_agreement(targets, decided, task)
-    return _Means({name: agreement[name]}) if name in agreement else _Counts(targets, decided, k)
-
-
 def _membership(answers: NDArray[Any], k: int) -> Any:
     """Return the sparse `(k, n)` matrix that sums an example's weight into its labels."""
     from scipy.sparse import csr_array
@@ -392,10 +312,6 @@ def interval(observed: float, drawn: FloatArray, level: float) -> tuple[float, f
     return float(low), float(high)
 
 
-def _label_count(*answers: NDArray[Any]) -> int:
-    return max((int(each.max()) + 1 for each in answers if each.size), default=1)
-
-
 def check_plan(resamples: int, level: float) -> None:
     """Refuse numbers that no plan of resamples can have.
 
@@ -406,10 +322,3 @@ def check_plan(resamples: int, level: float) -> None:
         raise ConfigError(f"resamples: got {resamples}, allowed: 1 or more")
     if not 0 < level < 1:
         raise ConfigError(f"level: got {level}, allowed: above 0 and below 1, such as .95")
-
-
-def _check_pairable(metric: str, name: str, task: Task) -> None:
-    single = ["accuracy"] if task is not Task.MULTI_LABEL else ["subset_accuracy", "hamming_loss"]
-    averages = [f"{ratio}_{average}" for ratio in _RATIOS for average in ("macro", "micro", "weighted")]
-    if name not in (*single, *averages):
-        raise ConfigError(f"metric {metric!r} cannot be compared by pairs; {one_of(name, [*single, *averages])}")

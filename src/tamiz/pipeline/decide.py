@@ -18,7 +18,7 @@ from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.decision import check_decision, fit_decision, set_thresholds
-from tamiz.errors import ConfigError, PackageError
+from tamiz.errors import ConfigError, PackageError, reason_of
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, figures_of, speed
 from tamiz.pipeline.promotion import decide
@@ -195,7 +195,7 @@ def _changed(base: Model, changes: Mapping[str, Any], *, reset: bool) -> Candida
         config = CandidateConfig.model_validate({**rest, **merged})
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from error
     check_decision(config, base.task, base.labels, base.rule.positive)
     return config
 

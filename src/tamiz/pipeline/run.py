@@ -30,7 +30,7 @@ from tamiz.pipeline.members import ENSEMBLE, named, shared
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.report import report_place
-from tamiz.pipeline.select import Choice, check_select, select
+from tamiz.pipeline.select import Choice, check_select, no_gain, select
 from tamiz.pipeline.state import StepState, code_version, fingerprint
 from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
@@ -364,11 +364,14 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                     blobs=context.blobs,
                     progress=context.listener.progress,
                     members=members,
+                    notice=context.listener.notice,
                 )
             known = asdict(made)
             context.state.remember(f"train-{config.title}", key, known)
         trained[config.title] = Trained.from_dict(known)
     if fresh:
+        if (warning := no_gain(list(trained.values()), gold["counts"])) is not None:
+            context.listener.notice(warning)
         context.finish("train", f"{fresh} of {len(trained)} candidates")
     else:
         context.skip("train", "gold table, candidates and code have not changed")

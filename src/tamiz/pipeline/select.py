@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tamiz.config import SelectConfig
@@ -10,7 +10,7 @@ from tamiz.errors import ConfigError, one_of
 from tamiz.metrics import higher_is_better
 from tamiz.pipeline.train import Trained
 
-__all__ = ["Choice", "beyond", "check_select", "leaderboard", "prefers_higher", "select"]
+__all__ = ["Choice", "beyond", "check_select", "leaderboard", "no_gain", "prefers_higher", "select"]
 
 
 @dataclass(frozen=True)
@@ -104,3 +104,29 @@ def beyond(name: str, value: float | None, limit: float) -> str | None:
     if value >= limit if higher_is_better(name) else value <= limit:
         return None
     return f"{name} is {value:.4g}, the limit is {limit:g}"
+
+
+def no_gain(trained: Sequence[Trained], counts: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Say that no candidate is right more often on validation than one that always gives the most frequent label.
+
+    Where a candidate abstains, it is judged by what it answers. Nothing is said of multi-label tasks, in which no set
+    of labels need be frequent, nor where all candidates are such a baseline themselves.
+
+    Args:
+        trained: the candidates.
+        counts: examples by side and label.
+    """
+    held = counts["validation"]
+    right = {c.candidate: c.metrics.get("val_selective_accuracy", c.metrics.get("val_accuracy")) for c in trained}
+    found = {name: value for name, value in right.items() if value is not None}
+    if not found or not sum(held.values()) or {c.family for c in trained} == {"prior"}:
+        return None
+    usual = max(counts["train"], key=lambda label: counts["train"][label])
+    share, best = held[usual] / sum(held.values()), max(found, key=lambda name: found[name])
+    if found[best] > share:
+        return None
+    return (
+        f"no candidate is right more often on validation than always answering {usual!r}: accuracy {found[best]:.3f} "
+        f"of {best}, {share:.3f} without looking at the text. If that label is not just far more frequent than the "
+        "others (then compare F1 and AUC), see with `tamiz check` whether labels are wrong or texts say nothing of them"
+    )

@@ -21,7 +21,19 @@ from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decisio
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
-from tamiz.types import Borrows, Classifier, Progress, Registry, Resumes, Task, Tells, Traces, Validation
+from tamiz.pipeline.follow import Follower
+from tamiz.types import (
+    EARLIER_SECONDS,
+    Borrows,
+    Classifier,
+    Progress,
+    Registry,
+    Resumes,
+    Task,
+    Tells,
+    Traces,
+    Validation,
+)
 
 __all__ = [
     "Trained",
@@ -79,11 +91,12 @@ def fit_classifier(
     progress: Progress | None = None,
     checkpoints: Path | None = None,
     members: Mapping[int, Classifier] | None = None,
+    follower: Follower | None = None,
 ) -> tuple[Classifier, float]:
-    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took.
+    """Fit the candidate's classifier on cleaned texts; return it and the seconds it took, those before a resume too.
 
     A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`; one that is made
-    of others takes the fitted `members`, by place.
+    of others takes the fitted `members`, by place; the figures of one that records some go to the `follower`.
     """
     prepare = Cleaner(config.prepare)
     cls: Any = classifier_class(config.family)
@@ -92,12 +105,15 @@ def fit_classifier(
         classifier.keep_in(checkpoints)
     if members and isinstance(classifier, Borrows):
         classifier.borrow(members)
+    if follower is not None and isinstance(classifier, Traces):
+        progress = follower.beside(classifier, progress)
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
     texts, targets = [prepare.many(train.texts)], train.targets
     del train  # a second copy of a million texts is a gigabyte
     classifier.fit(texts.pop(), targets, validation=held_out, progress=progress)  # so that `fit` can let them go
-    return classifier, time.perf_counter() - start
+    earlier = classifier.figures().get(EARLIER_SECONDS, 0.0) if isinstance(classifier, Traces) else 0.0
+    return classifier, time.perf_counter() - start + earlier
 
 
 def train_candidate(
@@ -113,6 +129,7 @@ def train_candidate(
     blobs: Blobs,
     progress: Progress | None = None,
     members: Mapping[int, Classifier] | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train a candidate, measure it on validation, record it and keep its package beside the lake.
 
@@ -128,6 +145,7 @@ def train_candidate(
         blobs: the lake's storage, which keeps the package.
         progress: told how far the fit has come.
         members: members of an ensemble, by place, that are fitted already.
+        notice: told if the registry takes no figures during the fit, which goes on.
     """
     seed = project.split.seed
     check_decision(config, project.task, labels, positive_index(project, labels))
@@ -142,6 +160,7 @@ def train_candidate(
         progress=named(progress, config.title),
         checkpoints=checkpoints,
         members=members,
+        follower=Follower(registry, key=key, candidate=config.title, family=config.family, notice=notice),
     )
     model = assemble(project, config, classifier, validation, data)
     evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)

@@ -13,7 +13,7 @@ from tamiz._rule_config import check_rule_settings
 from tamiz._tune_config import SpaceSpec, TuneConfig
 from tamiz.classifiers import check_params, classifier_class
 from tamiz.config import CandidateConfig
-from tamiz.errors import ConfigError, one_of
+from tamiz.errors import ConfigError, one_of, reason_of
 from tamiz.types import Task
 
 __all__ = ["CANDIDATE_KEYS", "DEFAULT_SPACES", "Dimension", "Space", "default_space", "space_of"]
@@ -197,7 +197,7 @@ class Space:
             check_rule_settings(self.task, made)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {reason_of(first)}") from error
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return made
@@ -278,4 +278,4 @@ def _check_param(space: Space, name: str, value: Any) -> None:
     except ValidationError as error:
         for found in error.errors(include_url=False):
             if found["loc"][:1] == (name,):
-                raise ConfigError(f"tune.space.{name}: got {value!r}; {found['msg']}") from error
+                raise ConfigError(f"tune.space.{name}: got {value!r}; {reason_of(found)}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tamiz.errors import RegistryError
+from tamiz.registry.going import Going
 from tamiz.types import Point, RunRecord, RunState
 
 __all__ = ["MemoryRegistry"]
@@ -24,6 +25,7 @@ class MemoryRegistry:
 
     def __init__(self) -> None:
         self._runs: dict[str, RunRecord] = {}
+        self._going: dict[str, Going] = {}
         self.aliases: dict[str, str] = {}
         self.searches: dict[str, dict[str, Any]] = {}
         self.histories: dict[str, list[Point]] = {}
@@ -44,11 +46,25 @@ class MemoryRegistry:
         for run in self._runs.values():
             if run.key == key:
                 return run.run_id
-        run_id = f"run-{len(self._runs) + 1}"
+        run_id = self._grown(key, history)
+        del self._going[key]
         texts = {name: str(value) for name, value in params.items()}
-        self.histories[run_id] = list(history)
         self._runs[run_id] = RunRecord(run_id, key, candidate, family, dict(metrics), texts)
         return run_id
+
+    def follow(self, *, key: str, candidate: str, family: str, points: Sequence[Point]) -> str:
+        """Add figures to a run that is not finished."""
+        for run in self._runs.values():
+            if run.key == key:
+                return run.run_id
+        return self._grown(key, points)
+
+    def _grown(self, key: str, points: Sequence[Point]) -> str:
+        going = self._going.setdefault(key, Going(f"run-{len(self.histories) + 1}"))
+        missing = going.missing(points)
+        self.histories.setdefault(going.run_id, []).extend(missing)
+        going.took(missing)
+        return going.run_id
 
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
         """Make a recorded run a version."""

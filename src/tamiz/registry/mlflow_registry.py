@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from tamiz.errors import RegistryError
 from tamiz.extras import require
+from tamiz.registry.going import Going
 from tamiz.registry.pyfunc import save_pyfunc
 from tamiz.types import Point, RunRecord, RunState
 
@@ -97,6 +98,7 @@ class MlflowRegistry:
         self._name = name
         self._uri = tracking_uri
         self._artifacts = artifacts
+        self._going: dict[str, Going] = {}
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -139,23 +141,57 @@ class MlflowRegistry:
         artifacts: Path | None = None,
         history: Sequence[Point] = (),
     ) -> str:
-        """Record a finished candidate as a run."""
-        known = self._search(f"tags.`{_KEY}` = '{key}' and attributes.status = 'FINISHED'")
-        if known:
-            return str(known[0].info.run_id)
-        all_tags = {**tags, _KEY: key, _CANDIDATE: candidate, _FAMILY: family}
-        run_id = str(self._client.create_run(self._experiment, run_name=candidate, tags=all_tags).info.run_id)
+        """Record a finished candidate as a run, the one that was begun by `follow` if there is one."""
+        known = self._run_of(key)
+        if known is not None and known.info.status == "FINISHED":
+            return str(known.info.run_id)
+        self._going.pop(key, None)
+        going = self._begun(key, candidate, family) if known is None else self._taken_up(known)
         entities = require("mlflow.entities", extra="train")
+        has = {} if known is None else known.data.params  # a value cannot be changed, and is the same for the same key
         self._client.log_batch(
-            run_id,
-            params=[entities.Param(name, str(value)[:_MAX_PARAM]) for name, value in params.items()],
+            going.run_id,
+            params=[entities.Param(n, str(value)[:_MAX_PARAM]) for n, value in params.items() if n not in has],
+            tags=[entities.RunTag(name, value) for name, value in tags.items()],
         )
         # The last step counts as a metric's value, and that is the final figure.
-        self._log(run_id, [*history, *_at(metrics, 1 + max((point.step for point in history), default=-1))])
+        last = max([*going.last.values(), *(point.step for point in history)], default=-1)
+        self._log(going.run_id, [*going.missing(history), *_at(metrics, last + 1)])
         if artifacts is not None:
-            self._client.log_artifacts(run_id, str(artifacts))
-        self._client.set_terminated(run_id)
-        return run_id
+            self._client.log_artifacts(going.run_id, str(artifacts))
+        self._client.set_terminated(going.run_id)
+        return going.run_id
+
+    @_translated
+    def follow(self, *, key: str, candidate: str, family: str, points: Sequence[Point]) -> str:
+        """Add figures to a run that is not finished, as people see it grow."""
+        going = self._going.pop(key, None)  # it comes back when all is logged: after a failure, MLflow is asked again
+        if going is None:
+            known = self._run_of(key)
+            if known is not None and known.info.status == "FINISHED":
+                return str(known.info.run_id)
+            going = self._begun(key, candidate, family) if known is None else self._taken_up(known)
+        missing = going.missing(points)
+        self._log(going.run_id, missing)
+        going.took(missing)
+        self._going[key] = going
+        return going.run_id
+
+    def _run_of(self, key: str) -> Any | None:
+        """Return the finished run of a key, else the newest that was not ended."""
+        found = self._search(f"tags.`{_KEY}` = '{key}'")
+        of_state = [run for state in ("FINISHED", "RUNNING") for run in found if run.info.status == state]
+        return of_state[0] if of_state else None
+
+    def _begun(self, key: str, candidate: str, family: str) -> Going:
+        tags = {_KEY: key, _CANDIDATE: candidate, _FAMILY: family}
+        return Going(str(self._client.create_run(self._experiment, run_name=candidate, tags=tags).info.run_id))
+
+    def _taken_up(self, run: Any) -> Going:
+        """Read which figures the run of an earlier process has."""
+        run_id = str(run.info.run_id)
+        histories = {name: self._client.get_metric_history(run_id, name) for name in run.data.metrics}
+        return Going(run_id, {name: max(metric.step for metric in found) for name, found in histories.items()})
 
     def _log(self, run_id: str, points: Sequence[Point]) -> None:
         entities = require("mlflow.entities", extra="train")

@@ -23,7 +23,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from tamiz._files import holding
-from tamiz.errors import BusyError, ConfigError, one_of
+from tamiz.errors import BusyError, ConfigError, one_of, reason_of
 
 __all__ = ["ApiKey", "KeyRing", "Role", "create_key", "list_keys", "revoke_key", "rotate_key"]
 
@@ -212,7 +212,7 @@ def _read(path: Path) -> list[ApiKey]:
         count = error.error_count()
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"the key file {path} is damaged ({count} errors; {place}: {first['msg']})") from None
+        raise ConfigError(f"the key file {path} is damaged ({count} errors; {place}: {reason_of(first)})") from None
 
 
 def _find(keys: Mapping[str, ApiKey], path: Path, key_id: str) -> ApiKey:

@@ -30,6 +30,7 @@ from tamiz.errors import (
     TamizError,
     TooLargeError,
     UnauthorizedError,
+    reason_of,
 )
 
 __all__ = [
@@ -279,7 +280,7 @@ def _field_error(item: ErrorDetails, where: str, allowed: Sequence[str]) -> Fiel
     loc = item["loc"]
     if item["type"] == "extra_forbidden":
         return FieldError(_place(where, loc[:-1]), f"Unknown field; allowed: {', '.join(allowed)}", item["type"])
-    return FieldError(_place(where, loc), item["msg"], item["type"])
+    return FieldError(_place(where, loc), reason_of(item), item["type"])
 
 
 def _place(where: str, loc: tuple[int | str, ...]) -> str:
