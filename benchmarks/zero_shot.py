@@ -34,6 +34,7 @@ from tamiz.types import FloatArray, Task
 
 __all__ = ["WORDS", "measure", "words_of"]
 
+# Not the words that recipes/zero_shot trains with: a model must not be measured by the words it has learnt.
 WORDS = Path(__file__).with_name("zero_shot_labels.yaml")
 _MOST = 2_000
 _PRIOR_TEXTS = 500

@@ -341,7 +341,9 @@ class ModelStore:
             )
 
     def _no_model(self, name: str) -> ModelNotFoundError:
-        return ModelNotFoundError(f"no model {name!r} in {self.place}; {one_of(name, self.names())}")
+        names = self.names()
+        there = one_of(name, names) if names else "nothing was published there yet; `tamiz run` trains and publishes"
+        return ModelNotFoundError(f"no model {name!r} in {self.place}; {there}")
 
     def _fetch_remote(self, name: str, version: str, sha256: str) -> Path:
         cache = self._cache or Path.home() / ".cache" / "tamiz" / "models"

@@ -18,15 +18,22 @@ def test_a_run_shows_steps_leaderboard_and_what_to_type_next(place, tamiz):
     write_project(place, candidates=[{"family": "prior"}, {"family": "linear"}])
     answer = tamiz("run")
     assert answer.code == 0
-    assert [line.split()[:2] for line in answer.err.splitlines()] == [["done", step] for step in STEPS]
+    jobs, *steps = answer.err.splitlines()
+    assert jobs == "jobs  fetch done (1 file), clean to do, train to do, deploy to do, query after deploy"
+    assert [line.split()[:2] for line in steps] == [["done", step] for step in STEPS]
     assert "linear *" in answer.out
     assert "version 1 (linear) is the champion" in answer.out
     assert "because: there was no champion" in answer.out
     assert "test_f1_macro" in answer.out
-    assert answer.out.endswith('Next:\n  tamiz predict "..."\n  tamiz serve\n')
+    assert answer.out.endswith(
+        'Next:\n  tamiz predict "..."\n  tamiz predict --input new.csv --output answers.csv\n'
+        "  tamiz promote --by val_f1_macro\n  tamiz serve\n"
+    )
     again = tamiz("run")
     assert again.code == 0
-    assert [line.split()[:2] for line in again.err.splitlines()] == [["skip", step] for step in STEPS]
+    jobs, *steps = again.err.splitlines()
+    assert jobs == "jobs  fetch done (1 file), clean done, train done, deploy done (version 1 now), query ready"
+    assert [line.split()[:2] for line in steps] == [["skip", step] for step in STEPS]
     assert again.out == answer.out
 
 
@@ -118,6 +125,54 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(place, tamiz):
     assert not (place / "models").exists()
 
 
+# --- jobs
+
+
+def test_a_plan_says_which_jobs_are_done(place, tamiz):
+    def done() -> dict[str, bool]:
+        return {job["name"]: job["done"] for job in tamiz("run", "--dry-run", "--json").json["jobs"]}
+
+    write_project(place, candidates=[{"family": "prior"}, {"family": "linear"}])
+    assert done() == {"fetch": True, "clean": False, "train": False, "deploy": False, "query": False}
+    assert tamiz("clean").code == 0
+    assert not done()["clean"]  # a split belongs to it
+    assert tamiz("split").code == 0
+    assert done() == {"fetch": True, "clean": True, "train": False, "deploy": False, "query": False}
+    assert tamiz("train", "--set", "candidates=[{family: linear}]").code == 0
+    assert "train to do (1 of 2 candidates done)" in tamiz("run", "--dry-run").out
+    assert tamiz("train").code == 0
+    assert done() == {"fetch": True, "clean": True, "train": True, "deploy": False, "query": False}
+    assert tamiz("evaluate").code == 0
+    assert set(done().values()) == {True}
+    write_csv(place / "more.csv", rows(20, start=500))
+    found = tamiz("run", "--dry-run", "--json", "--set", "data.source=[texts.csv, more.csv]").json["jobs"]
+    assert [job["name"] for job in found if job["done"]] == ["fetch", "query"]
+
+
+def test_settings_that_change_a_job_make_it_due(project, tamiz):
+    def due(*settings: str) -> list[str]:
+        found = tamiz("run", "--dry-run", "--json", *settings).json["jobs"]
+        return [job["name"] for job in found if not job["done"]]
+
+    assert due() == []
+    assert due("--set", "split.seed=7") == ["clean", "train", "deploy"]
+    assert due("--set", "candidates.0.params.words=[1, 1]") == ["train", "deploy"]
+    assert due("--set", "select.metric=val_accuracy") == ["deploy"]
+
+
+def test_a_job_says_which_one_is_missing_before_it(place, tamiz, refused):
+    write_project(place)
+    assert "nothing was published there yet; `tamiz run` trains and publishes" in refused(1, "predict", "bread")
+    assert tamiz("train").code == 0
+    assert "nothing was published there yet" in refused(1, "promote", "--by", "val_f1_macro")
+    (place / "texts.csv").unlink()
+    for step in STEPS:
+        assert "bring public data with tamiz fetch" in refused(1, step)
+    shown = tamiz("run", "--dry-run")
+    assert shown.code == 0
+    assert "fetch to do (nothing at texts.csv)" in shown.out
+
+
 # --- a file without a project
 
 
@@ -159,7 +214,7 @@ def test_no_project_says_how_to_make_one(place, refused):
 
 def test_a_busy_project_is_told(project, refused):
     with open_blobs("lake").lock("run", wait_s=0, owner="ana on host-7"):
-        assert "ana on host-7" in refused(1, "run")
+        assert "ana on host-7" in refused(1, "run", "--quiet")
 
 
 def test_data_that_do_not_do_are_exit_code_1(place, refused):
@@ -172,7 +227,9 @@ def test_data_that_do_not_do_are_exit_code_1(place, refused):
 def test_hints_name_a_project_file_of_another_name(place, tamiz):
     write_project(place).rename(place / "other.yaml")
     answer = tamiz("run", "-p", "other.yaml", "--quiet")
-    assert answer.out.endswith('Next:\n  tamiz predict "..." -p other.yaml\n  tamiz serve -p other.yaml\n')
+    said = answer.out.partition("Next:\n")[2].splitlines()
+    assert said[0] == '  tamiz predict "..." -p other.yaml'
+    assert all(line.endswith(" -p other.yaml") for line in said)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,17 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from rich.markup import escape
 
 from tamiz.blobs import open_blobs
 from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project, parse_project
-from tamiz.errors import ConfigError
+from tamiz.errors import ConfigError, SourceError
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline import run as run_pipeline
+from tamiz.pipeline.jobs import Job, jobs
 from tamiz.pipeline.report import compare_report
 from tamiz.pipeline.train import Trained
 from tamiz.settings import new_registry, read_project
@@ -72,7 +74,9 @@ def run(
 ) -> None:
     """Run the whole pipeline: ingest, clean, split, train, evaluate.
 
-    Steps whose inputs have not changed are skipped.
+    Steps whose inputs have not changed are skipped. Each job is a command of its own as well: `tamiz fetch`,
+    `tamiz split`, `tamiz train`, `tamiz evaluate` or `tamiz promote --by METRIC`, `tamiz predict`; `--dry-run` shows
+    which are done.
 
     Example: tamiz run -p examples/reviews
 
@@ -85,6 +89,8 @@ def run(
     if dry_run:
         _show_plan(found, as_json=as_json)
         return
+    if not (quiet or as_json):
+        errors.print(f"[blue]jobs[/]  {escape(', '.join(_said(job) for job in jobs(found)))}")
     result = _run(found, "evaluate", quiet=quiet or as_json, wait_s=wait)
     _show_result(found, result, as_json=as_json, file=save if source else project)
 
@@ -111,8 +117,23 @@ def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResu
     terminal = Terminal(quiet=quiet)
     try:
         return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
+    except SourceError as error:
+        fetch = jobs(project)[0]
+        if fetch.done:
+            raise
+        raise SourceError(
+            f"{error}. The job before this one is missing: bring public data with {fetch.command}, or "
+            "name your own files under data.source"
+        ) from error
     finally:
         terminal.close()
+
+
+def _said(job: Job) -> str:
+    """Say in a few words how far a job is."""
+    if job.name == "query":
+        return "query ready" if job.done else "query after deploy"
+    return f"{job.name} {'done' if job.done else 'to do'}" + (f" ({job.about})" if job.about else "")
 
 
 def _notice(text: str) -> None:
@@ -160,11 +181,15 @@ def _show_plan(project: Project, *, as_json: bool) -> None:
         "candidates": [candidate.title for candidate in project.candidates],
         "select": project.select.metric,
     }
+    found = jobs(project)
     if as_json:
-        print_json(plan)
+        print_json({**plan, "jobs": [asdict(job) for job in found]})
         return
     for name, value in plan.items():
         output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}", markup=False)
+    output.print("\nJobs:", markup=False)
+    for job in found:
+        output.print(f"  {_said(job):<34}  {job.command}", markup=False)
 
 
 def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Path | None) -> None:
@@ -190,6 +215,9 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Pa
         model = served = "" if _is_usual(file) else f" -p {_shown(file)}"
     output.print("\nNext:", markup=False)
     output.print(f'  tamiz predict "..."{model}', markup=False)
+    output.print(f"  tamiz predict --input new.csv --output answers.csv{model}", markup=False)
+    if file is not None:
+        output.print(f"  tamiz promote --by {project.select.metric}{model}", markup=False)
     output.print(f"  tamiz serve{served}", markup=False)
 
 

@@ -18,7 +18,6 @@ from tamiz.blobs import open_blobs
 from tamiz.classifiers import check_params
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
-from tamiz.data.corrections import load_corrections
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.readers import open_source
@@ -26,12 +25,13 @@ from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.pipeline.evidence import check_slices, lead
+from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
 from tamiz.pipeline.members import ENSEMBLE, named, shared
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.report import report_place
 from tamiz.pipeline.select import Choice, check_select, no_gain, select
-from tamiz.pipeline.state import StepState, code_version, fingerprint
+from tamiz.pipeline.state import StepState, code_version
 from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Classifier, Progress, Registry, Task
@@ -258,15 +258,7 @@ def _about_changed(paths: Sequence[str]) -> str:
 def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     """Bring the silver tables up to date; return what they hold."""
     project = context.project
-    inputs = fingerprint(
-        bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
-        data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
-        labels=project.labels.model_dump(exclude={"corrections"}),
-        corrections=load_corrections(project).digest,
-        task=project.task,
-        steps=project.clean,
-        code=code_version(),
-    )
+    inputs = clean_inputs(project, bronze)
     known = context.state.recall("clean", inputs)
     if known is not None:
         context.skip("clean", "bronze tables, cleaning and code have not changed")
@@ -291,13 +283,7 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
 def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     """Bring the gold tables up to date; return version, labels and counts."""
     project = context.project
-    inputs = fingerprint(
-        silver=silver["version"],
-        split=project.split.model_dump(),
-        labels=project.labels.model_dump(exclude={"corrections"}),
-        own_test=project.data.test is not None,
-        code=code_version(),
-    )
+    inputs = split_inputs(project, silver)
     known = context.state.recall("split", inputs)
     if known is not None:
         context.skip("split", "the silver table, the split and the code have not changed")
@@ -335,18 +321,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     check_positive(project, gold["labels"])
     context.listener.started("train")
     for config in sorted(project.candidates, key=lambda one: one.family == ENSEMBLE):  # they may take others' fits
-        key = fingerprint(
-            gold=gold["version"],
-            labels=gold["labels"],
-            positive=project.labels.positive,
-            task=project.task,
-            clean=project.clean,
-            text=project.data.text,
-            name=project.name,
-            config=config.model_dump(),
-            seed=project.split.seed,
-            code=code_version(),
-        )
+        key = train_inputs(project, gold, config)
         known = context.state.recall(f"train-{config.title}", key)
         if known is None:
             fresh += 1
@@ -421,14 +396,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     project = context.project
     choice: Choice = select(trained, project.select, strict=not _has_champion(context))
     winner = choice.chosen
-    key = fingerprint(candidate=winner.key, refit=project.select.refit)
-    inputs = fingerprint(
-        key=key,
-        store=project.registry.store,
-        gold=gold["version"],
-        select=project.select.model_dump(),
-        report=project.report.model_dump(),
-    )
+    key, inputs = published_key(project, winner.key), evaluate_inputs(project, gold, winner.key)
     known = context.state.recall("evaluate", inputs)
     if known is not None and _still_there(context, known["published"]["version"]):
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")

@@ -1,0 +1,93 @@
+"""What each step is made from, as a fingerprint: a step with the same one as last time is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tamiz.config import CandidateConfig, Project
+from tamiz.data.corrections import load_corrections
+from tamiz.pipeline.state import code_version, fingerprint
+
+__all__ = ["clean_inputs", "evaluate_inputs", "published_key", "split_inputs", "train_inputs"]
+
+
+def clean_inputs(project: Project, bronze: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what the silver tables are made from.
+
+    Args:
+        project: the project, variables expanded.
+        bronze: versions of the tables `texts`, `test` and `unlabeled`.
+
+    Raises:
+        TamizError: the file of corrections cannot be read.
+    """
+    return fingerprint(
+        bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
+        data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
+        labels=project.labels.model_dump(exclude={"corrections"}),
+        corrections=load_corrections(project).digest,
+        task=project.task,
+        steps=project.clean,
+        code=code_version(),
+    )
+
+
+def split_inputs(project: Project, silver: Mapping[str, Any]) -> str:
+    """Return the fingerprint of what the gold tables are made from.
+
+    Args:
+        project: the project, variables expanded.
+        silver: what `clean` came to.
+    """
+    return fingerprint(
+        silver=silver["version"],
+        split=project.split.model_dump(),
+        labels=project.labels.model_dump(exclude={"corrections"}),
+        own_test=project.data.test is not None,
+        code=code_version(),
+    )
+
+
+def train_inputs(project: Project, gold: Mapping[str, Any], config: CandidateConfig) -> str:
+    """Return the fingerprint of what a candidate is made from.
+
+    Args:
+        project: the project, variables expanded.
+        gold: what `split` came to.
+        config: the candidate, references to others resolved.
+    """
+    return fingerprint(
+        gold=gold["version"],
+        labels=gold["labels"],
+        positive=project.labels.positive,
+        task=project.task,
+        clean=project.clean,
+        text=project.data.text,
+        name=project.name,
+        config=config.model_dump(),
+        seed=project.split.seed,
+        code=code_version(),
+    )
+
+
+def published_key(project: Project, candidate: str) -> str:
+    """Return the fingerprint by which a version is known to be made from a candidate, given by its own."""
+    return fingerprint(candidate=candidate, refit=project.select.refit)
+
+
+def evaluate_inputs(project: Project, gold: Mapping[str, Any], candidate: str) -> str:
+    """Return the fingerprint of what a version is chosen and published from.
+
+    Args:
+        project: the project, variables expanded.
+        gold: what `split` came to.
+        candidate: fingerprint of the winner.
+    """
+    return fingerprint(
+        key=published_key(project, candidate),
+        store=project.registry.store,
+        gold=gold["version"],
+        select=project.select.model_dump(),
+        report=project.report.model_dump(),
+    )
