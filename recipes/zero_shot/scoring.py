@@ -20,7 +20,7 @@ from tamiz.types import FloatArray, IntArray, Task
 
 __all__ = ["evaluate", "measure_of", "trained_on"]
 
-# Not one with benchmarks/zero_shot.py: these words are trained on, those were fixed unseen, and must not know each other.
+# Not one with benchmarks/zero_shot.py: these words are trained on, those were fixed unseen; neither may know the other.
 _TEMPLATE = "This text is about {}."
 _LENGTH = 128
 
