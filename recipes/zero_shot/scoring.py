@@ -20,7 +20,7 @@ from tamiz.types import FloatArray, IntArray, Task
 
 __all__ = ["evaluate", "measure_of", "trained_on"]
 
-# Not one with benchmarks/zero_shot.py: these words are trained on, those were fixed unseen, and must not know each other.
+# Apart from benchmarks/zero_shot.py by design: these words are trained on, those were fixed before any measurement.
 _TEMPLATE = "This text is about {}."
 _LENGTH = 128
 
