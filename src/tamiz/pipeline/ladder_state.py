@@ -10,8 +10,6 @@ import contextlib
 import csv
 import json
 import math
-import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +19,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from tamiz._files import explain, flush_folder, holding
+from tamiz._files import explain, flush_folder, holding, replacing
 from tamiz.errors import BusyError, DataError, SourceError
 from tamiz.model import Model
 from tamiz.types import Task
@@ -269,18 +267,11 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
     Raises:
         SourceError: the disk refused.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        flush_folder(path.parent)
     except OSError as error:
         raise SourceError(f"{path} could not be written: {explain(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def replace_model(folder: Path, model: Model) -> None:
