@@ -28,6 +28,7 @@ __all__ = [
     "is_unfinished",
     "local_files",
     "relative_fault",
+    "replacing",
     "sha256_of",
     "try_lock",
     "unlock",
@@ -187,6 +188,25 @@ def flush_folder(path: Path) -> None:
     """Wait until the names in a folder are on the disk (Windows does so by itself)."""
     if sys.platform != "win32":
         flush_file(path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, beside `path`, whose name it takes when it is complete and on the disk.
+
+    On any error the file is removed, and what stood at `path` stays.
+
+    Raises:
+        OSError: the system refused, or no file was written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        flush_file(temporary)
+        temporary.replace(path)
+        flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def is_unfinished(folder: Path) -> bool:

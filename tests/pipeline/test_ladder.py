@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -190,12 +192,56 @@ def test_the_state_comes_back_as_it_was(tmp_path):
         read_state(tmp_path)
 
 
-def test_a_model_is_replaced_whole_and_a_replacement_cut_off_is_made_good(tmp_path):
+def task_of_model(folder):
+    return Model.load(folder / "model").task
+
+
+def test_a_model_is_replaced_whole(tmp_path):
+    for task in (Task.BINARY, Task.MULTI_CLASS, Task.BINARY):
+        replace_model(tmp_path, linear_model(task))
+        assert task_of_model(tmp_path) is task
+        assert len(list(tmp_path.iterdir())) == 2  # the link and what it names
+
+
+def cut_off(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["symlink_to", "replace"])
+def test_a_replacement_that_is_cut_off_leaves_the_former_model_in_its_place(tmp_path, monkeypatch, moment):
     replace_model(tmp_path, linear_model())
-    replace_model(tmp_path, linear_model(Task.MULTI_CLASS))
-    assert Model.load(tmp_path / "model").task is Task.MULTI_CLASS
-    (tmp_path / "model").rename(tmp_path / ".model.former")  # as between the two renames
-    (tmp_path / ".model.next").mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    new = linear_model(Task.MULTI_CLASS)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, moment, cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            replace_model(tmp_path, new)
+    assert task_of_model(tmp_path) is Task.BINARY
     restore_model(tmp_path)
-    assert Model.load(tmp_path / "model").task is Task.MULTI_CLASS
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    replace_model(tmp_path, new)
+    assert task_of_model(tmp_path) is Task.MULTI_CLASS
+
+
+def test_a_model_that_is_no_link_is_replaced_too_and_a_move_cut_off_is_made_good(tmp_path, monkeypatch):
+    linear_model().save(tmp_path / "model")  # a copied ladder has the files themselves
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            replace_model(tmp_path, linear_model(Task.MULTI_CLASS))
+    restore_model(tmp_path)
+    assert task_of_model(tmp_path) is Task.BINARY
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    replace_model(tmp_path, linear_model(Task.MULTI_CLASS))
+    assert task_of_model(tmp_path) is Task.MULTI_CLASS
+
+
+def test_without_links_the_package_itself_is_moved(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("a required privilege is not held")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    for task in (Task.BINARY, Task.MULTI_CLASS):
+        replace_model(tmp_path, linear_model(task))
+        assert task_of_model(tmp_path) is task
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]

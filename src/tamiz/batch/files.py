@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tamiz._files import replacing
 from tamiz.batch.transform import check_column, predict_batch
 from tamiz.data.readers import open_source
 from tamiz.errors import ColumnError, ConfigError, SourceError, one_of
@@ -45,7 +44,7 @@ class _CsvWriter:
         self._writer.writerows(zip(*columns, strict=True))
 
     def close(self) -> None:
-        _flush(self._file)
+        self._file.close()
 
 
 class _JsonLinesWriter:
@@ -56,7 +55,7 @@ class _JsonLinesWriter:
         write_json_lines(batch, self._file)
 
     def close(self) -> None:
-        _flush(self._file)
+        self._file.close()
 
 
 class _ParquetWriter:
@@ -199,22 +198,10 @@ def _whole(target: Path) -> Iterator[_Writer]:
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
     """Yield the path of a file to write, which takes the target's name when it is complete."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with replacing(target) as temporary:
         yield temporary
-        if temporary.exists():
-            os.replace(temporary, target)  # noqa: PTH105
-        else:  # no rows: Parquet has no schema to write
-            target.touch()
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary.touch()  # no rows: Parquet has no schema to write
 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
-
-
-def _flush(file: IO[str]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()

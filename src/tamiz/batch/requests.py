@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -131,8 +130,6 @@ def answer_request_file(
             counts = answer_request_file(
                 model, source, file, labels=labels, multi_label=multi_label, limits=limits, progress=progress
             )
-            file.flush()
-            os.fsync(file.fileno())
         return counts
     done = failed = 0
     for answer in answer_lines(model, _lines(source), labels=labels, multi_label=multi_label, limits=limits):

