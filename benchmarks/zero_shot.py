@@ -1,7 +1,7 @@
-"""Labels without training on seven data sets: every model that is at hand, with and without the prior correction.
+"""Labels without training on seven data sets: every model at hand, as it is and with what texts without labels give.
 
-Nothing is chosen here: what is said of labels stands in `zero_shot_labels.yaml`, templates are the defaults. The
-correction sees texts of the training part, never their labels; where there is no such part, the measured texts.
+Nothing is chosen here: what is said of labels stands in `zero_shot_labels.yaml`, templates are the defaults. Labels are
+adapted and priors corrected by texts of the training part, never their labels; without such a part, by those measured.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ __all__ = ["WORDS", "measure", "words_of"]
 # Not the words that recipes/zero_shot trains with: a model must not be measured by the words it has learnt.
 WORDS = Path(__file__).with_name("zero_shot_labels.yaml")
 _MOST = 2_000
-_PRIOR_TEXTS = 500
+_UNLABELLED = 500
 _FORM = "int8"
 _SMALL = 35e6  # parameters up to which a model is held to the goals
 _CORRECTIONS = {"none": 0.0, "a quarter": USUAL_STRENGTH, "all": 1.0}
+_ADAPTS = ("none", "unlabelled")
 _USUAL = next(name for name, strength in _CORRECTIONS.items() if strength == USUAL_STRENGTH)
-_HEADINGS = ["model", "correction", "accuracy (95 %)", "macro F1 (95 %)", "log loss", "texts/s", "MB", "zero-shot"]
+_MEASURES = ["accuracy (95 %)", "macro F1 (95 %)", "log loss", "texts/s", "MB", "zero-shot"]
+_HEADINGS = ["model", "labels", "correction", *_MEASURES]
 _SCORES = ("accuracy", "f1_macro")
 _PEER = "bart-large-mnli, 407M parameters"
 
@@ -57,7 +59,7 @@ class _Set:
         goal: least accuracy.
         label: column of the label.
         test: file of the rows that are measured.
-        train: file whose texts the correction sees.
+        train: file whose texts, without labels, adapt labels and correct the prior.
         language: of the template.
         out: a label whose rows are left out.
         published: accuracy of bart-large-mnli that its users report.
@@ -87,11 +89,11 @@ _SETS = (
 
 
 class _Data(NamedTuple):
-    """Rows to measure, texts for the correction, and the labels."""
+    """Rows to measure, texts without labels, and the labels."""
 
     texts: list[str]
     targets: NDArray[np.int64]
-    prior: list[str]
+    unlabelled: list[str]
     labels: tuple[str, ...]
     about: str
 
@@ -149,7 +151,7 @@ def _model(name: str, seen: tuple[str, ...]) -> _Model:
 
 
 def _read(one: _Set, most: int) -> _Data:
-    """Read rows to measure, drawn at random with a fixed seed where there are more, and texts for the correction."""
+    """Read rows to measure, drawn at random with a fixed seed where there are more, and texts without labels."""
     folder = root() / one.folder
     test, train = (pl.read_parquet(folder / name).drop_nulls(["text", one.label]) for name in (one.test, one.train))
     labels = tuple(sorted({*test[one.label], *train[one.label]} - {one.out}))
@@ -157,9 +159,7 @@ def _read(one: _Set, most: int) -> _Data:
     test, train = (frame.filter(pl.col(one.label).is_in(labels)) for frame in (test, train))
     left_out -= len(test)
     rng = np.random.default_rng(0)
-    drawn, other = (
-        np.sort(rng.permutation(len(frame))[:size]) for frame, size in ((test, most), (train, _PRIOR_TEXTS))
-    )
+    drawn, other = (np.sort(rng.permutation(len(frame))[:size]) for frame, size in ((test, most), (train, _UNLABELLED)))
     targets = np.array([labels.index(label) for label in test[one.label]], np.int64)
     about = f"{len(drawn):,} of {len(test):,} rows" if len(drawn) < len(test) else f"{len(test):,} rows"
     if one.out:
@@ -177,19 +177,27 @@ def _title(one: _Set, data: _Data) -> str:
 
 
 def _rows(one: _Set, model: _Model, data: _Data) -> list[dict[str, Any]]:
-    """Measure one model on one data set: one pass, and the correction by halves taken back from it."""
+    """Measure one model on one data set, labels as they are worded and, if they have vectors, adapted."""
+    method = method_for(model.name)
+    adapts = _ADAPTS if method == "embedding" else _ADAPTS[:1]
+    return [row for adapt in adapts for row in _passed(one, model, data, method, adapt)]
+
+
+def _passed(one: _Set, model: _Model, data: _Data, method: str, adapt: str) -> list[dict[str, Any]]:
+    """Measure by one pass, and the correction by parts taken back from it."""
     params: dict[str, Any] = {
-        "method": method_for(model.name),
+        "method": method,
         "model": model.name,
         "form": _FORM,
         "language": one.language,
         "descriptions": words_of(one.name, data.labels),
+        "adapt": adapt,
         "prior": "unlabelled",
         "prior_strength": 1.0,
-        "prior_texts": _PRIOR_TEXTS,
+        "unlabelled_texts": _UNLABELLED,
         "num_threads": 1,
     }
-    classifier = ZeroShotClassifier(data.labels, Task.MULTI_CLASS, **params).prepare().settle(data.prior)
+    classifier = ZeroShotClassifier(data.labels, Task.MULTI_CLASS, **params).prepare().settle(data.unlabelled)
     start = time.process_time()
     whole = classifier.predict_proba(data.texts)
     seconds = time.process_time() - start
@@ -197,7 +205,8 @@ def _rows(one: _Set, model: _Model, data: _Data) -> list[dict[str, Any]]:
     shift = np.array([facts["prior"][label] for label in data.labels]) / facts["temperature"]
     about = {
         "model": model.shown,
-        "method": params["method"],
+        "method": method,
+        "adapt": adapt,
         "parameters": model.parameters,
         "seen": bool({one.name, one.folder.rpartition("/")[2]} & set(model.seen)),
         "texts_per_s": len(data.texts) / seconds,
@@ -227,7 +236,8 @@ def _megabytes(classifier: ZeroShotClassifier) -> float:
 
 
 def _figure(one: _Set, row: dict[str, Any]) -> Figure:
-    title = f"{one.name}, {row['model']}, {row['correction']} of the correction: accuracy"
+    adapted = "adapted labels, " if row["adapt"] != "none" else ""
+    title = f"{one.name}, {row['model']}, {adapted}{row['correction']} of the correction: accuracy"
     if row["seen"]:
         return Figure(f"{title} (seen in training)", "", row["accuracy"])
     goal = Goal(">=", one.goal) if row["parameters"] < _SMALL else None
@@ -238,6 +248,7 @@ def _figure(one: _Set, row: dict[str, Any]) -> Figure:
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['model']} ({row['parameters'] / 1e6:.0f}M, {row['method']})",
+        "as worded" if row["adapt"] == "none" else "adapted",
         row["correction"],
         *(f"{row[name]:.3f} ({row[f'{name}_interval'][0]:.3f}-{row[f'{name}_interval'][1]:.3f})" for name in _SCORES),
         f"{row['log_loss']:.3f}",

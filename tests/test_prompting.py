@@ -115,7 +115,7 @@ def test_descriptions_of_labels(encoder, model):
 
 def test_texts_settle_the_prior(encoder):
     texts = [f"{one} {number}" for number in range(10) for one in TEXTS]
-    corrected = prompted_model(LABELS, model=encoder, texts=texts, prior_strength=1)
+    corrected = prompted_model(LABELS, model=encoder, texts=texts, prior="unlabelled", prior_strength=1)
     np.testing.assert_allclose(corrected.predict_proba(texts).mean(0), 1 / 3, atol=1e-6)
     assert set(corrected.manifest.facts["prior"]) == set(LABELS)
 
@@ -124,10 +124,12 @@ def test_texts_settle_the_prior(encoder):
 def test_it_is_an_ordinary_package(encoder, tmp_path, multi_label):
     texts = [f"{one} {number}" for number in range(10) for one in TEXTS]
     about = {"descriptions": {"food": "bread and soup"}, "templates": ("a {}", "the text is {}")}
+    about |= {"prior": "unlabelled", "adapt": "unlabelled"}
     made = prompted_model(LABELS, model=encoder, multi_label=multi_label, texts=texts, **about)
     made.save(tmp_path / "package")
     loaded = Model.load(tmp_path / "package")
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS), made.predict_proba(TEXTS))
+    assert loaded.manifest.facts["adapted"] is True
     again = loaded.with_labels(["oven", "ball"], template="about {}")
     again.save(tmp_path / "other")
     other = Model.load(tmp_path / "other")

@@ -123,7 +123,7 @@ def prompted_model(
     *,
     model: str = "minilm",
     multi_label: bool = False,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str] = (),
     progress: Progress | None = None,
     **params: Any,
 ) -> Model:
@@ -133,26 +133,23 @@ def prompted_model(
         labels: one or more, all different.
         model: pretrained model: a name that `tamiz models` lists, a folder in Hugging Face layout, or a hub id.
         multi_label: whether each label is answered by itself.
-        texts: texts without labels, which settle the prior correction; by default there is none.
+        texts: texts without labels, for what the parameters `adapt` and `prior` make of them.
         progress: told what takes long.
         params: further parameters of the family `zero_shot`; the method is the one that suits the model.
 
     Raises:
         ConfigError: there is no such model, or a parameter is wrong.
         RequestError: the labels or templates cannot be used.
-        DataError: there are too few texts for the prior correction.
+        DataError: there are too few texts for `adapt` or `prior`.
         SourceError: the model's files are damaged.
         MissingExtraError: the model or a library is not on this machine; the message says how to get it.
     """
     chosen = {"method": method_for(model, progress), **params, "model": model}
-    chosen["prior"] = "none" if texts is None else "unlabelled"
     described = chosen.pop("descriptions", None)
     checked = check_params(_FAMILY, chosen)
     # The family refuses one label alone and labels that stand twice in its own way; `with_labels` says what is asked.
     start = ZeroShotClassifier(_START, Task.MULTI_CLASS, **checked).prepare(progress)
-    classifier = start.with_labels(labels, descriptions=described, multi_label=multi_label)
-    if texts is not None:
-        classifier.settle(texts, progress)
+    classifier = start.with_labels(labels, descriptions=described, multi_label=multi_label).settle(texts, progress)
     task = classifier.task
     manifest = new_manifest(
         name="zero-shot",

@@ -13,6 +13,7 @@ import pytest
 
 from tamiz.classifiers.checks import CHECKS, _Case, examples
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
+from tamiz.classifiers.zero_shot_adapt import adapted
 from tamiz.classifiers.zero_shot_prior import expected_shares, shifts
 from tamiz.classifiers.zero_shot_scores import nli_labels
 from tamiz.classifiers.zero_shot_templates import LANGUAGES, TEMPLATES, prompts
@@ -86,6 +87,14 @@ def test_contract(encoder, nli, method, task, params):
     given = about(method, encoder, nli, **params)
     case = _Case(lambda labels, task, seed: ZeroShotClassifier(labels, task, seed=seed, **given), task)
     assert isinstance(case.classifier, Promptable)
+    for check in CHECKS:
+        check(case)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_contract_with_adapted_labels(encoder, task):
+    given = {"model": encoder, "num_threads": 1, "adapt": "unlabelled"}
+    case = _Case(lambda labels, task, seed: ZeroShotClassifier(labels, task, seed=seed, **given), task)
     for check in CHECKS:
         check(case)
 
@@ -315,7 +324,7 @@ def test_the_prior_correction_gives_labels_their_expected_shares(encoder, nli, m
 
 def test_targets_are_not_looked_at(encoder):
     texts, targets, labels = examples(Task.MULTI_CLASS)
-    given = {"model": encoder, "num_threads": 1, "prior": "unlabelled"}
+    given = {"model": encoder, "num_threads": 1, "prior": "unlabelled", "adapt": "unlabelled"}
     first = ZeroShotClassifier(labels, Task.MULTI_CLASS, **given).fit(texts, targets)
     second = ZeroShotClassifier(labels, Task.MULTI_CLASS, **given).fit(texts, targets[::-1].copy())
     np.testing.assert_array_equal(first.predict_proba(texts), second.predict_proba(texts))
@@ -341,12 +350,13 @@ def test_the_correction_stays_with_the_labels_it_was_settled_for(encoder):
     np.testing.assert_allclose(settled.predict_proba(texts).mean(0), 0.25, atol=1e-6)
 
 
-def test_too_few_texts_settle_no_prior(encoder):
+@pytest.mark.parametrize("asked", ["prior", "adapt"])
+def test_too_few_texts_settle_nothing(encoder, asked):
     texts, targets, labels = examples(Task.MULTI_CLASS, n=12)
-    with pytest.raises(DataError, match="12 texts are too few"):
-        ZeroShotClassifier(
-            labels, Task.MULTI_CLASS, model=encoder, num_threads=1, prior="unlabelled", prior_strength=1
-        ).fit(texts, targets)
+    with pytest.raises(DataError, match=f"{asked}: 12 texts are too few"):
+        ZeroShotClassifier(labels, Task.MULTI_CLASS, model=encoder, num_threads=1, **{asked: "unlabelled"}).fit(
+            texts, targets
+        )
 
 
 def test_shifts_meet_the_shares_wherever_the_scores_lie():
@@ -376,6 +386,65 @@ def test_shares_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="leave nothing"):
         expected_shares(LABELS, {"food": 0.6, "sport": 0.6}, multi_label=False)
     np.testing.assert_allclose(expected_shares(["a", "b"], {"a": 0.2, "b": 0.6}, multi_label=False), [0.25, 0.75])
+
+
+# --- adapted labels
+
+
+def clusters(n=600, k=4, d=32, seed=0):
+    """Return vectors of texts around a centre a label, of labels, elsewhere and vaguer, and the texts' targets."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(k, d))
+    targets = rng.integers(k, size=n)
+    texts = 2 * rng.normal(size=d) + centres[targets] + rng.normal(size=(n, d))
+    labels = 2 * rng.normal(size=d) + 0.3 * centres + 0.3 * rng.normal(size=(k, d))
+    return *(one / np.linalg.norm(one, axis=1, keepdims=True) for one in (texts, labels)), targets
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_move_towards_their_texts(seed):
+    texts, labels, targets = clusters(seed=seed)
+    moved = adapted(labels, texts[:300], temperature=0.05)
+    before, after = (((texts[300:] @ one.T).argmax(1) == targets[300:]).mean() for one in (labels, moved))
+    assert after > before + 0.03
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1)
+    spread = [np.linalg.norm(one - one.mean(0), axis=1).mean() for one in (labels, moved)]
+    assert spread[1] == pytest.approx(spread[0], rel=0.15)  # a temperature suits both
+
+
+def test_adapting_depends_on_no_order_and_leaves_one_label_alone():
+    texts, labels, _ = clusters()
+    moved = adapted(labels, texts, temperature=0.05)
+    turned = adapted(labels[::-1], texts[::-1], temperature=0.05)
+    np.testing.assert_allclose(turned[::-1], moved, atol=1e-12)
+    np.testing.assert_allclose(adapted(labels[:1], texts, temperature=0.05), labels[:1], atol=1e-12)
+
+
+def test_adapted_labels_stay_with_what_was_said_of_them(encoder):
+    texts, targets, labels = examples(Task.MULTI_CLASS)
+    about = {"model": encoder, "num_threads": 1}
+    raw = ready(labels, **about)
+    ours = ZeroShotClassifier(labels, Task.MULTI_CLASS, adapt="unlabelled", **about).fit(texts, targets)
+    before = ours.predict_proba(texts)
+    assert np.abs(before - raw.predict_proba(texts)).max() > 1e-3
+    assert (ours.facts()["adapted"], raw.facts()["adapted"]) == (True, False)
+    turned = ours.with_labels(labels[::-1])
+    np.testing.assert_allclose(turned.predict_proba(texts)[:, ::-1], before, atol=1e-9)
+    for names, template in (([*labels, "oven"], None), (labels, "{}")):
+        same = raw.with_labels(names, template=template).predict_proba(texts)
+        other = ours.with_labels(names, template=template)
+        np.testing.assert_array_equal(other.predict_proba(texts), same)
+        assert other.facts()["adapted"] is False
+    again = ours.with_labels([*labels, "oven"]).settle(texts[:40])
+    assert np.abs(again.predict_proba(texts) - raw.with_labels(again.labels).predict_proba(texts)).max() > 1e-3
+    np.testing.assert_array_equal(ours.predict_proba(texts), before)
+
+
+def test_entailment_has_no_labels_to_adapt():
+    from tamiz.classifiers import check_params
+
+    with pytest.raises(ConfigError, match="no vectors of labels"):
+        check_params("zero_shot", {"method": "entailment", "adapt": "unlabelled"})
 
 
 # --- the package

@@ -48,7 +48,7 @@ def test_a_student_and_what_it_is_worth(tamiz, given, place):
 
 
 def test_people_get_a_table(tamiz, given):
-    answer = tamiz("distill", *given, "--labels", "food,money", "--prior")
+    answer = tamiz("distill", *given, "--labels", "food,money", "--prior", "--adapt")
     assert answer.code == 0, answer.err
     assert "texts/s" in answer.out
     assert "held out" in answer.out
@@ -60,7 +60,8 @@ def test_several_labels(tamiz, given, place):
         place / "sample.csv", [{"body": "bread goal", "topic": "food, sport"}, {"body": "bank", "topic": "money"}]
     )
     texts = examples(Task.MULTI_CLASS, n=90)[0]
-    about = {"multi_label": True, "texts": texts, "prior_strength": 1, "temperature": 0.001, "num_threads": 1}
+    about = {"multi_label": True, "texts": texts, "temperature": 0.001, "num_threads": 1}
+    about |= {"prior": "unlabelled", "prior_strength": 1}
     prompted_model(LABELS.split(","), model=str(given[1]), **about).save(place / "teacher")
     more = ["--labels", LABELS, "--multi-label", "--sample", "sample.csv", "--label-column", "topic"]
     found = tamiz("distill", "--model", "teacher", *given[2:], *more, "--json").json

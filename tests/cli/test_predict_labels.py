@@ -84,6 +84,8 @@ def test_a_file(tamiz, encoder, place):
         return abs(sum(float(row["p_food"]) for row in table) / 30 - 0.5)
 
     assert share(even) < share(rows)
+    assert tamiz(*ask(encoder, "--input", "in.csv", "--output", "moved.csv", "--adapt")).code == 0
+    assert (place / "moved.csv").read_bytes() not in {(place / f"{name}.csv").read_bytes() for name in ("out", "even")}
 
 
 def test_requests_with_labels_of_their_own(tamiz, encoder, place):
@@ -124,6 +126,9 @@ def test_a_package_answers_for_other_labels(tamiz, encoder, place):
         (["--labels", "a,b", "--describe", "a", "x"], "LABEL=WORDS"),
         (["--labels", "a,b", "--describe", "c=d", "x"], "is no label"),
         (["--labels", "a,b", "--prior", "x"], "--prior goes with --input"),
+        (["--labels", "a,b", "--adapt", "x"], "--adapt goes with --input"),
+        (["--labels", "a,b", "--adapt", "--requests", "in.jsonl"], "--adapt goes with --input"),
+        (["--adapt", "--requests", "in.jsonl"], "--adapt goes with --labels and --input"),
         (["--multi-label", "x"], "--multi-label goes with --labels"),
         (["--labels", "a,b", "--requests", "in.jsonl", "x"], "without texts"),
     ],

@@ -27,7 +27,12 @@ def zero_shot(tmp_path_factory):
         encoder = str(tiny_bert(tmp_path_factory.mktemp("encoder") / "tiny"))
 
         def teacher(multi_label=False) -> Model:
-            about = {"texts": examples(Task.MULTI_CLASS)[0], "prior_strength": 1, "num_threads": 1}
+            about = {
+                "texts": examples(Task.MULTI_CLASS)[0],
+                "prior": "unlabelled",
+                "prior_strength": 1,
+                "num_threads": 1,
+            }
             about["temperature"] = 0.001  # a random encoder finds all texts much alike
             return prompted_model(("food", "money", "sport"), model=encoder, multi_label=multi_label, **about)
 

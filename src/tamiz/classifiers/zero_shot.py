@@ -71,7 +71,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
     Args:
         labels: labels in order.
         task: what kind of answer is given.
-        seed: of the draw of texts for the prior correction.
+        seed: of the draw of texts without labels.
         params: see `ZeroShotParams`.
 
     Raises:
@@ -112,14 +112,14 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         validation: Validation | None = None,
         progress: Progress | None = None,
     ) -> Self:
-        """Make the model ready and, if the parameters ask for it, settle the prior correction on the texts.
+        """Make the model ready and, if the parameters ask for it, adapt labels and correct the prior by the texts.
 
         Targets are checked and not used; neither is `validation`.
 
         Raises:
             LabelError: targets do not fit.
             ConfigError: there is no such model, or it does not suit the method.
-            DataError: there are too few texts for the prior correction.
+            DataError: there are too few texts for what the parameters ask of them.
             SourceError: the model's files are damaged.
             MissingExtraError: the model or a library is not on this machine; the message says how to get it.
         """
@@ -163,7 +163,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         self._open(self._folder)
         return self
 
-    def _open(self, folder: Path, known: Mapping[str, FloatArray] | None = None) -> None:
+    def _open(self, folder: Path, **vectors: Mapping[Any, FloatArray] | None) -> None:
         about, params = self._about, self.params
         reading: dict[str, Any] = {
             "threads": params.num_threads,
@@ -178,33 +178,37 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             nli = NliLabels(about["entailment"], about["contradiction"])
             self._scorer = EntailmentScorer(folder, nli=nli, **reading)
         else:
-            self._scorer = EmbeddingScorer(folder, known=known, **reading)
+            self._scorer = EmbeddingScorer(folder, **vectors, **reading)
         self._scorer.check(self._prompts)
 
     def settle(self, texts: Sequence[str], progress: Progress | None = None) -> Self:
-        """Settle the prior correction on texts without labels, if the parameters ask for one.
+        """Move labels and settle the prior correction on texts without labels, as far as the parameters ask for it.
 
         Raises:
             DataError: there are fewer than 20 texts.
         """
-        if self.params.prior == "none":
+        asked = self.params.of_texts
+        if not asked:
             return self
         if len(texts) < _FEWEST:
             raise DataError(
-                f"prior: {len(texts)} texts are too few to tell what labels get without reading; "
-                f"give {_FEWEST} or more, or prior: none"
+                f"{asked[0]}: {len(texts)} texts are too few to tell what they are like; "
+                f"give {_FEWEST} or more, or {asked[0]}: none"
             )
-        drawn = np.random.default_rng(self._seed).permutation(len(texts))[: self.params.prior_texts]
-        scores = self._ready.scores(
-            [texts[place] for place in np.sort(drawn)],
-            self._prompts,
-            multi_label=self._multi_label,
-            progress=progress,
-        )
+        drawn = np.random.default_rng(self._seed).permutation(len(texts))[: self.params.unlabelled_texts]
+        some = [texts[place] for place in np.sort(drawn)]
+        if "adapt" in asked and isinstance(self._ready, EmbeddingScorer):
+            temperature = self._about["temperature"]
+            self._scorer = self._ready.adapt(some, self._prompts, temperature=temperature, progress=progress)
+        if "prior" in asked:
+            self._settle_prior(some, progress)
+        return self
+
+    def _settle_prior(self, texts: Sequence[str], progress: Progress | None) -> None:
+        scores = self._ready.scores(texts, self._prompts, multi_label=self._multi_label, progress=progress)
         strength = self.params.prior_strength or (1.0 if self.params.shares else USUAL_STRENGTH)
         about: Any = {"temperature": self._about["temperature"], "multi_label": self._multi_label, "strength": strength}
         self._shift = shifts(scores, self._shares, **about)
-        return self
 
     @property
     def _ready(self) -> Scorer:
@@ -222,8 +226,8 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
     ) -> Self:
         """Return a classifier for other labels, which shares the model with this one.
 
-        The prior correction is kept where all labels are among those it was settled for, in the same kind of task and
-        with the same sentences; other labels have none until `settle` is called.
+        What texts without labels settled is kept where all labels are among those it was settled for, with the same
+        sentences, and the prior correction in the same kind of task; other labels have none until `settle` is called.
 
         Args:
             labels: one or more, all different.
@@ -267,9 +271,10 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         return self._shift[places] if same else None
 
     def facts(self) -> Mapping[str, Any]:
-        """Return the model's checksum, what is said of labels, how texts are read, and the prior correction."""
+        """Return the model's checksum, what is said of labels, how texts are read, and what came of texts alone."""
         shift = {} if self._shift is None else dict(zip(self.labels, self._shift.tolist(), strict=True))
-        return {**self._about, "prior": shift}
+        adapted = isinstance(self._scorer, EmbeddingScorer) and self._scorer.has_moved(self._prompts)
+        return {**self._about, "adapted": adapted, "prior": shift}
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`; rows sum to one unless labels are answered each by itself."""
@@ -297,7 +302,10 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         if isinstance(scorer, EmbeddingScorer):
             said = [*self._prompts.flat(), *self._prompts.neutral]
             about["sentences"] = said
-            np.savez(folder / _VECTORS, vectors=scorer.vectors(said))
+            kept = {"vectors": scorer.vectors(said)}
+            if scorer.has_moved(self._prompts):
+                kept["moved"] = scorer.label_vectors(self._prompts)
+            np.savez(folder / _VECTORS, **kept)
         (folder / _ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
 
     @classmethod
@@ -315,10 +323,13 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             shift, sentences = about.pop("shift"), about.pop("sentences", None)
             model._about, model._folder = about, folder
             model._shift = None if shift is None else np.asarray(shift, np.float64)
-            known = None
+            vectors: dict[str, Mapping[Any, FloatArray]] = {}
             if sentences is not None:
-                known = dict(zip(sentences, base.read_arrays(folder / _VECTORS)["vectors"], strict=True))
-            model._open(folder, known)
+                kept = base.read_arrays(folder / _VECTORS)
+                vectors["known"] = dict(zip(sentences, kept["vectors"], strict=True))
+                if "moved" in kept:
+                    vectors["moved"] = dict(zip(model._prompts.sentences, kept["moved"], strict=True))
+            model._open(folder, **vectors)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
             raise PackageError(f"the zero-shot model's files are missing or damaged: {error}") from error
         return model

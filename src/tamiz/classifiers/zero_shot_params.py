@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tamiz.classifiers import base
 from tamiz.classifiers.zero_shot_templates import Language, check_templates
@@ -39,8 +39,11 @@ class ZeroShotParams(base.Params):
     prior_strength: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far differences between labels are shifted: 1 meets the expected shares; by default 1 where `shares` are
     given and 0.25 where they are not, since labels are hardly ever equally frequent."""
-    prior_texts: Annotated[int, Field(ge=20)] = 500
-    """So many training texts at most are used for it, drawn at random."""
+    adapt: Literal["none", "unlabelled"] = "none"
+    """`unlabelled` moves the vector of each label half-way to the training texts that it is nearest to, whose labels
+    are not looked at; with `embedding` alone."""
+    unlabelled_texts: Annotated[int, Field(ge=20)] = 500
+    """So many training texts at most are used for `prior` and `adapt`, drawn at random."""
     shares: Annotated[dict[str, Share], Field(default_factory=dict)]
     """Expected shares of labels among the texts, where something is known of them; other labels share the rest alike
     (multi-label: one in as many as there are labels)."""
@@ -75,6 +78,17 @@ class ZeroShotParams(base.Params):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return templates
+
+    @model_validator(mode="after")
+    def _can_adapt(self) -> Self:
+        if self.adapt != "none" and self.method == "entailment":
+            raise ValueError("adapt: the method entailment has no vectors of labels; take embedding, or adapt: none")
+        return self
+
+    @property
+    def of_texts(self) -> tuple[str, ...]:
+        """What is asked of texts without labels, in the order in which it is done."""
+        return tuple(name for name in ("adapt", "prior") if getattr(self, name) != "none")
 
     @property
     def languages(self) -> tuple[Language, ...]:

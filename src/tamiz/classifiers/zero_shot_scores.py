@@ -6,17 +6,19 @@ Runtime and tokenizers alone.
 
 from __future__ import annotations
 
+import copy
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from tamiz.classifiers.transformer_reading import Reader
+from tamiz.classifiers.zero_shot_adapt import adapted
 from tamiz.classifiers.zero_shot_templates import Prompts
 from tamiz.encoders.embedding import MODEL
 from tamiz.encoders.lengths import pieces, pool
@@ -122,10 +124,24 @@ class EmbeddingScorer(Scorer):
 
     Scores that stand by themselves are differences to the same sentence about nothing in particular: some encoders find
     all texts alike, and only what goes beyond that counts.
+
+    Args:
+        folder: as for `Scorer`.
+        known: vectors of sentences that need not be computed.
+        moved: of each label's sentences, the vector that `adapt` gave it.
+        about: as for `Scorer`.
     """
 
-    def __init__(self, folder: Path, *, known: Mapping[str, FloatArray] | None = None, **about: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        known: Mapping[str, FloatArray] | None = None,
+        moved: Mapping[tuple[str, ...], FloatArray] | None = None,
+        **about: Any,
+    ) -> None:
         super().__init__(folder, **about)
+        self._moved = dict(moved or {})
         self._known: OrderedDict[str, FloatArray] = OrderedDict(known or {})
         self._matrices: OrderedDict[Prompts, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
@@ -151,19 +167,61 @@ class EmbeddingScorer(Scorer):
         return np.stack([found[one] for one in sentences])
 
     def label_vectors(self, prompts: Prompts) -> FloatArray:
-        """Return one vector of length one a label, `(k, d)`; those of the last sets of labels are kept."""
+        """Return one vector of length one a label, `(k, d)`; those of the last sets of labels are kept.
+
+        They are the moved ones only where all labels were moved, since those lie nearer to texts.
+        """
         with self._lock:
             if prompts in self._matrices:
                 self._matrices.move_to_end(prompts)
                 return self._matrices[prompts]
-        each = len(prompts.sentences[0])
-        found = self.vectors(prompts.flat())
-        matrix = _unit(found.reshape(len(prompts.sentences), each, -1).mean(axis=1))
+        if self.has_moved(prompts):
+            matrix = np.stack([self._moved[one] for one in prompts.sentences])
+        else:
+            matrix = self._of_sentences(prompts)
         with self._lock:
             self._matrices[prompts] = matrix
             while len(self._matrices) > _LABEL_SETS:
                 self._matrices.popitem(last=False)
         return matrix
+
+    def _of_sentences(self, prompts: Prompts) -> FloatArray:
+        found = self.vectors(prompts.flat())
+        return _unit(found.reshape(len(prompts.sentences), len(prompts.sentences[0]), -1).mean(axis=1))
+
+    def has_moved(self, prompts: Prompts) -> bool:
+        """Tell whether the vectors of all these labels were moved towards texts."""
+        return bool(self._moved) and all(one in self._moved for one in prompts.sentences)
+
+    def adapt(
+        self, texts: Sequence[str], prompts: Prompts, *, temperature: float, progress: Progress | None = None
+    ) -> Self:
+        """Return a scorer whose vectors of these labels have moved towards texts; it shares the model with this one.
+
+        Args:
+            texts: texts without labels.
+            prompts: sentences about the labels.
+            temperature: by which cosines are divided.
+            progress: told how many texts are done.
+        """
+        vectors = np.vstack(
+            [pool(pieces, owners, n, "mean") for pieces, owners, n in self._read(texts, progress, "reading texts")]
+        )
+        other = copy.copy(self)
+        other._matrices = OrderedDict()
+        moved = adapted(self._of_sentences(prompts), vectors, temperature=temperature)
+        other._moved = dict(zip(prompts.sentences, moved, strict=True))
+        return other
+
+    def _read(
+        self, texts: Sequence[str], progress: Progress | None, stage: str
+    ) -> Iterator[tuple[FloatArray, IntArray, int]]:
+        """Yield the vectors of the pieces of some texts, whose they are, and how many texts they are of."""
+        for start in range(0, len(texts), _CHUNK):
+            rows = self._reader.rows(texts[start : start + _CHUNK])
+            yield np.asarray(self._model.run(rows.ids), np.float64), rows.owners, rows.n
+            if progress:
+                progress(stage, start + rows.n, len(texts))
 
     def scores(
         self, texts: Sequence[str], prompts: Prompts, *, multi_label: bool, progress: Progress | None = None
@@ -173,12 +231,8 @@ class EmbeddingScorer(Scorer):
         if multi_label:
             labels = labels - _unit(self.vectors(prompts.neutral).mean(axis=0, keepdims=True))
         parts = [np.empty((0, len(labels)))]
-        for start in range(0, len(texts), _CHUNK):
-            rows = self._reader.rows(texts[start : start + _CHUNK])
-            cosines = np.asarray(self._model.run(rows.ids), np.float64) @ labels.T
-            parts.append(pool(cosines, rows.owners, rows.n, self._reader.pooling))
-            if progress:
-                progress("scoring texts", start + rows.n, len(texts))
+        for vectors, owners, n in self._read(texts, progress, "scoring texts"):
+            parts.append(pool(vectors @ labels.T, owners, n, self._reader.pooling))
         return np.vstack(parts)
 
 

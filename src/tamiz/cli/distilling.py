@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
-from tamiz.cli.labelling import Asked, Describe, Labels, Language, MultiLabel, Template, labelled, texts_of
+from tamiz.cli.labelling import (
+    Adapt,
+    Asked,
+    Describe,
+    Labels,
+    Language,
+    MultiLabel,
+    Prior,
+    Template,
+    labelled,
+    texts_of,
+)
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.model import Model
@@ -37,9 +48,8 @@ def distill(
     template: Template = None,
     language: Language = None,
     describe: Describe = None,
-    prior: Annotated[
-        bool, typer.Option("--prior", help="Correct the teacher's scores of labels that fit every text of the file.")
-    ] = False,
+    adapt: Adapt = False,
+    prior: Prior = False,
     family: Annotated[
         str, typer.Option("--family", help="Family of the student, such as linear or few_shot.")
     ] = "linear",
@@ -64,7 +74,7 @@ def distill(
         raise ConfigError("--labels is needed, such as --labels sport,politics,health")
     if output_.exists():
         raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior)
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior)
     place = (input_, text_column, encoding)
     teacher = labelled(model, asked, place)
     measured = None if sample is None else _sample(teacher, (sample, text_column, encoding), label_column)

@@ -20,6 +20,7 @@ from tamiz.prompting import PromptLimits, prompted_model, split_labels
 
 __all__ = [
     "DEFAULT_MODEL",
+    "Adapt",
     "Asked",
     "Describe",
     "InputPlace",
@@ -37,7 +38,7 @@ __all__ = [
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
 DEFAULT_MODEL = "minilm"
 _UNTOLD = ("yes", "no")  # of a pretrained model that is told its labels line by line
-_PRIOR_TEXTS = 5000  # from which those of the prior correction are drawn
+_MOST_TEXTS = 5000  # from which those that adapt labels and correct the prior are drawn
 
 InputPlace = tuple[str, str | None, str | None]
 """A file, its text column if it is named, its encoding if it is stated."""
@@ -59,9 +60,13 @@ Describe = Annotated[
     list[str] | None,
     typer.Option("--describe", help="With --labels: LABEL=WORDS, what to say in the sentence instead of a label."),
 ]
+Adapt = Annotated[
+    bool,
+    typer.Option("--adapt", help="With --labels and a file: move labels towards the texts that they fit best."),
+]
 Prior = Annotated[
     bool,
-    typer.Option("--prior", help="With --labels, --input: correct scores of labels that fit every text of the file."),
+    typer.Option("--prior", help="With --labels and a file: correct scores of labels that fit every text."),
 ]
 Requests = Annotated[
     str | None,
@@ -83,7 +88,8 @@ class Asked:
         templates: sentences; none for the model's own.
         languages: whose sentences are used; none for English.
         describe: descriptions of labels as `LABEL=WORDS`.
-        prior: whether the texts correct the scores.
+        adapt: whether labels move towards the texts of a file.
+        prior: whether the texts of a file correct the scores.
         by_line: whether texts may come with labels of their own.
 
     Raises:
@@ -95,6 +101,7 @@ class Asked:
     templates: list[str]
     languages: list[str]
     describe: list[str]
+    adapt: bool
     prior: bool
     by_line: bool = False
 
@@ -104,6 +111,7 @@ class Asked:
             "--template": self.templates,
             "--language": self.languages,
             "--describe": self.describe,
+            "--adapt": self.adapt,
             "--prior": self.prior,
         }
         stray = [name for name, value in given.items() if value]
@@ -128,8 +136,14 @@ class Asked:
         Raises:
             ConfigError: a description is not `LABEL=WORDS`.
         """
-        asked = {"templates": self.templates, "language": self.languages, "descriptions": self.descriptions()}
+        asked: dict[str, Any] = {"templates": self.templates, "language": self.languages}
+        asked |= {"descriptions": self.descriptions()}
+        asked |= {name: "unlabelled" for name in ("adapt", "prior") if getattr(self, name)}
         return {name: value for name, value in asked.items() if value}
+
+    def of_texts(self) -> str | None:
+        """Return the option that learns from the texts of a file, if any."""
+        return "--adapt" if self.adapt else "--prior" if self.prior else None
 
 
 def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
@@ -138,15 +152,15 @@ def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
     Args:
         ref: a pretrained model (by default minilm), or a package or a model of a store whose family takes any labels.
         asked: what was asked.
-        place: the file whose texts settle the prior correction.
+        place: the file whose texts adapt labels and correct the prior.
 
     Raises:
         TamizError: there is no such model, or the labels or options cannot be used.
     """
     labels = split_labels(asked.labels or "")
     PromptLimits().check((), labels)
-    if asked.prior and place is None:
-        raise ConfigError("--prior goes with --input: it learns from the texts of a file")
+    if place is None and (name := asked.of_texts()):
+        raise ConfigError(f"{name} goes with --input: it learns from the texts of a file")
     ref = ref or DEFAULT_MODEL
     package = _package(ref)
     return _pretrained(ref, labels, asked, place) if package is None else _of_package(package, labels, asked)
@@ -187,8 +201,8 @@ def _for_requests(ref: str, asked: Asked) -> tuple[Model, tuple[str, ...] | None
     """Return the model, and the labels of lines that have none of their own; `None` for those of the model."""
     if asked.labels is not None:
         return labelled(ref, asked, None), None
-    if asked.prior:
-        raise ConfigError("--prior goes with --labels and --input")
+    if name := asked.of_texts():
+        raise ConfigError(f"{name} goes with --labels and --input")
     package = _package(ref)
     if package is None:
         return _pretrained(ref, _UNTOLD, asked, None), ()
@@ -217,7 +231,7 @@ def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPla
     terminal = Terminal()
     terminal.started("labels")
     try:
-        params["texts"] = texts_of(place, most=_PRIOR_TEXTS) if place is not None and asked.prior else None
+        params["texts"] = texts_of(place, most=_MOST_TEXTS) if place is not None and asked.of_texts() else ()
         params["progress"] = terminal.progress
         return prompted_model(labels, model=ref, multi_label=asked.multi_label, **params)
     finally:
@@ -225,8 +239,8 @@ def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPla
 
 
 def _of_package(model: Model, labels: tuple[str, ...], asked: Asked) -> Model:
-    for name, given in (("--language", asked.languages), ("--describe", asked.describe), ("--prior", asked.prior)):
-        if given:
+    for name, given in (("--language", asked.languages), ("--describe", asked.describe), (asked.of_texts(), True)):
+        if name and given:
             raise ConfigError(f"{name} goes with a pretrained model, not with a package, which has its own settings")
     return model.with_labels(labels, template=asked.templates or None, multi_label=asked.multi_label)
 

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
-from tamiz.cli.labelling import DEFAULT_MODEL, Asked, Describe, Labels, Language, MultiLabel, Template, texts_of
+from tamiz.cli.labelling import (
+    DEFAULT_MODEL,
+    Adapt,
+    Asked,
+    Describe,
+    Labels,
+    Language,
+    MultiLabel,
+    Prior,
+    Template,
+    texts_of,
+)
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError
 from tamiz.prompting import split_labels
@@ -42,9 +53,8 @@ def ladder(
     template: Template = None,
     language: Language = None,
     describe: Describe = None,
-    prior: Annotated[
-        bool, typer.Option("--prior", help="Correct zero-shot's scores of labels that fit every text of the file.")
-    ] = False,
+    adapt: Adapt = False,
+    prior: Prior = False,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the file.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Texts to label at a time; by default 20.")] = None,
@@ -69,7 +79,7 @@ def ladder(
     """
     from tamiz.pipeline.ladder import begin, is_ladder
 
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior)
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior)
     began = is_ladder(Path(place))
     if began:
         only: dict[str, Any] = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
@@ -116,7 +126,6 @@ def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any
         chosen = str(Path(chosen).absolute())
     method = method_for(chosen)
     params: dict[str, Any] = {"method": method, "model": chosen, **asked.params()}
-    params |= {"prior": "unlabelled"} if asked.prior else {}
     name = (re.sub(r"[^A-Za-z0-9_-]+", "-", folder.absolute().name).strip("-_") or "ladder")[:64]
     return Begin(
         labels=split_labels(asked.labels or ""),

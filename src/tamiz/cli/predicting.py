@@ -16,6 +16,7 @@ from tamiz.api import load
 from tamiz.classifiers.occlusion import BUDGET_MS
 from tamiz.cli.console import Terminal, errors, output, print_json
 from tamiz.cli.labelling import (
+    Adapt,
     Asked,
     Describe,
     Labels,
@@ -84,6 +85,7 @@ def predict(
     template: Template = None,
     language: Language = None,
     describe: Describe = None,
+    adapt: Adapt = False,
     prior: Prior = False,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +105,8 @@ def predict(
         raise ConfigError("give texts or --input, not both")
     if requests is not None and (texts or input_ is not None):
         raise ConfigError("give --requests without texts and --input")
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], prior, requests is not None)
+    said = (template or [], language or [], describe or [])
+    asked = Asked(labels, multi_label, *said, adapt, prior, requests is not None)
     if requests is not None:
         answer_requests(model, asked, requests, output_, as_json=as_json)
         return

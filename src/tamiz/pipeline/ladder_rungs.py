@@ -29,7 +29,7 @@ __all__ = ["Rungs"]
 _ZERO_SHOT = "zero_shot"
 _MEASURED = 10  # texts drawn at random, below which nothing is compared
 _FEW, _REPEATS = 100, 3  # below so many texts drawn at random, so many divisions into folds
-_PRIOR_TEXTS = 5000
+_MOST_TEXTS = 5000  # from which those that adapt labels and correct the prior are drawn
 
 
 class Rungs:
@@ -94,9 +94,9 @@ class Rungs:
     def _zero_shot(self, config: CandidateConfig) -> ZeroShotClassifier:
         made = ZeroShotClassifier(self._state.labels, self._state.task, seed=self._state.seed, **config.params)
         made.prepare(self._told(config))
-        if made.params.prior == "none":
+        if not made.params.of_texts:
             return made
-        return made.settle(Cleaner(config.prepare).many(self._clean.many(self._texts[:_PRIOR_TEXTS])), self._progress)
+        return made.settle(Cleaner(config.prepare).many(self._clean.many(self._texts[:_MOST_TEXTS])), self._progress)
 
     def _told(self, config: CandidateConfig) -> Progress | None:
         return named(self._progress, config.title)

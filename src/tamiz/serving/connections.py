@@ -2,8 +2,8 @@
 
 uvicorn waits for ever for the end of a request's head, and for a client to read its answer. Bodies are timed by
 `limits.LimitBody`, connections between two requests by uvicorn's keep-alive time. The parser (llhttp) takes heads of
-any size, heads that name no host or several, any transfer coding, and as many requests at once as a client sends ahead;
-here they are refused.
+any size, heads that name no host or several, addresses with a fragment, any transfer coding, and as many requests at
+once as a client sends ahead; here they are refused.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class TimedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _is_plain(self) -> bool:
-        """Tell whether the head names one host, and no transfer coding that would have to be undone."""
+        """Tell whether the head names one host, no fragment, and no transfer coding that would have to be undone."""
+        if b"#" in self.url:  # the parser would silently leave out what follows
+            return False
         hosts = 0
         for name, value in self.headers:
             if name == b"host":
