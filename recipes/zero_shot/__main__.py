@@ -86,7 +86,7 @@ def evaluate(
     name: Annotated[str, typer.Option(help="What the card calls the model.")] = "",
     output: Annotated[Path, typer.Option(help="JSON file of scores.")] = Path("scores.json"),
 ) -> None:
-    """Score a model on test parts, raw and with the prior corrected from 500 training texts without their labels."""
+    """Score a model on test parts: raw, and adapted and corrected by 500 training texts without their labels."""
     root = data_root()
     chosen = [read_set(root, one, "test") for one in _names(sets)]
 

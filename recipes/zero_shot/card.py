@@ -37,10 +37,10 @@ def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> 
         "",
         "## Scores",
         "",
-        "Test parts, with `This text is about {}.` A set that was used in training is no zero-shot figure and is "
-        "marked *seen*.",
+        "Test parts, with `This text is about {}.`; *adapted*: `adapt` and `prior` by 500 other texts without labels. "
+        "A set that was used in training is no zero-shot figure and is marked *seen*.",
         "",
-        "| model | set | rows | accuracy | macro F1 | accuracy, prior corrected | texts/s |",
+        "| model | set | rows | accuracy | macro F1 | accuracy, adapted | texts/s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     return "\n".join([*head, *(_row(one, name) for one in scores for name in one["sets"])])
@@ -49,10 +49,10 @@ def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> 
 def _row(one: Mapping[str, Any], name: str) -> str:
     found = one["sets"][name]
     seen = " *seen*" if found["trained_on"] else ""
-    corrected = f"{found['corrected']['accuracy']:.3f}" if "corrected" in found else "-"
+    adapted = f"{found['adapted']['accuracy']:.3f}" if "adapted" in found else "-"
     return (
         f"| {one.get('name', Path(one['model']).name)} | {name}{seen} | {found['rows']} | {found['accuracy']:.3f} | "
-        f"{found['macro_f1']:.3f} | {corrected} | {found['texts_per_second']:.0f} |"
+        f"{found['macro_f1']:.3f} | {adapted} | {found['texts_per_second']:.0f} |"
     )
 
 

@@ -49,7 +49,7 @@ def evaluate(
         sets: test parts, one label a text.
         rows: most texts a set, drawn with seed 0; 0 takes all.
         form: of the weights, as they are served.
-        unlabelled: gives texts of a set, by its name, for the correction of the prior; None reports none.
+        unlabelled: gives texts of a set, by its name, to adapt labels and correct the prior; None does neither.
         say: told each result.
     """
     seen, found = trained_on(model), {}
@@ -70,9 +70,9 @@ def evaluate(
             **_figures(one, targets, raw, task),
         }
         if unlabelled:
-            other = ZeroShotClassifier(one.labels, task, **about, prior="unlabelled").prepare()
+            other = ZeroShotClassifier(one.labels, task, **about, adapt="unlabelled", prior="unlabelled").prepare()
             settled = other.settle(list(unlabelled(one.name)))
-            result["corrected"] = _figures(one, targets, settled.predict_proba(texts), task)
+            result["adapted"] = _figures(one, targets, settled.predict_proba(texts), task)
         found[one.name] = result
         say(f"{one.name}: accuracy {result['accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}")
     return {"model": model, "form": form, "sets": found}

@@ -49,7 +49,7 @@ def container(folder: Path, log: Path, **variables):
         assert process.poll() is None, log.read_text()
         try:
             return client.get("/ping", timeout=PING_S).status_code == 200
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.ReadTimeout):  # workers that share a port listen before they answer
             return False
 
     try:
