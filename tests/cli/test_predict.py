@@ -215,6 +215,10 @@ def test_a_project_that_was_not_run_has_no_champion(place, refused):
 # --- explain
 
 
+def test_the_help_names_options_of_this_command_alone(tamiz):
+    assert "--labels" not in tamiz("explain", "--help").out
+
+
 def test_an_explanation_shows_the_words(project, tamiz):
     answer = tamiz("explain", "Fresh BREAD &amp; soup, no loan")
     assert answer.code == 0

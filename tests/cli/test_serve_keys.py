@@ -113,6 +113,7 @@ def test_wrong_roles_and_days_are_wrong_use(place, tamiz, arguments):
         (("--port", "70000"), 2, "65535"),
         (("--package", "nosuch"), 1, "nosuch"),
         (("--package", "models/topics/1", "--host", "0.0.0.0"), 2, "--auth keys"),
+        (("--package", "models/topics/1", "--shadow", "challenger"), 2, "--shadow needs a model store"),
         (("-p", "nosuch"), 2, "no project file"),
     ],
 )

@@ -307,6 +307,18 @@ def test_wrong_deployments_are_refused(shared_app, body, status):
     assert ask(shared_app, "POST", f"{URL}/deploy", json=body).status_code == status
 
 
+@pytest.mark.parametrize("body", [{"version": "777"}, {"alias": "nobody"}])
+def test_an_unknown_version_is_refused_without_its_name_or_the_place_of_the_store(store, tmp_path, body):
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    got = ask(create_app(live), "POST", f"{URL}/deploy", json=body)
+    assert got.status_code == 404
+    assert "versions: 1; aliases: champion" in got.json()["detail"]
+    for hidden in (*body.values(), store.place):
+        assert hidden not in got.text
+
+
 @pytest.mark.parametrize("name", ["other", "..", "demo@1"])
 @pytest.mark.parametrize("action", ["deploy", "rollback"])
 def test_only_served_models_are_changed(shared_app, name, action):

@@ -69,6 +69,7 @@ def test_each_error_has_its_status(error, status, header):
         ("POST", URL.replace("predict", "explain"), {"json": {"text": "x", "label": SECRET}}, 422),
         ("POST", URL.replace("predict", "deploy"), {"json": {"version": SECRET}}, 422),
         ("POST", URL.replace("predict", "deploy"), {"json": {"version": "1", "alias": SECRET}}, 422),
+        ("POST", URL.replace("predict", "deploy"), {"json": {"alias": SECRET}}, 404),
         ("GET", f"/inference?{SECRET}={SECRET}", {}, 422),
         ("GET", f"/v1/models/{SECRET}", {}, 404),
         ("GET", f"/{SECRET}", {}, 404),
@@ -101,6 +102,13 @@ def test_an_unknown_path_with_a_known_method_tells_what_is_allowed(shared_app):
     got = ask(shared_app, "DELETE", "/predict")
     assert got.status_code == 405
     assert got.headers["allow"] == "POST"
+
+
+def test_a_path_with_several_routes_tells_all_its_methods(shared_app):
+    got = ask(shared_app, "DELETE", URL)
+    assert got.status_code == 405
+    assert got.headers["allow"] == "GET, POST"
+    assert "GET, POST" in got.json()["detail"]
 
 
 def test_a_bug_is_answered_generically_and_logged_without_its_message(tmp_path, log_lines):

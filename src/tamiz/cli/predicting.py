@@ -42,15 +42,8 @@ _LINES = 256  # lines of standard input answered at once
 Shape = Callable[[Model, Prediction, str], dict[str, Any]]
 """How an answer is written as JSON."""
 
-ModelRef = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml. "
-        "With --labels also a pretrained model: a name of `tamiz models`, a folder, a hub id; by default minilm.",
-    ),
-]
+_MODEL = "Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml."
+_PRETRAINED = "With --labels also a pretrained model: a name of `tamiz models`, a folder, a hub id; by default minilm."
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +64,7 @@ def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
 
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads lines from standard input.")] = None,
-    model: ModelRef = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=f"{_MODEL} {_PRETRAINED}")] = None,
     project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
         "tamiz.yaml"
     ),
@@ -197,7 +190,7 @@ def _show(model: Model, text: str, answer: Prediction) -> None:
 def explain(
     text: Annotated[str, typer.Argument(help="One text.")],
     label: Annotated[str | None, typer.Option("--label", help="Label to explain; by default the answer.")] = None,
-    model: ModelRef = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=_MODEL)] = None,
     project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
         "tamiz.yaml"
     ),

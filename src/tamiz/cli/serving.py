@@ -11,6 +11,7 @@ import typer
 from tamiz.cli.console import errors, output, print_json, table
 from tamiz.cli.options import AsJson, ProjectPath
 from tamiz.config import ServeConfig
+from tamiz.errors import ConfigError
 from tamiz.settings import Settings, read_project
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _settings(project: Path, package: Path | None, given: dict[str, str | int]) 
     from tamiz.apps import http
 
     if package is not None:
+        if "shadow" in given:
+            raise ConfigError("serve: --shadow needs a model store; --package serves one version, without aliases")
         return http.HttpSettings(package=package, limits=ServeConfig.model_validate(given))
     found = http.settings_of(read_project(project))
     return found.model_copy(update={"limits": found.limits.model_copy(update=given)})

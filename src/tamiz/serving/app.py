@@ -104,6 +104,9 @@ def _handlers(doors: Doors, metrics: Metrics) -> dict[Any, Callable[[Request, An
     """Take from FastAPI the errors that it would answer in a shape of its own."""
 
     async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            # Starlette names the methods of the path's first route only.
+            error = HTTPException(405, headers={"Allow": ", ".join(doors.methods(request.scope))})
         failure, door = failure_of(error), doors.of(request.scope)
         metrics.count_error(door.name, failure.slug)
         return door.render(failure, request.scope[REQUEST_ID])

@@ -206,7 +206,7 @@ class LiveModels:
         """
         with self._lock:
             self._check_name(name)
-            _, number = self.store.resolve(f"{name}@{best.version if best else version or alias}")
+            number = self._number(name, best.version if best else version or alias or CHAMPION)
             candidate = self._load(name, number)
             index = self.store.index(name)
             if best is not None and index.aliases.get(CHAMPION) != number:
@@ -239,6 +239,17 @@ class LiveModels:
     def _check_name(self, name: str) -> None:
         if name not in self.names:
             raise unknown_name(self.names)
+
+    def _number(self, name: str, which: str) -> str:
+        index = self.store.index(name)
+        try:
+            return self.store.resolve(f"{name}@{which}")[1]
+        except ModelNotFoundError:
+            # Said anew, without repeating what the caller sent, or telling where the store is.
+            aliases = ", ".join(sorted(index.aliases)) or "none"
+            raise ModelNotFoundError(
+                f"The model has no such version or alias; versions: {index.listed()}; aliases: {aliases}."
+            ) from None
 
     def _previous(self, name: str, by: str) -> str:
         self.store.index(name)  # a store that is out of order fails here

@@ -118,6 +118,11 @@ class Doors:
                 return door
         return self._fallback
 
+    def methods(self, scope: Scope) -> list[str]:
+        """Return the methods that the path of a request takes, in order: a path may have a route for each."""
+        every = (one for door in self.all for one in door.routes if one.matches(scope)[0] is not Match.NONE)
+        return sorted({method for one in every for method in one.methods or ()})
+
 
 def route(
     method: str,
