@@ -302,7 +302,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         if isinstance(scorer, EmbeddingScorer):
             said = [*self._prompts.flat(), *self._prompts.neutral]
             about["sentences"] = said
-            kept = {"vectors": scorer.vectors(said)}
+            kept: dict[str, Any] = {"vectors": scorer.vectors(said)}
             if scorer.has_moved(self._prompts):
                 kept["moved"] = scorer.label_vectors(self._prompts)
             np.savez(folder / _VECTORS, **kept)

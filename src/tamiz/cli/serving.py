@@ -56,6 +56,7 @@ def serve(
     Example: tamiz serve -p examples/reviews --port 8000
     """
     from tamiz.apps import http
+    from tamiz.serving.auth import check_host
 
     cache = Settings.from_environment().cache / "models"
     given = {"host": host, "port": port, "shadow": shadow}
@@ -66,6 +67,7 @@ def serve(
     settings = settings.model_copy(
         update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache, "limits": limits}
     )
+    check_host(settings.auth, settings.limits.host)
     address = f"http://{settings.limits.host}:{settings.limits.port}"
     errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C", markup=False)
     http.serve(settings)

@@ -113,7 +113,8 @@ def better(
     passed, why = _judged(settings, found, figures)
     said = "better than" if _gain(found, higher) > 0 else "worse than" if _gain(found, higher) < 0 else "equal to"
     reason = (
-        f"test_{metric} {found.first:.4f} is {said} {found.second:.4f} of version {champion} on the same test "
+        f"test_{metric} {found.first:.4f} is {said} {found.second:.4f} of version {champion} on the same "
+        f"{len(targets):,} test texts "
         f"(difference {found.difference:+.4f}, 95 % interval {found.low:+.4f} to {found.high:+.4f}, "
         f"P(better) {p_better:.3f}){why}"
     )
