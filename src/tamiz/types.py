@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EARLIER_SECONDS",
+    "GOES_ON",
     "BoolArray",
     "Borrows",
     "Classifier",
@@ -50,6 +51,8 @@ BoolArray = NDArray[np.bool_]
 RunState = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 EARLIER_SECONDS = "earlier_seconds"
 """Among `figures` of a classifier: seconds of its fit that earlier processes spent before they were cut off."""
+GOES_ON = "goes on from"
+"""How a report of progress begins that says where an earlier run was cut off: people are always shown it."""
 
 
 class Task(StrEnum):

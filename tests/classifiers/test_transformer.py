@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tamiz.classifiers import check_params
 from tamiz.classifiers.checks import CHECKS, _Case, examples
 from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.classifiers.transformer import TransformerClassifier
@@ -285,6 +286,19 @@ def test_wrong_parameters_are_refused(encoder, name, value):
     texts, targets, _ = examples(Task.BINARY)
     with pytest.raises((ConfigError, ValueError), match=name):
         made(encoder, **{name: value}).fit(texts, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("long_texts", "middle", "'windows' or 'auto'"),
+        ("metric", "val_accuracy", "did you mean 'accuracy'"),
+        ("metric", "size_mb", "no metric of answers; allowed: accuracy, "),
+    ],
+)
+def test_refusals_name_all_that_is_allowed(name, value, why):
+    with pytest.raises(ConfigError, match=why):
+        check_params("transformer", {name: value})
 
 
 # --- serving

@@ -38,10 +38,20 @@ def test_lines_keep_their_distance(capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_step_that_goes_on_from_an_earlier_run_says_so_at_once(capsys):
+    terminal = Terminal()
+    terminal.started("train")
+    terminal.progress("small: goes on from step 5 of 12 (checkpoint of an earlier run)", 5, 12)
+    terminal.progress("small: fine-tuning: loss 0.5", 6, 12)
+    shown = " ".join(capsys.readouterr().err.split())
+    assert shown == "note small: goes on from step 5 of 12 (checkpoint of an earlier run)"
+
+
 def test_a_quiet_one_says_nothing(capsys):
     terminal = Terminal(quiet=True, first_line_s=0, next_line_s=0)
     terminal.started("train")
     terminal.progress("fitting", 1, 2)
+    terminal.progress("goes on from step 5 of 12")
     assert not capsys.readouterr().err
 
 

@@ -118,6 +118,10 @@ def test_a_dry_run_shows_the_plan_and_does_nothing(place, tamiz):
     assert answer.code == 0
     assert str(place / "texts.csv") in answer.out
     assert "ingest, clean, split, train, evaluate" in answer.out
+    assert "  tamiz train\n" in answer.out
+    (place / "tamiz.yaml").rename(place / "other.yaml")  # what to type works from here, with the file's name
+    assert "  tamiz train -p other.yaml\n" in tamiz("run", "--dry-run", "-p", "other.yaml").out
+    (place / "other.yaml").rename(place / "tamiz.yaml")
     plan = tamiz("run", "--dry-run", "--json", "--set", "select.metric=val_accuracy").json
     assert plan["select"] == "val_accuracy"
     assert plan["candidates"] == ["linear"]

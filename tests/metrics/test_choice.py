@@ -60,5 +60,8 @@ def test_what_is_not_there_is_refused():
         best_version(FIGURES, "eval_lass")
     with pytest.raises(ModelNotFoundError, match="no version has the metric 'test_ece'; allowed: "):
         best_version(FIGURES, "test_ece")
+    figures = {"1": {"val_f1_macro": 0.8, "val_f1_macro_low": 0.7, "val_f1_macro_high": 0.9}}
+    with pytest.raises(ConfigError, match=r"allowed: val_f1_macro$"):  # bounds of intervals only make the list longer
+        best_version(figures, "nonsense")
     with pytest.raises(ConfigError, match="allowed: none"):
         best_version({}, "eval_lass")

@@ -189,6 +189,14 @@ def test_a_run_may_end_after_any_step(tmp_path):
         assert bool(result.leaderboard) == (count >= 4)
 
 
+def test_candidates_that_are_trained_alone_are_ranked_too(tmp_path):
+    candidates = [{"family": "prior"}, {"family": "linear", "params": {"words": [1, 1]}}]
+    result = run(make_project(tmp_path, n=80, candidates=candidates, select={"limits": {"size_mb": 0}}), until="train")
+    assert [c.candidate for c in result.leaderboard] == ["linear", "prior"]
+    assert set(result.refused) == {"linear", "prior"}
+    assert result.chosen is None
+
+
 # --- what a change costs
 
 

@@ -127,9 +127,13 @@ def test_the_tuned_candidate_is_what_the_trial_was(tmp_path):
 
 def test_a_search_at_its_budget_does_nothing_and_a_larger_one_goes_on(project):
     first = search(project)
-    again = search(project)
+    told = Told()
+    again = search(project, listener=told)
     assert (again.best, again.trials) == (first.best, first.trials)
-    more = search(parse_project(raw_project(tune={**SMALL, "trials": 7})).at(project.folder))
+    assert [text for text in told.notices if text.startswith("the study has 5 of 5 trials already; nothing is left")]
+    told = Told()
+    more = search(parse_project(raw_project(tune={**SMALL, "trials": 7})).at(project.folder), listener=told)
+    assert "the study has 5 of 7 trials already" in told.notices
     assert more.study == first.study
     assert more.trials["complete"] == 7
 

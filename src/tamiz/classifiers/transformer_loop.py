@@ -29,7 +29,7 @@ from tamiz.classifiers.transformer_reading import Ids
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.metrics import higher_is_better
-from tamiz.types import BoolArray, FloatArray, IntArray, Point, Progress, Task
+from tamiz.types import GOES_ON, BoolArray, FloatArray, IntArray, Point, Progress, Task
 
 __all__ = ["Evaluate", "FineTuning", "Outcome", "Predict"]
 
@@ -268,7 +268,7 @@ class FineTuning:
             }
         self.earlier_s, step = self.outcome.seconds, self.outcome.step
         if self._progress:
-            self._progress(f"goes on from step {step} of {plan.last} (checkpoint of an earlier run)", step, plan.last)
+            self._progress(f"{GOES_ON} step {step} of {plan.last} (checkpoint of an earlier run)", step, plan.last)
 
     def _tell(self, plan: _Plan, at_start: tuple[float, int]) -> None:
         if self._progress is None:

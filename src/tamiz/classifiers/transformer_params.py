@@ -8,7 +8,8 @@ from pydantic import Field, field_validator
 
 from tamiz.classifiers import base
 from tamiz.encoders.lengths import Policy, Pooling
-from tamiz.metrics import METRICS, higher_is_better
+from tamiz.errors import one_of
+from tamiz.metrics import METRICS
 
 __all__ = ["TransformerParams"]
 
@@ -48,7 +49,7 @@ class TransformerParams(base.Params):
     """Leave so many of the lowest layers as they are, and the embeddings with them."""
     max_length: Annotated[int, Field(ge=8)] = 256
     """Most tokens of a piece of text, the special ones included; a model with fewer positions has its own."""
-    long_texts: Policy | Literal["auto"] = "auto"
+    long_texts: Literal[Policy, "auto"] = "auto"
     """What is read of a longer text when predicting; `auto` takes the best on validation, the cheaper one on ties."""
     train_long_texts: Policy = "head_tail"
     """What is read of a longer text when training, where `long_texts` is `auto`."""
@@ -88,6 +89,5 @@ class TransformerParams(base.Params):
     @classmethod
     def _known_metric(cls, metric: str) -> str:
         if metric not in METRICS:
-            higher_is_better(metric)  # its message has the nearest spelling
-            raise ValueError(f"{metric!r} is no metric of answers; one of {', '.join(METRICS)}")
+            raise ValueError(f"no metric of answers; {one_of(metric, METRICS, limit=len(METRICS))}")
         return metric

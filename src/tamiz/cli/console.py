@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tamiz.types import GOES_ON
+
 __all__ = ["Terminal", "errors", "figure", "output", "print_json", "table"]
 
 _WIDTH = 160  # of tables that go to a file or a pipe
@@ -86,14 +88,19 @@ class Terminal:
             self._tasks = {"": self._bar.add_task(step, total=None)}
 
     def progress(self, message: str, done: int = 0, total: int = 0) -> None:
-        """Move the bar; without one, write a line if the last is long ago."""
-        if self._bar is None:
+        """Move the bar; without one, write a line if the last is long ago. Where a step goes on, always write it."""
+        if message.rpartition(": ")[2].startswith(GOES_ON):
+            self.notice(message)
+        elif self._bar is None:
             self._write_progress(message, done, total)
-            return
+        else:
+            self._move_bar(self._bar, message, done, total)
+
+    def _move_bar(self, bar: Progress, message: str, done: int, total: int) -> None:
         step = message.rpartition(": ")[0] or message  # what follows changes as it goes on
         if step not in self._tasks:
-            self._tasks[step] = self._bar.add_task(message, total=total or None)
-        self._bar.update(self._tasks[step], completed=done, total=total or None, description=message)
+            self._tasks[step] = bar.add_task(message, total=total or None)
+        bar.update(self._tasks[step], completed=done, total=total or None, description=message)
 
     def finished(self, step: str, summary: str) -> None:
         """Write a line for a step that did its work."""

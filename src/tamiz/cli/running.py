@@ -87,7 +87,7 @@ def run(
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])
     if dry_run:
-        _show_plan(found, as_json=as_json)
+        _show_plan(found, as_json=as_json, file=save if source else project)
         return
     if not (quiet or as_json):
         errors.print(f"[blue]jobs[/]  {escape(', '.join(_said(job) for job in jobs(found)))}")
@@ -169,7 +169,7 @@ def changed(project: Project, settings: list[str], *, where: str = "--set") -> P
     return parse_project(raw, where=where).at(project.folder)
 
 
-def _show_plan(project: Project, *, as_json: bool) -> None:
+def _show_plan(project: Project, *, as_json: bool, file: Path | None) -> None:
     plan = {
         "project": project.name,
         "task": str(project.task),
@@ -188,8 +188,10 @@ def _show_plan(project: Project, *, as_json: bool) -> None:
     for name, value in plan.items():
         output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}", markup=False)
     output.print("\nJobs:", markup=False)
+    here = "" if file is None or _is_usual(file) else f" -p {_shown(file)}"
     for job in found:
-        output.print(f"  {_said(job):<34}  {job.command}", markup=False)
+        where = "" if job.name == "fetch" else here
+        output.print(f"  {_said(job):<34}  {job.command}{where}", markup=False)
 
 
 def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Path | None) -> None:

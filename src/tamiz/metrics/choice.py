@@ -81,7 +81,8 @@ def best_version(figures: Mapping[str, Mapping[str, float]], metric: str, mode: 
     found = {v: float(named[metric]) for v, named in figures.items() if math.isfinite(named.get(metric, math.nan))}
     guessed, known = mode_of(metric)
     if not found:
-        there = one_of(metric, metrics_of(figures), limit=40)
+        bounds = ("_low", "_high")  # of intervals, by which nobody chooses
+        there = one_of(metric, (name for name in metrics_of(figures) if not name.endswith(bounds)), limit=40)
         if known:
             raise ModelNotFoundError(f"no version has the metric {metric!r}; {there}")
         raise ConfigError(f"metric {metric!r} is unknown; {there}")

@@ -205,7 +205,10 @@ def run(
         gold = _split(context, silver) if "split" in wanted else {}
         trained = _train(context, silver, gold) if "train" in wanted else []
         if "evaluate" not in wanted:
-            return RunResult(context.done, leaderboard=tuple(trained))
+            if not trained:
+                return RunResult(context.done)
+            choice = select(trained, project.select, strict=False)  # what `evaluate` says of it comes later
+            return RunResult(context.done, leaderboard=choice.ranking, refused=choice.refused)
         return _evaluate(context, gold, trained)
 
 

@@ -202,11 +202,19 @@ def _search(context: Context, study: Study, bench: Bench, planned: Plan, recorde
     settings, progress = context.project.tune, context.listener.progress
     ends = time.monotonic() + 60 * settings.minutes if settings.minutes is not None else float("inf")
     recorder.catch_up()
+    if made := study.spent():
+        context.listener.notice(_taken_up(made, settings.trials))
     while time.monotonic() < ends and (claim := study.claim(settings.trials)) is not None:
         if progress:
             progress("trials", study.spent() - 1, settings.trials)
         _trial(context, study, bench, planned, claim)
         recorder.catch_up()
+
+
+def _taken_up(made: int, trials: int) -> str:
+    """Say how many trials an earlier search or another process has made or begun."""
+    more = "" if made < trials else "; nothing is left to search, --trials or `tune.trials` gives it more"
+    return f"the study has {made:,} of {trials:,} trials already{more}"
 
 
 def _trial(context: Context, study: Study, bench: Bench, planned: Plan, claim: Claim) -> None:
