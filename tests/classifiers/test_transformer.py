@@ -61,6 +61,16 @@ def fitted(encoder) -> TransformerClassifier:
     return made(encoder, **params).fit(texts[:120], targets[:120], validation=held)
 
 
+def test_a_seed_of_its_own_stands_before_that_of_the_split(encoder):
+    texts, targets, _ = examples(Task.BINARY, 40)
+
+    def answers(split, own=None):
+        return made(encoder, seed=split, epochs=1, training_seed=own).fit(texts, targets).predict_proba(texts)
+
+    np.testing.assert_array_equal(answers(7), answers(0, own=7))
+    assert np.abs(answers(7) - answers(7, own=0)).max() > 1e-6
+
+
 def test_it_learns_and_says_how(fitted):
     texts, targets, _ = examples(Task.BINARY, 60, seed=9)
     assert (fitted.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9

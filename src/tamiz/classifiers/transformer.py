@@ -35,7 +35,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
     Args:
         labels: labels in order.
         task: what kind of answer is given.
-        seed: of the head, the order of the texts and dropout.
+        seed: of the head, the order of the texts and dropout, unless the parameters have one.
         params: see `TransformerParams`.
 
     Source: Devlin, Chang, Lee & Toutanova (2019), "BERT: pre-training of deep bidirectional transformers for language
@@ -47,6 +47,8 @@ class TransformerClassifier(base.Family[TransformerParams]):
 
     def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
         super().__init__(labels, task, seed=seed, **params)
+        if self.params.training_seed is not None:
+            self._seed = self.params.training_seed
         self._before: Settled | None = None
         self._checkpoints: Path | None = None
         self._fitter: Fitter | None = None  # during a fit

@@ -61,6 +61,8 @@ class TransformerParams(base.Params):
     """How the probabilities of windows become one."""
     train_size: Annotated[int, Field(ge=1)] | None = None
     """Learn from so many texts only, drawn at random; `null` for all."""
+    training_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Of the new head, the order of the texts and dropout; by default that of the split."""
     early_stopping: Annotated[int, Field(ge=1)] | None = 2
     """Stop when the metric on validation has not improved for so many evaluations; `null` never stops. The weights of
     the best evaluation are kept in either case."""
