@@ -49,7 +49,7 @@ def main(
     ] = SIZES,
     parts: Annotated[str, typer.Option(help="Parts of a benchmark that has some to run.")] = "",
     models: Annotated[
-        str, typer.Option(help="Further models for `zero_shot`, as NAME or NAME=SET,SET it has seen.")
+        str, typer.Option(help="For `zero_shot`: names of `tamiz models`, those alone; FOLDER=SET,SET, it too.")
     ] = "",
     trials: Annotated[int, typer.Option(help="Trials a family for `tuning`.")] = 25,
     results: Annotated[Path, typer.Option(help="Folder for the JSON files.")] = record.RESULTS,

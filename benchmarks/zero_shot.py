@@ -133,8 +133,13 @@ def words_of(name: str, labels: tuple[str, ...]) -> dict[str, str]:
 
 
 def _models(further: list[str]) -> list[_Model]:
-    """Return the models of the catalogue on this machine, and further ones: `NAME=SET,SET`, the sets it has seen."""
-    found = [name for name, entry in CATALOGUE.items() if whereabouts(entry)]
+    """Return the models of the catalogue on this machine, or those of them that are named, and further ones.
+
+    A further one is given as `NAME=SET,SET`, with the sets that it has seen.
+    """
+    named = [name for name in further if name in CATALOGUE]
+    further = [name for name in further if name not in named]
+    found = [name for name, entry in CATALOGUE.items() if (not named or name in named) and whereabouts(entry)]
     for name in set(CATALOGUE) - set(found):
         say(f"{name} is left out: it is not on this machine (tamiz models install {name})")
     models = [_model(name, SEEN.get(name, ())) for name in found]

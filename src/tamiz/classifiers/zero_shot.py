@@ -197,15 +197,19 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             )
         drawn = np.random.default_rng(self._seed).permutation(len(texts))[: self.params.unlabelled_texts]
         some = [texts[place] for place in np.sort(drawn)]
-        if "adapt" in asked and isinstance(self._ready, EmbeddingScorer):
-            temperature = self._about["temperature"]
-            self._scorer = self._ready.adapt(some, self._prompts, temperature=temperature, progress=progress)
+        scorer, temperature = self._ready, self._about["temperature"]
+        if isinstance(scorer, EmbeddingScorer):
+            read = list(scorer.read(some, progress))
+            if "adapt" in asked:
+                self._scorer = scorer = scorer.adapt(read, self._prompts, temperature=temperature)
+            scores = scorer.scores_of(read, self._prompts, multi_label=self._multi_label)
+        else:
+            scores = scorer.scores(some, self._prompts, multi_label=self._multi_label, progress=progress)
         if "prior" in asked:
-            self._settle_prior(some, progress)
+            self._settle_prior(scores)
         return self
 
-    def _settle_prior(self, texts: Sequence[str], progress: Progress | None) -> None:
-        scores = self._ready.scores(texts, self._prompts, multi_label=self._multi_label, progress=progress)
+    def _settle_prior(self, scores: FloatArray) -> None:
         strength = self.params.prior_strength or (1.0 if self.params.shares else USUAL_STRENGTH)
         about: Any = {"temperature": self._about["temperature"], "multi_label": self._multi_label, "strength": strength}
         self._shift = shifts(scores, self._shares, **about)

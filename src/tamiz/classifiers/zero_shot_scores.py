@@ -10,7 +10,7 @@ import copy
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,12 +26,27 @@ from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
 from tamiz.errors import ConfigError
 from tamiz.types import FloatArray, IntArray, Progress
 
-__all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentError", "Scorer", "nli_labels"]
+__all__ = ["EmbeddingScorer", "EntailmentScorer", "NliLabels", "NoEntailmentError", "Read", "Scorer", "nli_labels"]
 
 _CHUNK = 512  # texts whose tokens are held together
 _ROWS = 4096  # pairs that are held together
 _REMEMBERED = 4096  # sentences whose vectors are kept
 _LABEL_SETS = 4  # whose vectors are kept, however many they are
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Some texts as vectors.
+
+    Attributes:
+        vectors: of their pieces, `(pieces, d)`.
+        owners: to which text each piece belongs, `(pieces,)`.
+        n: how many texts.
+    """
+
+    vectors: FloatArray
+    owners: IntArray
+    n: int
 
 
 class NoEntailmentError(ConfigError):
@@ -193,46 +208,42 @@ class EmbeddingScorer(Scorer):
         """Tell whether the vectors of all these labels were moved towards texts."""
         return bool(self._moved) and all(one in self._moved for one in prompts.sentences)
 
-    def adapt(
-        self, texts: Sequence[str], prompts: Prompts, *, temperature: float, progress: Progress | None = None
-    ) -> Self:
+    def adapt(self, texts: Sequence[Read], prompts: Prompts, *, temperature: float) -> Self:
         """Return a scorer whose vectors of these labels have moved towards texts; it shares the model with this one.
 
         Args:
-            texts: texts without labels.
+            texts: texts without labels, as `read` gives them.
             prompts: sentences about the labels.
             temperature: by which cosines are divided.
-            progress: told how many texts are done.
         """
-        vectors = np.vstack(
-            [pool(pieces, owners, n, "mean") for pieces, owners, n in self._read(texts, progress, "reading texts")]
-        )
+        vectors = np.vstack([pool(one.vectors, one.owners, one.n, "mean") for one in texts])
         other = copy.copy(self)
         other._matrices = OrderedDict()
         moved = adapted(self._of_sentences(prompts), vectors, temperature=temperature)
         other._moved = dict(zip(prompts.sentences, moved, strict=True))
         return other
 
-    def _read(
-        self, texts: Sequence[str], progress: Progress | None, stage: str
-    ) -> Iterator[tuple[FloatArray, IntArray, int]]:
-        """Yield the vectors of the pieces of some texts, whose they are, and how many texts they are of."""
+    def read(self, texts: Sequence[str], progress: Progress | None = None) -> Iterator[Read]:
+        """Yield texts as vectors, a few hundred at a time."""
         for start in range(0, len(texts), _CHUNK):
             rows = self._reader.rows(texts[start : start + _CHUNK])
-            yield np.asarray(self._model.run(rows.ids), np.float64), rows.owners, rows.n
+            yield Read(np.asarray(self._model.run(rows.ids), np.float64), rows.owners, rows.n)
             if progress:
-                progress(stage, start + rows.n, len(texts))
+                progress("scoring texts", start + rows.n, len(texts))
 
     def scores(
         self, texts: Sequence[str], prompts: Prompts, *, multi_label: bool, progress: Progress | None = None
     ) -> FloatArray:
         """Return cosines, or for `multi_label` differences of cosines."""
+        return self.scores_of(self.read(texts, progress), prompts, multi_label=multi_label)
+
+    def scores_of(self, texts: Iterable[Read], prompts: Prompts, *, multi_label: bool) -> FloatArray:
+        """Return what `scores` does, of texts that were read already."""
         labels = self.label_vectors(prompts)
         if multi_label:
             labels = labels - _unit(self.vectors(prompts.neutral).mean(axis=0, keepdims=True))
         parts = [np.empty((0, len(labels)))]
-        for vectors, owners, n in self._read(texts, progress, "scoring texts"):
-            parts.append(pool(vectors @ labels.T, owners, n, self._reader.pooling))
+        parts += [pool(one.vectors @ labels.T, one.owners, one.n, self._reader.pooling) for one in texts]
         return np.vstack(parts)
 
 
