@@ -139,8 +139,9 @@ def _models(further: list[str]) -> list[_Model]:
     """
     named = [name for name in further if name in CATALOGUE]
     further = [name for name in further if name not in named]
-    found = [name for name, entry in CATALOGUE.items() if (not named or name in named) and whereabouts(entry)]
-    for name in set(CATALOGUE) - set(found):
+    wanted = named or list(CATALOGUE)
+    found = [name for name in wanted if whereabouts(CATALOGUE[name])]
+    for name in set(wanted) - set(found):
         say(f"{name} is left out: it is not on this machine (tamiz models install {name})")
     models = [_model(name, SEEN.get(name, ())) for name in found]
     for given in further:

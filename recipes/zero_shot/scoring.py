@@ -14,6 +14,7 @@ from recipes.zero_shot.sources import LabelledSet, NliPairs
 from recipes.zero_shot.training import Encoder
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.encoders.find import find
+from tamiz.encoders.scores import SEEN
 from tamiz.errors import ConfigError
 from tamiz.metrics import score
 from tamiz.types import FloatArray, IntArray, Task
@@ -26,7 +27,9 @@ _LENGTH = 128
 
 
 def trained_on(model: str) -> set[str] | None:
-    """Return the sets that a model was trained on; None where its folder does not say."""
+    """Return the sets that a model was trained on; None where neither its folder nor the catalogue says so."""
+    if model in SEEN:
+        return set(SEEN[model])
     try:
         return set(read_training(Path(model))["trained_on"])
     except ConfigError:
