@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tamiz.batch import answer_lines, answer_request_file
-from tamiz.errors import SourceError
+from tamiz.errors import ConfigError, SourceError
 from tamiz.model import Model
 from tamiz.prompting import PromptLimits, answers_for_labels, prompted_model
 from tests.models import linear_model
@@ -33,6 +33,9 @@ BAD = [
     (b'{"inputs": []}', "inputs: a text"),
     (b'{"parameters": {"candidate_labels": ["a"]}}', "inputs: a text"),
     (b'{"inputs": "a \\ud800"}', "surrogate"),
+    (b'{"inputs": "a", "labels": ["b \\ud800"]}', "surrogate"),
+    (b'{"inputs": "a", "labels": ["b"], "template": "{} \\ud800"}', "surrogate"),
+    (b'{"inputs": "a", "labels": ["b"], "id": ["\\udc00"]}', "surrogate"),
     (b'{"inputs": "a", "parameters": {"candidate_label": ["a"]}}', "did you mean 'candidate_labels'"),
     (b'{"inputs": "a", "parameters": {"candidate_labels": []}}', "labels: none is given"),
     (b'{"inputs": "a", "parameters": {"candidate_labels": [1]}}', "every label must be a text"),
@@ -74,6 +77,26 @@ def test_a_bad_line_says_what_is_wrong(model, line, said):
     assert list(bad) == ["error", "line"]
     assert said in bad["error"]
     assert bad["line"] == 2
+
+
+def test_a_bad_line_keeps_its_id(model):
+    asked = lines(
+        {"inputs": 3, "id": "a"},
+        {"inputs": "x", "labels": ["b", "b"], "id": 0},
+        {"inputs": "x", "template": "y", "id": 2},
+    )
+    found = list(answer_lines(model, asked))
+    assert [(list(one), one["id"], one["line"]) for one in found] == [
+        (["id", "error", "line"], name, number) for number, name in enumerate(["a", 0, 2], 1)
+    ]
+
+
+def test_answers_never_replace_the_requests(model, tmp_path):
+    place = tmp_path / "in.jsonl"
+    place.write_bytes(lines(GOOD[0])[0])
+    with pytest.raises(ConfigError, match="name another file"):
+        answer_request_file(model, str(place), place)
+    assert place.read_bytes() == lines(GOOD[0])[0]
 
 
 def test_nothing_is_lost_and_the_order_stays(model):

@@ -145,4 +145,6 @@ def test_a_model_with_fixed_labels_says_so(refused, place):
 
 
 def test_an_unknown_model_is_refused(refused):
-    assert "minlm" in refused(1, "predict", "--model", "minlm", "--labels", "a,b", "x")
+    said = refused(1, "predict", "--model", "minlm", "--labels", "a,b", "x")
+    assert "no model 'minlm'" in said
+    assert "did you mean 'minilm'" in said

@@ -189,6 +189,11 @@ def test_the_tokenizer_gives_all_tokens_without_special_ones(folder: Path) -> No
     assert (tokenizer.specials, tokenizer.pad_id) == (2, 0)
 
 
+def test_half_a_surrogate_pair_is_read_as_a_character_that_is_unknown(folder: Path) -> None:
+    tokenizer = Tokenizer(folder)
+    assert tokenizer.encode(["bread \ud800 soup", "goal"]) == tokenizer.encode(["bread \ufffd soup", "goal"])
+
+
 def test_the_tokenizer_s_own_truncation_and_padding_are_left_out(folder: Path, tmp_path: Path) -> None:
     raw = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     raw["truncation"] = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}

@@ -3,6 +3,7 @@
 A line is `{"inputs": TEXT, "parameters": {"candidate_labels": [...], "multi_label": true}}`, as zero-shot endpoints
 take it, or `{"text": TEXT, "labels": [...], "multi_label": true, "template": "..."}`. There is one line out for each
 line in, in the same order; a line that cannot be answered gives `{"error": ..., "line": ...}`, and the others go on.
+An `id` comes back with the answer, and with the error where the line could be read as far as that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from tamiz.batch.files import replaced
 from tamiz.data.places import local_copy
-from tamiz.errors import RequestError, SourceError, TamizError, one_of
+from tamiz.errors import ConfigError, RequestError, SourceError, TamizError, one_of
 from tamiz.model import Model
 from tamiz.prompting import PromptLimits, split_labels
 from tamiz.rankings import sequence_answer
@@ -95,7 +96,7 @@ def answer_lines(
             try:
                 asked[number] = _request(line, usual, limits, first=number == 0)
             except TamizError as error:
-                answers[number] = _failure(error, number)
+                answers[number] = _failure(error, number, _id(line))
         for kind in dict.fromkeys(request.kind for request in asked.values()):
             answers |= _together(model, kind, {n: one for n, one in asked.items() if one.kind == kind})
         yield from (answers[number] for number, _ in block)
@@ -124,8 +125,11 @@ def answer_request_file(
 
     Raises:
         SourceError: the source cannot be read.
+        ConfigError: the target is the source.
     """
     if isinstance(target, Path):
+        if target.exists() and Path(source).exists() and target.samefile(source):
+            raise ConfigError(f"{target} holds the requests, which answers would replace; name another file for them")
         with replaced(target) as temporary, temporary.open("w", encoding="utf-8") as file:
             counts = answer_request_file(
                 model, source, file, labels=labels, multi_label=multi_label, limits=limits, progress=progress
@@ -150,8 +154,18 @@ def _lines(source: str) -> Iterator[bytes]:
         raise SourceError(f"{source} cannot be read: {reason}") from error
 
 
-def _failure(error: TamizError, number: int) -> dict[str, Any]:
-    return {"error": str(error), "line": number + 1}
+def _failure(error: TamizError, number: int, id_: Any) -> dict[str, Any]:
+    known = {} if id_ is None else {"id": id_}
+    return {**known, "error": str(error), "line": number + 1}
+
+
+def _id(line: bytes) -> Any:
+    """Return the `id` of a line that is no request, `None` where none can be read."""
+    try:
+        said = _document(line.removeprefix(b"\xef\xbb\xbf"))
+    except RequestError:
+        return None
+    return said.get("id")
 
 
 def _together(model: Model, kind: _Kind, requests: Mapping[int, _Request]) -> dict[int, Any]:
@@ -163,7 +177,7 @@ def _together(model: Model, kind: _Kind, requests: Mapping[int, _Request]) -> di
             asked = model.with_labels(labels, template=kind.template, multi_label=kind.multi_label)
         found = iter(asked.predict_proba([text for one in requests.values() for text in one.texts]))
     except TamizError as error:
-        return {number: _failure(error, number) for number in requests}
+        return {number: _failure(error, number, one.id) for number, one in requests.items()}
     answers: dict[int, Any] = {}
     for number, request in requests.items():
         many = [sequence_answer(text, asked.labels, next(found)) for text in request.texts]
@@ -204,8 +218,12 @@ def _document(line: bytes) -> dict[str, Any]:
         raise RequestError("the line is empty; a JSON object with `inputs` is expected")
     try:
         said = json.loads(line.decode("utf-8"))
+        if b"\\u" in line:  # only an escape can bring in half a pair, which neither a tokenizer nor a file takes
+            json.dumps(said, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(f"byte {error.start + 1} of the line is not UTF-8 text") from error
+    except UnicodeEncodeError as error:
+        raise RequestError("the line holds half a surrogate pair, which is no text") from error
     except (ValueError, RecursionError) as error:
         raise RequestError("the line is not JSON") from error
     if not isinstance(said, dict):
@@ -219,11 +237,6 @@ def _texts(values: Mapping[str, Any]) -> tuple[list[str], bool]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise RequestError("inputs: a text, or a list of one or more texts, is expected")
-    for place, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise RequestError(f"inputs[{place}]: it holds half a surrogate pair, which is no text") from error
     return texts, isinstance(given, str)
 
 

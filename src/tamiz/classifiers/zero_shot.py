@@ -192,8 +192,8 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             return self
         if len(texts) < _FEWEST:
             raise DataError(
-                f"{asked[0]}: {len(texts)} texts are too few to tell what they are like; "
-                f"give {_FEWEST} or more, or {asked[0]}: none"
+                f"{' and '.join(asked)}: {_FEWEST} texts are needed to tell what they are like, and there are "
+                f"{len(texts)}; give more, or leave it out"
             )
         drawn = np.random.default_rng(self._seed).permutation(len(texts))[: self.params.unlabelled_texts]
         some = [texts[place] for place in np.sort(drawn)]

@@ -13,7 +13,7 @@ import typer
 
 from tamiz.api import load
 from tamiz.cli.console import Terminal, errors, print_json
-from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, one_of
 from tamiz.model import Model
 from tamiz.package import MANIFEST_NAME
 from tamiz.prompting import PromptLimits, prompted_model, split_labels
@@ -220,7 +220,11 @@ def _package(ref: str) -> Model | None:
         return None
     try:
         return load(ref)
-    except (ModelNotFoundError, PackageError):
+    except ModelNotFoundError as error:
+        if _HUB_ID.fullmatch(ref) and not folder.exists():
+            return None
+        raise ModelNotFoundError(f"{error}. Pretrained models: {one_of(ref, CATALOGUE)}") from error
+    except PackageError:
         if not _HUB_ID.fullmatch(ref) or folder.exists():
             raise
         return None

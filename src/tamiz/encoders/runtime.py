@@ -6,6 +6,7 @@ Tamiz makes by default scales anything over a whole batch.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -30,6 +31,7 @@ _MOST_PADDING = 0.1
 _LEAST_PADDING = 32  # tokens that cost less than one more call
 _SLOWER = ["SkipLayerNormFusion"]  # what it makes takes several times as long on a CPU as what it replaces
 _PADS = ("[PAD]", "<pad>", "<|pad|>")
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: bytes of the command line that are no UTF-8, odd escapes
 
 
 def copy_model(source: Path, target: Path, name: str) -> None:
@@ -75,8 +77,9 @@ class Tokenizer:
         self.specials = len(self._before) + len(self._after)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of every text's tokens, all of them, without special ones."""
-        return [one.ids for one in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Return the ids of every text's tokens, all of them, without special ones; half a surrogate pair is U+FFFD."""
+        whole = [_HALVES.sub("\ufffd", text) for text in texts]  # the library refuses a text with half a pair
+        return [one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)]
 
     def wrap(self, ids: Sequence[int]) -> list[int]:
         """Return the ids of a text with the special tokens around them."""
