@@ -33,8 +33,7 @@ _HEADINGS = ["what", "accuracy (95 %)", "macro F1 (95 %)", "agreement", "texts/s
 def measure(options: dict[str, Any]) -> Outcome:
     """Teach students the zero-shot answers to the training texts, and measure both on the test rows.
 
-    The teacher is the zero-shot model of the catalogue unless it has seen the set; `models` names another one. It
-    answers as in `tamiz distill`, with weights in 32 bits.
+    The teacher is the zero-shot model of the catalogue unless it has seen the set; `models` names another one.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     project, most = topic(_SET), min(options["sizes"])
@@ -47,6 +46,7 @@ def measure(options: dict[str, Any]) -> Outcome:
         texts=train.texts[:_MOST_TEXTS],
         adapt="unlabelled",
         prior="unlabelled",
+        form="int8",
         num_threads=1,
     )
     sample = Sample(test.texts, test.targets)
@@ -88,7 +88,7 @@ def _outcome(name: str, reports: dict[str, Report], supervised: float, rows: int
         figures.append(Figure(f"student {family}", "texts/s", *speeds, f"teacher ({name})", goal))
     title = "`linear` with the labels of the same texts: accuracy"
     figures.append(Figure(title, "", supervised, teacher, f"teacher ({name})"))
-    cells = [_cells(f"teacher: {name}", first, "teacher", "")]
+    cells = [_cells(f"teacher: {name}, int8", first, "teacher", "")]
     for family, report in reports.items():
         cells.append(_cells(f"student: {family}", report, "student", f"{report.agreement:.3f}"))
     cells.append(["linear, told the labels", f"{supervised:.3f}", "", "", "", ""])
