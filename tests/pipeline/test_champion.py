@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 
@@ -32,8 +30,8 @@ def test_a_worse_challenger_is_published_and_not_promoted(tmp_path):
     assert (worse.version, worse.champion) == ("2", "1")
     new, old = worse.metrics["test_f1_macro"], good.metrics["test_f1_macro"]
     assert new < old
-    said = rf"test_f1_macro {new:.4f} is worse than {old:.4f} of version 1 on the same \d+ test texts \("
-    assert re.match(said, worse.verdict)
+    said = f"test_f1_macro {new:.4f} is worse than {old:.4f} of version 1 on the same 31 test texts ("
+    assert worse.verdict.startswith(said)
     assert registry.aliases == {"champion": "1"}
     store = store_of(make_project(tmp_path))
     assert list(store.index("topics").versions) == ["1", "2"]

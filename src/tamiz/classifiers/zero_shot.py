@@ -202,11 +202,11 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             read = list(scorer.read(some, progress))
             if "adapt" in asked:
                 self._scorer = scorer = scorer.adapt(read, self._prompts, temperature=temperature)
-            scores = scorer.scores_of(read, self._prompts, multi_label=self._multi_label)
+            if "prior" in asked:
+                self._settle_prior(scorer.scores_of(read, self._prompts, multi_label=self._multi_label))
         else:
-            scores = scorer.scores(some, self._prompts, multi_label=self._multi_label, progress=progress)
-        if "prior" in asked:
-            self._settle_prior(scores)
+            about: dict[str, Any] = {"multi_label": self._multi_label, "progress": progress}
+            self._settle_prior(scorer.scores(some, self._prompts, **about))
         return self
 
     def _settle_prior(self, scores: FloatArray) -> None:

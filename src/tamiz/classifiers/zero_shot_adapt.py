@@ -11,7 +11,7 @@ import numpy as np
 from tamiz.classifiers.base import softmax
 from tamiz.types import FloatArray
 
-__all__ = ["KEPT", "adapted"]
+__all__ = ["KEPT", "adapted", "unit"]
 
 KEPT = 0.5
 """Share of a label's own direction that is kept.
@@ -36,9 +36,10 @@ def adapted(labels: FloatArray, texts: FloatArray, *, temperature: float) -> Flo
     means = belongs.T @ texts / np.maximum(belongs.sum(axis=0), 1e-12)[:, None]
     middle = labels.mean(axis=0)
     departures = labels - middle
-    mixed = KEPT * _unit(departures) + (1 - KEPT) * _unit(means - texts.mean(axis=0))
-    return _unit(middle + np.linalg.norm(departures, axis=1, keepdims=True) * _unit(mixed))
+    mixed = KEPT * unit(departures) + (1 - KEPT) * unit(means - texts.mean(axis=0))
+    return unit(middle + np.linalg.norm(departures, axis=1, keepdims=True) * unit(mixed))
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
+def unit(vectors: FloatArray) -> FloatArray:
+    """Return vectors `(n, d)` with a length of one; zero stays zero."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from tamiz.classifiers.transformer_reading import Reader
-from tamiz.classifiers.zero_shot_adapt import adapted
+from tamiz.classifiers.zero_shot_adapt import adapted, unit
 from tamiz.classifiers.zero_shot_templates import Prompts
 from tamiz.encoders.embedding import MODEL
 from tamiz.encoders.lengths import pieces, pool
@@ -202,7 +202,7 @@ class EmbeddingScorer(Scorer):
 
     def _of_sentences(self, prompts: Prompts) -> FloatArray:
         found = self.vectors(prompts.flat())
-        return _unit(found.reshape(len(prompts.sentences), len(prompts.sentences[0]), -1).mean(axis=1))
+        return unit(found.reshape(len(prompts.sentences), len(prompts.sentences[0]), -1).mean(axis=1))
 
     def has_moved(self, prompts: Prompts) -> bool:
         """Tell whether the vectors of all these labels were moved towards texts."""
@@ -241,7 +241,7 @@ class EmbeddingScorer(Scorer):
         """Return what `scores` does, of texts that were read already."""
         labels = self.label_vectors(prompts)
         if multi_label:
-            labels = labels - _unit(self.vectors(prompts.neutral).mean(axis=0, keepdims=True))
+            labels = labels - unit(self.vectors(prompts.neutral).mean(axis=0, keepdims=True))
         parts = [np.empty((0, len(labels)))]
         parts += [pool(one.vectors @ labels.T, one.owners, one.n, self._reader.pooling) for one in texts]
         return np.vstack(parts)
@@ -320,8 +320,3 @@ class EntailmentScorer(Scorer):
 
     def _room(self, sentence: Sequence[int]) -> int:
         return int(self._reader.max_length - self._reader.tokenizer.pair_specials - len(sentence))
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12))
