@@ -20,7 +20,7 @@ from benchmarks.heads import HIDDEN, write_classifier
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.encoders.export import export
 from tamiz.encoders.forms import FORMS, make_form
-from tamiz.encoders.runtime import OnnxModel, Tokenizer
+from tamiz.encoders.runtime import OnnxModel, RowModel, Tokenizer, open_model
 
 __all__ = ["measure"]
 
@@ -80,7 +80,7 @@ def _forms(folder: Path, scratch: Path, texts: Sequence[str]) -> list[_Run]:
     for form in FORMS:
         path = scratch / f"form-{form}.onnx"
         make_form(scratch / "fp32.onnx", path, form)
-        model = OnnxModel(path, threads=1)
+        model = open_model(path, form=form, threads=1)
         run = _Run(form, lambda model=model: _answer(tokenizer, model, texts), path.stat().st_size / 1e6)  # type: ignore[misc]
         few = texts[:_ALONE]
         alone = np.concatenate([_answer(tokenizer, model, [text]) for text in few])
@@ -89,7 +89,7 @@ def _forms(folder: Path, scratch: Path, texts: Sequence[str]) -> list[_Run]:
     return runs
 
 
-def _answer(tokenizer: Tokenizer, model: OnnxModel, texts: Sequence[str]) -> Array:
+def _answer(tokenizer: Tokenizer, model: RowModel, texts: Sequence[str]) -> Array:
     room = _MAX_LENGTH - tokenizer.specials
     logits = model.run([tokenizer.wrap(ids[:room]) for ids in tokenizer.encode(texts)])
     raised = np.exp(logits - logits.max(1, keepdims=True))

@@ -35,8 +35,9 @@ PARITY_TEXTS = (
 _RECORDED_LIBRARIES = ("numpy", "scipy", "scikit-learn", "snowballstemmer", "stopwordsiso", "ftfy")
 _OF_FAMILIES = {
     "boosting": ("lightgbm",),
-    "few_shot": ("onnxruntime", "tokenizers"),
-    "transformer": ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime"),
+    "few_shot": ("onnxruntime", "openvino", "tokenizers"),
+    "transformer": ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime", "openvino"),
+    "zero_shot": ("onnxruntime", "openvino", "tokenizers"),
 }
 
 

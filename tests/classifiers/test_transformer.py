@@ -139,6 +139,14 @@ def test_the_record_holds_the_comparison_with_fp32(fitted):
     assert facts["export_shift"] < 1e-4
 
 
+def test_bf16_goes_through_the_same_gate_and_serves_without_pytorch(encoder, tmp_path):
+    texts, targets, _ = examples(Task.BINARY)
+    classifier = made(encoder, form="bf16", parity_agreement=0.9, parity_shift=0.5).fit(texts, targets)
+    assert classifier.facts()["parity"]["kept"] is True
+    assert classifier.facts()["form"] == "bf16"
+    assert_serves_alone(classifier, tmp_path)
+
+
 def test_a_form_outside_the_tolerance_is_not_kept(encoder):
     texts, targets, _ = examples(Task.BINARY)
     strict = made(encoder, parity_shift=0.0).fit(texts, targets)
@@ -314,10 +322,11 @@ def test_refusals_name_all_that_is_allowed(name, value, why):
 # --- serving
 
 
-def test_a_saved_model_answers_without_pytorch(fitted, tmp_path):
-    fitted.save(tmp_path)
+def assert_serves_alone(classifier: TransformerClassifier, tmp_path: Path) -> None:
+    """Answer in a process of its own, which loads no PyTorch."""
+    classifier.save(tmp_path)
     texts = examples(Task.BINARY)[0][:5]
-    np.save(tmp_path / "expected.npy", fitted.predict_proba(texts))
+    np.save(tmp_path / "expected.npy", classifier.predict_proba(texts))
     script = f"""
     import sys
     import numpy as np
@@ -333,6 +342,10 @@ def test_a_saved_model_answers_without_pytorch(fitted, tmp_path):
     path = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-c", textwrap.dedent(script)]
     assert subprocess.run(command, env=path, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_saved_model_answers_without_pytorch(fitted, tmp_path):
+    assert_serves_alone(fitted, tmp_path)
 
 
 def test_a_damaged_package_is_refused(fitted, tmp_path):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from tamiz.encoders.export import export
 from tamiz.encoders.forms import EXACT, FORMS, make_form
-from tamiz.encoders.runtime import OnnxModel, Tokenizer, batches
+from tamiz.encoders.openvino import arithmetic
+from tamiz.encoders.runtime import OnnxModel, Tokenizer, batches, open_model
 from tamiz.errors import ConfigError, DataError, SourceError
 from tests.tiny_bert import tiny_bert
 
@@ -102,7 +104,7 @@ def test_other_architectures_answer_as_transformers_does(tmp_path: Path, kind: s
 @pytest.mark.parametrize("form", EXACT)
 def test_a_row_s_answer_does_not_depend_on_its_batch(fp32: Path, tmp_path: Path, form: str) -> None:
     make_form(fp32, tmp_path / "form.onnx", form)
-    model = OnnxModel(tmp_path / "form.onnx", threads=1)
+    model = open_model(tmp_path / "form.onnx", form=form, threads=1)
     alone = np.concatenate([model.run([row]) for row in _rows()])
     np.testing.assert_allclose(_probabilities(model.run(_rows())), _probabilities(alone), atol=1e-6, rtol=0)
 
@@ -110,7 +112,7 @@ def test_a_row_s_answer_does_not_depend_on_its_batch(fp32: Path, tmp_path: Path,
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_stays_near_fp32(fp32: Path, tmp_path: Path, form: str) -> None:
     make_form(fp32, tmp_path / "form.onnx", form)
-    found = _probabilities(OnnxModel(tmp_path / "form.onnx", threads=1).run(_rows()))
+    found = _probabilities(open_model(tmp_path / "form.onnx", form=form, threads=1).run(_rows()))
     wanted = _probabilities(OnnxModel(fp32, threads=1).run(_rows()))
     # Random weights are the hardest to round; what fine-tuned ones lose is measured on their own texts.
     assert np.abs(found - wanted).max() < 0.1
@@ -119,11 +121,43 @@ def test_every_form_stays_near_fp32(fp32: Path, tmp_path: Path, form: str) -> No
 
 
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "fp32"])
-def test_smaller_forms_hold_their_dense_weights_in_8_bits(fp32: Path, tmp_path: Path, form: str) -> None:
+def test_smaller_forms_hold_their_dense_weights_in_fewer_bits(fp32: Path, tmp_path: Path, form: str) -> None:
     make_form(fp32, tmp_path / "form.onnx", form)
     dense = [one for one in onnx.load(tmp_path / "form.onnx").graph.initializer if min(one.dims, default=0) >= 32]
     held = {onnx.TensorProto.DataType.Name(one.data_type) for one in dense if list(one.dims) in ([32, 128], [128, 32])}
-    assert held == {"INT8"}
+    assert held == {"BFLOAT16" if form == "bf16" else "INT8"}
+
+
+def test_bf16_rounds_to_the_nearest_and_is_read_by_both_runtimes(fp32: Path, tmp_path: Path) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    make_form(fp32, tmp_path / "bf16.onnx", "bf16")
+    whole, half = (
+        {tuple(one.dims): one for one in onnx.load(path).graph.initializer if list(one.dims) == [32, 128]}
+        for path in (fp32, tmp_path / "bf16.onnx")
+    )
+    found = np.frombuffer(half[32, 128].raw_data, ml_dtypes.bfloat16)
+    wanted = onnx.numpy_helper.to_array(whole[32, 128]).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(found, wanted.ravel())
+    as_float32 = OnnxModel(tmp_path / "bf16.onnx", threads=1).run(_rows())
+    by_openvino = open_model(tmp_path / "bf16.onnx", form="bf16", threads=1).run(_rows())
+    apart = np.abs(_probabilities(by_openvino) - _probabilities(as_float32)).max()
+    assert apart < (2e-2 if arithmetic() == "bf16" else 1e-5)
+
+
+def test_openvino_knows_the_limit_serves_threads_and_names_what_it_cannot_read(fp32: Path, tmp_path: Path) -> None:
+    make_form(fp32, tmp_path / "bf16.onnx", "bf16")
+    model = open_model(tmp_path / "bf16.onnx", form="bf16", threads=1)
+    assert model.max_length == OnnxModel(fp32, threads=1).max_length
+    assert model.run([]).shape == (0, 3)
+    with pytest.raises(DataError, match="at most"):
+        model.run([[5] * (model.max_length + 1)])
+    wanted = model.run(_rows())
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(model.run, [_rows()] * 16):
+            np.testing.assert_array_equal(found, wanted)
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(SourceError, match="OpenVINO"):
+        open_model(tmp_path / "x.onnx", form="bf16")
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ import pytest
 
 import tamiz
 from tamiz.errors import RegistryError
+from tamiz.model import new_manifest
 from tamiz.registry import MlflowRegistry
-from tamiz.registry.pyfunc import save_pyfunc
+from tamiz.registry.pyfunc import _requirements, save_pyfunc
 from tamiz.types import Task
 from tests.models import model_of
 
@@ -78,6 +79,24 @@ def test_the_signature_names_the_text_and_the_answers(model, tmp_path):
     assert signature.outputs.input_names() == list(model.answer_columns)
     label = signature.outputs.inputs[0].type
     assert ("Array" in type(label).__name__) == (model.task is Task.MULTI_LABEL)
+
+
+@pytest.mark.parametrize(
+    ("family", "about", "extras"),
+    [
+        ("few_shot", {"params": {"form": "int8"}}, "onnx"),
+        ("few_shot", {"params": {"form": "bf16"}}, "onnx,openvino"),
+        ("transformer", {"params": {"form": "bf16"}, "facts": {"form": "fp32"}}, "onnx"),
+        (
+            "ensemble",
+            {"params": {"members": [{"family": "few_shot", "params": {"form": "bf16"}}]}},
+            "train,onnx,openvino",
+        ),
+    ],
+)
+def test_the_requirements_follow_family_and_form(family, about, extras):
+    manifest = new_manifest(name="topics", task=Task.BINARY, labels=["a", "b"], family=family, **about)
+    assert _requirements(manifest)[1].startswith(f"tamiz[{extras}]==")
 
 
 def test_nothing_in_it_is_a_pickle(model, tmp_path):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tamiz.classifiers import base
 from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import MODEL, TOLERANCE, Reader
-from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer, copy_model
+from tamiz.encoders.runtime import TOKENIZER, Tokenizer, copy_model, open_model
 from tamiz.errors import PackageError, SourceError
 from tamiz.extras import require
 from tamiz.types import FloatArray, Point, Progress, Task, Validation
@@ -131,8 +131,8 @@ class TransformerClassifier(base.Family[TransformerParams]):
 
     def _open(self, folder: Path) -> None:
         """Make ready to predict with the model in a folder."""
-        self._model = OnnxModel(folder / MODEL, threads=self.params.num_threads)
         tokenizer, params, settled = Tokenizer(folder / TOKENIZER), self.params, self._settled
+        self._model = open_model(folder / MODEL, form=settled["form"], threads=params.num_threads)
         about = (params.window_overlap, params.max_windows, params.window_pooling)
         self._reader = Reader(tokenizer, settled["prefix"], settled["max_length"], settled["policy"], *about)
         self._folder = folder

@@ -23,7 +23,7 @@ from tamiz.classifiers.transformer_reading import MODEL, TOLERANCE, Reader, Rows
 from tamiz.encoders.export import export
 from tamiz.encoders.find import Weights, find
 from tamiz.encoders.forms import FORMS, make_form
-from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer, open_model
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
 from tamiz.types import EARLIER_SECONDS, BoolArray, Point, Progress, Task, Validation
@@ -98,6 +98,8 @@ class Fitter:
     ) -> None:
         if params.form not in ("auto", *FORMS):
             raise ConfigError(f"form: unknown {params.form!r}; {one_of(params.form, ('auto', *FORMS))}")
+        if params.form == "bf16":
+            require("openvino", extra="openvino")  # said now rather than after the training
         self._params, self._labels, self._task = params, labels, task
         self._seed, self._progress, self._before = seed, progress, before
         self._loop: FineTuning | None = None
@@ -258,9 +260,12 @@ class Fitter:
         exact, small = folder / MODEL, folder / f"small-{MODEL}"
         make_form(exact, small, form)
         rows = reader.rows(known.texts[:_PARITY_TEXTS])
-        models = [OnnxModel(path, threads=self._params.num_threads) for path in (exact, small)]
-        p = reader.answers(models[0], rows, self._task)
-        found: Parity = parity(p, lambda ids: _logits(models[1].run, ids), reader, rows, self._task)
+        whole, other = (
+            open_model(path, form=one, threads=self._params.num_threads)
+            for path, one in ((exact, "fp32"), (small, form))
+        )
+        p = reader.answers(whole, rows, self._task)
+        found: Parity = parity(p, lambda ids: _logits(other.run, ids), reader, rows, self._task)
         kept = found.within(self._params.parity_agreement, self._params.parity_shift, TOLERANCE)
         tolerance = {
             "agreement": self._params.parity_agreement,

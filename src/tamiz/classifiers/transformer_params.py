@@ -81,7 +81,9 @@ class TransformerParams(base.Params):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 300
     """How often the state of the training is kept, so that a killed run goes on; 0: after every change of weights."""
     form: str = "auto"
-    """Form of the model for serving: `fp32`, a smaller one, or `auto`, a smaller one if it answers the same."""
+    """Form of the model for serving: `fp32`, or a smaller one if it answers the same: `int8`; `bf16`, the fastest on
+    processors with bfloat16 arithmetic (AMX, AVX512-BF16), run by OpenVINO (extra `openvino`); `weight8`; `dynamic`.
+    `auto` tries `int8`."""
     parity_agreement: Annotated[float, Field(ge=0, le=1)] = 0.99
     """The smaller form must give at least this share of validation texts the label of fp32, else fp32 is kept."""
     parity_shift: Annotated[float, Field(ge=0, le=1)] = 0.1

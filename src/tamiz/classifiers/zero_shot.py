@@ -166,6 +166,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
     def _open(self, folder: Path, **vectors: Mapping[Any, FloatArray] | None) -> None:
         about, params = self._about, self.params
         reading: dict[str, Any] = {
+            "form": params.form,
             "threads": params.num_threads,
             "prefix": about["prefix"],
             "max_length": about["max_length"],

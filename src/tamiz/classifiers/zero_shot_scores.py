@@ -22,7 +22,7 @@ from tamiz.classifiers.zero_shot_adapt import adapted, unit
 from tamiz.classifiers.zero_shot_templates import Prompts
 from tamiz.encoders.embedding import MODEL
 from tamiz.encoders.lengths import pieces, pool
-from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, Tokenizer, open_model
 from tamiz.errors import ConfigError
 from tamiz.types import FloatArray, IntArray, Progress
 
@@ -98,6 +98,7 @@ class Scorer(ABC):
 
     Args:
         folder: holds the ONNX model and its tokenizer.
+        form: of the model, one of `tamiz.encoders.forms.FORMS`.
         threads: for the work inside one batch; 0 takes all cores.
         max_length: most tokens of a row; fewer where the model reads fewer.
         reading: the other fields of `Reader`.
@@ -107,8 +108,8 @@ class Scorer(ABC):
         MissingExtraError: ONNX Runtime or tokenizers is not installed.
     """
 
-    def __init__(self, folder: Path, *, threads: int, max_length: int, **reading: Any) -> None:
-        self._model: Any = OnnxModel(folder / MODEL, threads=threads)
+    def __init__(self, folder: Path, *, form: str, threads: int, max_length: int, **reading: Any) -> None:
+        self._model: Any = open_model(folder / MODEL, form=form, threads=threads)
         length = min(max_length, self._model.max_length or max_length)
         self._reader = Reader(Tokenizer(folder / TOKENIZER), max_length=length, **reading)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer
+from tamiz.encoders.runtime import TOKENIZER, Tokenizer, open_model
 from tamiz.types import Progress
 
 __all__ = ["MODEL", "Embedder"]
@@ -25,6 +25,7 @@ class Embedder:
         folder: holds `MODEL` and `TOKENIZER`.
         prefix: put before every text.
         max_length: tokens that are read of a text, special ones included; fewer where the encoder reads fewer.
+        form: of the encoder, one of `tamiz.encoders.forms.FORMS`.
         threads: for the work inside one batch; 0 takes all cores.
 
     Raises:
@@ -32,9 +33,9 @@ class Embedder:
         MissingExtraError: ONNX Runtime or tokenizers is not installed.
     """
 
-    def __init__(self, folder: Path, *, prefix: str, max_length: int, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, prefix: str, max_length: int, form: str = "fp32", threads: int = 0) -> None:
         self._tokenizer = Tokenizer(folder / TOKENIZER)
-        self._model = OnnxModel(folder / MODEL, threads=threads)
+        self._model = open_model(folder / MODEL, form=form, threads=threads)
         self._prefix = prefix
         self.max_length = min(max_length, self._model.max_length or max_length)
 

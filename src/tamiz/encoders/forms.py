@@ -4,10 +4,12 @@
 |---|---|---|---|
 | `fp32` | float32 | float32 | no |
 | `int8` | 8-bit integers, a scale each output | 8-bit integers, a scale each token | no |
+| `bf16` | bfloat16 | bfloat16, or float32 where the processor has no other | no |
 | `weight8` | 8-bit integers in the file, float32 when run | float32 | no |
 | `dynamic` | 8-bit integers, a scale each output | 8-bit integers, one scale for all tokens of a batch | yes |
 
-All but `fp32` keep the embeddings of the vocabulary as 8-bit integers with a scale each row.
+All but `fp32` keep the embeddings of the vocabulary as 8-bit integers with a scale each row. OpenVINO runs `bf16`, ONNX
+Runtime the others.
 """
 
 from __future__ import annotations
@@ -101,6 +103,14 @@ class _Editor:
         self._constants[name] = self._onnx.numpy_helper.from_array(np.asarray(array), name)
         return name
 
+    def halves(self, array: Array) -> str:
+        """Add a constant rounded to bfloat16, half-way cases to the even one; return its name."""
+        bits = np.ascontiguousarray(array).view(np.uint32)
+        upper = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+        name, kind = self._name(), self._onnx.TensorProto.BFLOAT16
+        self._constants[name] = self._onnx.helper.make_tensor(name, kind, array.shape, upper.tobytes(), raw=True)
+        return name
+
     def quantised(self, states: str, width: int) -> tuple[str, str, str]:
         """Add states (..., width) as integers (tokens, width), their scales (tokens, 1), and the shape before `width`.
 
@@ -162,6 +172,11 @@ def _int8(editor: _Editor, states: str, weights: Array, output: str) -> None:
     editor.add("Reshape", flat, whole, output=output)
 
 
+def _bf16(editor: _Editor, states: str, weights: Array, output: str) -> None:
+    """Store half of every weight's bits; the runtime is told in what to multiply."""
+    editor.add("MatMul", states, editor.add("Cast", editor.halves(weights), to=1), output=output)
+
+
 def _weight8(editor: _Editor, states: str, weights: Array, output: str) -> None:
     """Leave the product as it is; ONNX Runtime makes float32 of the weights once, when it loads them."""
     integers, columns = _integers(weights, axis=0, levels=_LEVELS)
@@ -179,8 +194,9 @@ def _dynamic(editor: _Editor, states: str, weights: Array, output: str) -> None:
 _CHANGES: dict[str, Callable[[_Editor, str, Array, str], None] | None] = {
     "fp32": None,
     "int8": _int8,
+    "bf16": _bf16,
     "weight8": _weight8,
     "dynamic": _dynamic,
 }
 FORMS = tuple(_CHANGES)
-EXACT = ("fp32", "int8", "weight8")  # a text's answer does not depend on its batch
+EXACT = ("fp32", "int8", "bf16", "weight8")  # a text's answer does not depend on its batch

@@ -1,4 +1,4 @@
-"""Tokens of texts, and what an exported encoder answers to them, by ONNX Runtime.
+"""Tokens of texts, and what an exported encoder answers to them, by ONNX Runtime or OpenVINO.
 
 A row's answer does not depend on the rows it is computed with: padding is masked, and no form of the weights that
 Tamiz makes by default scales anything over a whole batch.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +20,13 @@ from tamiz.encoders.graph import MAX_LENGTH
 from tamiz.errors import DataError, MissingExtraError, SourceError
 from tamiz.extras import require
 
-__all__ = ["TOKENIZER", "OnnxModel", "Tokenizer", "batches", "copy_model"]
+__all__ = ["TOKENIZER", "Feed", "OnnxModel", "RowModel", "Tokenizer", "batches", "copy_model", "open_model"]
 
 TOKENIZER = "tokenizer.json"
 
 Array = NDArray[np.float32]
+Feed = dict[str, NDArray[np.int64]]
+"""What a model is given by the names of its inputs, each `(rows, tokens)`."""
 _Part = tuple[list[int], list[int]]
 
 _BATCH_TOKENS = 512  # the fastest of 128 to 4,096 on one thread: what a batch needs stays near the core
@@ -113,15 +116,62 @@ class Tokenizer:
         return found.ids[:first], found.ids[first + count :]
 
 
-class OnnxModel:
+class RowModel(ABC):
     """An exported encoder, ready to answer; several threads may use it at once.
+
+    Attributes:
+        max_length: the most tokens a row may have, where the file says so.
+    """
+
+    max_length: int | None = None
+
+    def run(self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None) -> Array:
+        """Return the answers to rows of token ids, float32 (n, columns).
+
+        Args:
+            rows: complete ids, special tokens included, of any lengths.
+            types: token types beside them; 0 by default.
+
+        Raises:
+            DataError: a row is empty or longer than the encoder allows.
+        """
+        lengths = np.array([len(row) for row in rows], np.int64)
+        self._check(lengths)
+        answers: Array = np.empty((len(rows), self._columns()), np.float32)
+        for places, width in self._plan(lengths):
+            found = self._answer(_padded(rows, places, lengths, width, types))
+            if answers.shape[1] != found.shape[1]:
+                answers = np.empty((len(rows), found.shape[1]), np.float32)
+            answers[places] = found
+        return answers
+
+    @abstractmethod
+    def _columns(self) -> int:
+        """Return how many numbers answer a row; 0 where the file does not say."""
+
+    @abstractmethod
+    def _plan(self, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+        """Yield the places of rows to be answered together, and to which length they are padded."""
+
+    @abstractmethod
+    def _answer(self, feed: Feed) -> Array:
+        """Return the answers to rows of one length; inputs that the model lacks are left out."""
+
+    def _check(self, lengths: NDArray[np.int64]) -> None:
+        if len(lengths) and lengths.min() < 1:
+            raise DataError("tokens: a row has none; allowed: at least 1, as Tokenizer.wrap gives it")
+        if self.max_length is not None and len(lengths) and lengths.max() > self.max_length:
+            raise DataError(
+                f"tokens: a row has {lengths.max()}; allowed: at most {self.max_length} with the special ones; cut it"
+            )
+
+
+class OnnxModel(RowModel):
+    """An exported encoder, run by ONNX Runtime.
 
     Args:
         path: the ONNX file.
         threads: for the work inside one batch; 0 takes all cores.
-
-    Attributes:
-        max_length: the most tokens a row may have, where the file says so.
 
     Raises:
         SourceError: the file is not there or ONNX Runtime cannot run it.
@@ -145,35 +195,34 @@ class OnnxModel:
         limit = self._session.get_modelmeta().custom_metadata_map.get(MAX_LENGTH)
         self.max_length = int(limit) if limit else None
 
-    def run(self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None) -> Array:
-        """Return the answers to rows of token ids, float32 (n, columns).
-
-        Args:
-            rows: complete ids, special tokens included, of any lengths.
-            types: token types beside them; 0 by default.
-
-        Raises:
-            DataError: a row is empty or longer than the encoder allows.
-        """
-        lengths = np.array([len(row) for row in rows], np.int64)
-        self._check(lengths)
+    def _columns(self) -> int:
         columns = self._session.get_outputs()[0].shape[-1]
-        answers: Array = np.empty((len(rows), columns if isinstance(columns, int) else 0), np.float32)
-        for places in batches(lengths):
-            feed = _padded(rows, places, lengths, types)
-            found = self._session.run(None, {name: feed[name] for name in self._inputs})[0]
-            if answers.shape[1] != found.shape[1]:
-                answers = np.empty((len(rows), found.shape[1]), np.float32)
-            answers[places] = found
-        return answers
+        return columns if isinstance(columns, int) else 0
 
-    def _check(self, lengths: NDArray[np.int64]) -> None:
-        if len(lengths) and lengths.min() < 1:
-            raise DataError("tokens: a row has none; allowed: at least 1, as Tokenizer.wrap gives it")
-        if self.max_length is not None and len(lengths) and lengths.max() > self.max_length:
-            raise DataError(
-                f"tokens: a row has {lengths.max()}; allowed: at most {self.max_length} with the special ones; cut it"
-            )
+    def _plan(self, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+        return ((places, int(lengths[places].max())) for places in batches(lengths))
+
+    def _answer(self, feed: Feed) -> Array:
+        return np.asarray(self._session.run(None, {name: feed[name] for name in self._inputs})[0])
+
+
+def open_model(path: Path, *, form: str, threads: int = 0) -> RowModel:
+    """Return an exported encoder, ready to answer, in the runtime that its form is made for.
+
+    Args:
+        path: the ONNX file.
+        form: one of `tamiz.encoders.forms.FORMS`.
+        threads: for the work inside one batch; 0 takes all cores.
+
+    Raises:
+        SourceError: the file is not there or cannot be run.
+        MissingExtraError: the runtime is not installed.
+    """
+    if form != "bf16":
+        return OnnxModel(path, threads=threads)
+    from tamiz.encoders.openvino import OpenVinoModel
+
+    return OpenVinoModel(path, threads=threads)
 
 
 def batches(lengths: NDArray[np.int64], *, tokens: int = _BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
@@ -200,9 +249,10 @@ def _padded(
     rows: Sequence[Sequence[int]],
     places: NDArray[np.int64],
     lengths: NDArray[np.int64],
+    width: int,
     types: Sequence[Sequence[int]] | None,
-) -> dict[str, NDArray[np.int64]]:
-    shape = (len(places), int(lengths[places].max()))
+) -> Feed:
+    shape = (len(places), width)
     ids, mask, kinds = (np.zeros(shape, np.int64) for _ in range(3))
     for line, place in enumerate(places):
         ids[line, : lengths[place]] = rows[place]

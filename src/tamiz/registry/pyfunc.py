@@ -81,5 +81,9 @@ def _signature(manifest: Manifest) -> Any:
 
 def _requirements(manifest: Manifest) -> list[str]:
     extra = EXTRAS.get(manifest.family)
+    members = [one.get("params", {}) for one in manifest.params.get("members", ())]
+    forms = {one.get("form") for one in ({**manifest.params, **manifest.facts}, *members)}
+    if "bf16" in forms:
+        extra = f"{extra},openvino"
     name = f"tamiz[{extra}]" if extra else "tamiz"
     return [f"mlflow=={metadata.version('mlflow')}", f"{name}=={metadata.version('tamiz')}"]
