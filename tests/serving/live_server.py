@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from tamiz.serving.connections import TimedProtocol
 
@@ -17,7 +17,7 @@ PATIENCE_S = 30.0
 
 
 @contextmanager
-def live(app: FastAPI, protocol: type[TimedProtocol] = TimedProtocol, **options) -> Iterator[int]:
+def live(app: ASGIApp, protocol: type[TimedProtocol] = TimedProtocol, **options) -> Iterator[int]:
     """Serve the application, as `tamiz serve` does, and give the port."""
     options = {"log_config": None, "access_log": False, "server_header": False, **options}
     config = uvicorn.Config(app, http=protocol, ws="none", **options)

@@ -1,5 +1,6 @@
 import logging
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from tamiz.serving.problems import (
     problem_response,
 )
 from tests.serving.helpers import ask
+from tests.serving.live_server import live
 
 SECRET = "Zitronenfalter"
 URL = "/v1/models/demo/predict"
@@ -104,11 +106,20 @@ def test_an_unknown_path_with_a_known_method_tells_what_is_allowed(shared_app):
     assert got.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/openapi.json"])
+def test_head_answers_as_get_does_without_a_body(shared_app, path):
+    with live(shared_app) as port:
+        head, get = (httpx.request(method, f"http://127.0.0.1:{port}{path}") for method in ("HEAD", "GET"))
+    assert head.status_code == get.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
 def test_a_path_with_several_routes_tells_all_its_methods(shared_app):
     got = ask(shared_app, "DELETE", URL)
     assert got.status_code == 405
-    assert got.headers["allow"] == "GET, POST"
-    assert "GET, POST" in got.json()["detail"]
+    assert got.headers["allow"] == "GET, HEAD, POST"
+    assert "GET, HEAD, POST" in got.json()["detail"]
 
 
 def test_a_bug_is_answered_generically_and_logged_without_its_message(tmp_path, log_lines):

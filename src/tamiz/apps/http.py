@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tamiz.config import Project, ServeConfig
 from tamiz.errors import ConfigError, reason_of
-from tamiz.serving.app import create_app
+from tamiz.serving.app import Application, create_app
 from tamiz.serving.auth import Auth, AuthName, KeyAuth, NoAuth, PlatformAuth, check_host
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.keys import KeyRing
@@ -26,9 +26,6 @@ from tamiz.serving.logs import configure_logs
 from tamiz.serving.metrics import Metrics
 from tamiz.serving.served import Models
 from tamiz.store import ModelStore
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 __all__ = ["HttpSettings", "build", "models_of", "serve", "settings_of", "worker"]
 
@@ -139,7 +136,7 @@ def models_of(settings: HttpSettings) -> LiveModels | FixedModel:
     return LiveModels(store, settings.names, poll_s=settings.poll_s, shadow=settings.limits.shadow)
 
 
-def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: Path | None = None) -> FastAPI:
+def build(settings: HttpSettings, *, models: Models | None = None, metrics_dir: Path | None = None) -> Application:
     """Build the application; it loads its models when it starts.
 
     Args:
@@ -223,7 +220,7 @@ def _serve_workers(settings: HttpSettings) -> None:
             del os.environ[SETTINGS_VARIABLE], os.environ[METRICS_VARIABLE]
 
 
-def worker() -> FastAPI:
+def worker() -> Application:
     """Build the application of one worker process, from what `serve` left in the environment."""
     settings = HttpSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     configure_logs(settings.log_level)

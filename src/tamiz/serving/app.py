@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from starlette.exceptions import HTTPException
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from tamiz import __version__
 from tamiz.config import ServeConfig
 from tamiz.serving.auth import OPEN_PATHS, Auth, Authenticate, NoAuth
 from tamiz.serving.context import Context
 from tamiz.serving.doors import DOORS
-from tamiz.serving.doors.base import Door, Doors, JsonObject
+from tamiz.serving.doors.base import Door, Doors, JsonObject, PlainRoute
 from tamiz.serving.doors.operations import door as operations_door
 from tamiz.serving.ending import Ending
 from tamiz.serving.headers import RefuseEncoded, cors
 from tamiz.serving.limits import Gate, LimitBody, LimitConcurrency
 from tamiz.serving.metrics import Metrics
-from tamiz.serving.observe import REQUEST_ID, Observe
-from tamiz.serving.problems import Problem, failure_of
+from tamiz.serving.observe import Observe
+from tamiz.serving.problems import Problem
 from tamiz.serving.rates import LimitRate, Rates
 from tamiz.serving.served import Models
 
-__all__ = ["create_app"]
+__all__ = ["Application", "create_app"]
 
 TITLE = "Tamiz"
 DESCRIPTION = "Text classification: one model, many doors. Every door gives the same labels and probabilities."
+
+
+class Application(Starlette):
+    """The routes of all doors behind their layers.
+
+    FastAPI documents the routes and does not serve them: its own layers, of which nothing here makes use, take as
+    long as a small model's answer. All errors end in `Observe`.
+
+    Args:
+        routes: in the order in which they are tried.
+        layers: around the routes, the outermost first.
+        lifespan: starts and ends what answers.
+        document: makes the OpenAPI document.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[PlainRoute],
+        layers: Sequence[Middleware],
+        lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+        document: Callable[[], JsonObject],
+    ) -> None:
+        super().__init__(routes=routes, middleware=layers, lifespan=lifespan)
+        self.router.redirect_slashes = False
+        self.openapi = document
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the layers around the routes, and no others."""
+        app: ASGIApp = self.router
+        for layer, args, about in reversed(self.user_middleware):
+            app = layer(app, *args, **about)
+        return app
 
 
 def create_app(
@@ -47,7 +77,7 @@ def create_app(
     metrics: Metrics | None = None,
     title: str = TITLE,
     shared: Path | None = None,
-) -> FastAPI:
+) -> Application:
     """Build the application.
 
     Args:
@@ -64,20 +94,13 @@ def create_app(
     context, gate = Context(models, limits, metrics), Gate(limits.max_concurrent)
     operations = operations_door(context, lambda: app.openapi())
     every = Doors([*(build(context) for build in doors), operations], fallback=operations)
-    app = FastAPI(
-        title=title,
-        version=__version__,
-        description=DESCRIPTION,
-        routes=[route for door in every.all for route in door.routes],
-        middleware=_middleware(every, context, who, gate, shared),
-        exception_handlers=_handlers(every, metrics),
-        lifespan=_lifespan(context, gate),
-        openapi_url=None,  # the operations door answers for the documentation, behind the same authentication
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
+    routes = [route for door in every.all for route in door.routes]
+    app = Application(
+        routes,
+        _middleware(every, context, who, gate, shared),
+        _lifespan(context, gate),
+        partial(_document, title, every, routes, who),
     )
-    app.openapi = _document(app, every, who)  # type: ignore[method-assign]
     models.subscribe(metrics.set_served)
     return app
 
@@ -100,23 +123,9 @@ def _middleware(doors: Doors, context: Context, auth: Auth, gate: Gate, shared: 
     ]
 
 
-def _handlers(doors: Doors, metrics: Metrics) -> dict[Any, Callable[[Request, Any], Any]]:
-    """Take from FastAPI the errors that it would answer in a shape of its own."""
-
-    async def answer(request: Request, error: Exception) -> Response:
-        if isinstance(error, HTTPException) and error.status_code == 405:
-            # Starlette names the methods of the path's first route only.
-            error = HTTPException(405, headers={"Allow": ", ".join(doors.methods(request.scope))})
-        failure, door = failure_of(error), doors.of(request.scope)
-        metrics.count_error(door.name, failure.slug)
-        return door.render(failure, request.scope[REQUEST_ID])
-
-    return {HTTPException: answer, RequestValidationError: answer}
-
-
-def _lifespan(context: Context, gate: Gate) -> Callable[[FastAPI], Any]:
+def _lifespan(context: Context, gate: Gate) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         models = context.models
         models.start()
         ending = Ending(models, gate, context.limits.drain_s)
@@ -132,24 +141,18 @@ def _lifespan(context: Context, gate: Gate) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-def _document(app: FastAPI, doors: Doors, auth: Auth) -> Callable[[], JsonObject]:
-    """Return what makes the OpenAPI document; it is made anew each time, for it names the model's text column."""
-
-    def document() -> JsonObject:
-        made = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_tags(doors)
-        )
-        components = made.setdefault("components", {})
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
-        for door in doors.all:
-            if door.complete is not None:
-                door.complete(made)
-        if auth.name == "keys":
-            _secure(made)
-        return made
-
-    return document
+def _document(title: str, doors: Doors, routes: Sequence[PlainRoute], auth: Auth) -> JsonObject:
+    """Return the OpenAPI document; it is made anew each time, for it names the model's text column."""
+    made = get_openapi(title=title, version=__version__, description=DESCRIPTION, routes=routes, tags=_tags(doors))
+    components = made.setdefault("components", {})
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components.setdefault("schemas", {}).update(problem.pop("$defs"), Problem=problem)
+    for door in doors.all:
+        if door.complete is not None:
+            door.complete(made)
+    if auth.name == "keys":
+        _secure(made)
+    return made
 
 
 def _tags(doors: Doors) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import secrets
 import time
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tamiz.serving.auth import CALLER
@@ -66,7 +67,8 @@ class Observe:
         except ClientGoneError:
             pass
         except Exception as error:
-            failure, door = failure_of(error), self.doors.of(scope)
+            door = self.doors.of(scope)
+            failure = failure_of(self._with_methods(error, scope))
             self.metrics.count_error(door.name, failure.slug)
             if status:  # the answer is on its way: breaking off is all that can tell the client
                 raise
@@ -74,6 +76,12 @@ class Observe:
         finally:
             self.metrics.in_flight(-1)
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - begun_s, request_id)
+
+    def _with_methods(self, error: Exception, scope: Scope) -> Exception:
+        """Name the methods that the path takes, where the request's is not one of them."""
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return HTTPException(405, headers={"Allow": ", ".join(self.doors.methods(scope))})
+        return error
 
     def _record(self, scope: Scope, status: int, took_s: float, request_id: str) -> None:
         door = self.doors.of(scope).name
