@@ -245,21 +245,49 @@ def test_the_text_column_names_the_text_of_a_line(tmp_path):
     assert lines_of(invoke(app, '{"text": "my card"}', **LINES)) == want
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ('"a"\n{', "Line 2 is not valid JSON"),
-        ('"a"\n\n"b"', "Line 2 is not valid JSON"),
-        ('"a"\n5', "line 2"),
-        ('"a"\n{"inputs": "a", "text": "b"}', "there are 2"),
-        ('"a"\n{"inputs": 5}', "line 2.inputs"),
-        ("", "Line 1"),
-    ],
-)
-def test_a_wrong_line_is_named(shared_app, body, words):
+WRONG_LINES = [
+    ("{", "Line 2 is not valid JSON"),
+    ("", "Line 2 is not valid JSON"),
+    ("5", "line 2"),
+    ('{"inputs": "a", "text": "b"}', "there are 2"),
+    ('{"inputs": 5}', "line 2.inputs"),
+    ('{"inputs": "a", "parameters": {"candidate_labels": ["b"]}}', "labels are fixed"),
+    ('{"inputs": "a", "candidate_labels": ["b"]}', "candidate_labels: such keys go under parameters"),
+    (json.dumps({"text": ["a" * 1_000_001]}), "1000001 characters"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), WRONG_LINES)
+def test_a_wrong_line_is_marked_in_its_place_and_the_others_are_answered(shared_app, rows, line, words):
+    body = f"{json.dumps(TEXTS[0])}\n{line}\n{json.dumps(TEXTS[1])}"
+    before = metric(shared_app, "tamiz_errors_total")
+    got = invoke(shared_app, body, **LINES)
+    assert got.status_code == 200
+    first, wrong, last = lines_of(got)
+    assert [first, last] == rows[:2]
+    assert wrong["line"] == 2
+    assert words in wrong["error"]
+    assert metric(shared_app, "tamiz_errors_total") == before + 1
+    assert invoke(shared_app, body, accept="application/json", **LINES).json() == [first, wrong, last]
+    table = invoke(shared_app, body, accept="text/csv", **LINES)
+    assert table.status_code in (400, 413)
+    assert words in table.json()["message"]
+
+
+@pytest.mark.parametrize("body", ["{", "", '{"inputs": 5}\n5'])
+def test_a_body_of_wrong_lines_alone_is_refused_but_in_batch_transform(shared_app, monkeypatch, body):
     got = invoke(shared_app, body, **LINES)
     assert got.status_code == 400
-    assert words in got.json()["message"]
+    assert "line 1" in got.json()["message"].lower()
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    found = lines_of(invoke(shared_app, body, **LINES))
+    assert [one["line"] for one in found] == list(range(1, body.count("\n") + 2))
+
+
+def metric(app, name):
+    """Return the sum of a metric of a model's door over its labels."""
+    lines = ask(app, "GET", "/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f'{name}{{door="invocations"'))
 
 
 # --- CSV
@@ -329,6 +357,33 @@ def test_lines_may_have_labels_of_their_own(zero_shot):
     found = lines_of(invoke(zero_shot, "\n".join(map(json.dumps, questions)), **LINES))
     assert found == [invoke(zero_shot, question).json() for question in questions]
     assert [one["labels"][0] for one in (found[0], found[2], found[3])] == ["card", "tree", "loan"]
+
+
+def test_lines_may_be_those_of_a_file_of_requests(zero_shot):
+    lines = [
+        {"id": 7, "text": "a card", "labels": "card, loan"},
+        {
+            "id": "b",
+            "inputs": ["a tree", "a bush"],
+            "labels": ["tree", "bush"],
+            "template": "my {}",
+            "multi_label": True,
+        },
+        {"id": 8, "text": "a card", "labels": []},
+        {"id": 9, "text": "a card", "labels": ["card"], "colour": SECRET},
+        {"id": 10, "inputs": "a card"},
+    ]
+    got = invoke(zero_shot, "\n".join(map(json.dumps, lines)), **LINES)
+    one, two, none, unknown, plain = lines_of(got)
+    parameters = {"candidate_labels": ["card", "loan"]}
+    assert one == {"id": 7, **invoke(zero_shot, {"inputs": "a card", "parameters": parameters}).json()}
+    assert [found["id"] for found in two] == ["b", "b"]
+    assert [found["labels"][0] for found in two] == ["tree", "bush"]
+    assert (none["id"], none["line"]) == (8, 3)
+    assert (unknown["id"], unknown["line"]) == (9, 4)
+    assert "Unknown field" in unknown["error"]
+    assert SECRET not in got.text
+    assert (plain["id"], plain["sequence"]) == (10, "a card")
 
 
 def test_candidate_labels_in_csv(zero_shot):

@@ -14,30 +14,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from tamiz.batch.files import replaced
 from tamiz.data.places import local_copy
-from tamiz.errors import ConfigError, RequestError, SourceError, TamizError, one_of
+from tamiz.errors import ConfigError, RequestError, SourceError, TamizError
 from tamiz.model import Model
-from tamiz.prompting import PromptLimits, split_labels
+from tamiz.prompted import Kind, Prompted, read_prompted
+from tamiz.prompting import PromptLimits
 from tamiz.rankings import sequence_answer
 from tamiz.types import Progress
 
 __all__ = ["Counts", "answer_lines", "answer_request_file"]
 
 _LINES = 256  # answered at once
-_NAMES = {
-    "inputs": "text",
-    "text": "text",
-    "candidate_labels": "labels",
-    "labels": "labels",
-    "hypothesis_template": "template",
-    "template": "template",
-    "multi_label": "multi_label",
-    "id": "id",
-}
-"""What a key of a line, or of its `parameters`, says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +41,6 @@ class Counts:
 
     lines: int
     failed: int
-
-
-class _Kind(NamedTuple):
-    """What lines must share to be answered together; `None` is what the model says by itself."""
-
-    labels: tuple[str, ...] | None
-    template: str | None
-    multi_label: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    texts: list[str]
-    one: bool
-    kind: _Kind
-    id: Any
 
 
 def answer_lines(
@@ -87,10 +61,10 @@ def answer_lines(
         limits: what a line may cost.
     """
     limits = limits or PromptLimits()
-    usual = _Kind(labels, None, multi_label)
+    usual = Kind(labels, None, multi_label)
     numbered = enumerate(lines)
     while block := list(islice(numbered, _LINES)):
-        asked: dict[int, _Request] = {}
+        asked: dict[int, Prompted] = {}
         answers: dict[int, Any] = {}
         for number, line in block:
             try:
@@ -168,7 +142,7 @@ def _id(line: bytes) -> Any:
     return said.get("id")
 
 
-def _together(model: Model, kind: _Kind, requests: Mapping[int, _Request]) -> dict[int, Any]:
+def _together(model: Model, kind: Kind, requests: Mapping[int, Prompted]) -> dict[int, Any]:
     """Answer requests for the same labels at once."""
     try:
         asked = model
@@ -180,37 +154,21 @@ def _together(model: Model, kind: _Kind, requests: Mapping[int, _Request]) -> di
         return {number: _failure(error, number, one.id) for number, one in requests.items()}
     answers: dict[int, Any] = {}
     for number, request in requests.items():
-        many = [sequence_answer(text, asked.labels, next(found)) for text in request.texts]
-        if request.id is not None:
-            many = [{"id": request.id, **one} for one in many]
+        many = [request.known | sequence_answer(text, asked.labels, next(found)) for text in request.texts]
         answers[number] = many[0] if request.one else many
     return answers
 
 
-def _request(line: bytes, usual: _Kind, limits: PromptLimits, *, first: bool) -> _Request:
+def _request(line: bytes, usual: Kind, limits: PromptLimits, *, first: bool) -> Prompted:
     """Read one line.
 
     Raises:
         RequestError: it is no request.
         TooLargeError: it asks for too much.
     """
-    said = _document(line.removeprefix(b"\xef\xbb\xbf") if first else line)
-    parameters = said.pop("parameters", None) or {}
-    said.pop("options", None)
-    if not isinstance(parameters, dict):
-        raise RequestError("parameters: an object is expected")
-    values: dict[str, Any] = {}
-    for key, value in [*said.items(), *parameters.items()]:
-        name = _NAMES.get(key)
-        if name is None:
-            raise RequestError(f"unknown key {key[:80]!r}; {one_of(key[:80], [*_NAMES, 'parameters'])}")
-        if name in values:
-            raise RequestError(f"{name} is given twice, once as {key!r}; give it once")
-        values[name] = value
-    texts, one = _texts(values)
-    kind = _kind(values, usual)
-    limits.check(texts, kind.labels or (), template=kind.template)
-    return _Request(texts, one, kind, values.get("id"))
+    asked = read_prompted(_document(line.removeprefix(b"\xef\xbb\xbf") if first else line), usual)
+    limits.check(asked.texts, asked.kind.labels or (), template=asked.kind.template)
+    return asked
 
 
 def _document(line: bytes) -> dict[str, Any]:
@@ -229,29 +187,3 @@ def _document(line: bytes) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise RequestError("a JSON object with `inputs` is expected")
     return said
-
-
-def _texts(values: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """Return the texts of a line, and whether it is one text rather than a list."""
-    given = values.get("text")
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise RequestError("inputs: a text, or a list of one or more texts, is expected")
-    return texts, isinstance(given, str)
-
-
-def _kind(values: Mapping[str, Any], usual: _Kind) -> _Kind:
-    labels, template, multi_label = (values.get(name) for name in ("labels", "template", "multi_label"))
-    if labels is not None and not isinstance(labels, str | list):
-        raise RequestError("candidate_labels: a list of labels, or one text with commas between them, is expected")
-    if isinstance(labels, list) and not all(isinstance(label, str) for label in labels):
-        raise RequestError("candidate_labels: every label must be a text")
-    if template is not None and not isinstance(template, str):
-        raise RequestError("hypothesis_template: a text is expected")
-    if multi_label is not None and not isinstance(multi_label, bool):
-        raise RequestError("multi_label: true or false is expected")
-    return _Kind(
-        usual.labels if labels is None else split_labels(labels),
-        template,
-        usual.multi_label if multi_label is None else multi_label,
-    )

@@ -14,7 +14,7 @@ from tamiz.serving.auth import is_open
 from tamiz.serving.batching import WorkLine
 from tamiz.serving.problems import NotReadyError, SlowBodyError
 
-__all__ = ["Gate", "LimitBody", "LimitConcurrency", "check_texts"]
+__all__ = ["Gate", "LimitBody", "LimitConcurrency", "check_count", "check_texts"]
 
 BODY_TIMEOUT_S = 30.0
 MOST_DIGITS = 18
@@ -26,12 +26,21 @@ def check_texts(texts: Sequence[str], limits: ServeConfig) -> None:
     Raises:
         TooLargeError: a limit is passed; the message names it and the text's place, not the text.
     """
-    if len(texts) > limits.max_texts:
-        raise TooLargeError(f"{len(texts)} texts in one request; at most {limits.max_texts} are allowed.")
+    check_count(len(texts), limits)
     longest = limits.max_characters
     for place, text in enumerate(texts):
         if len(text) > longest:
             raise TooLargeError(f"Text {place} has {len(text)} characters; at most {longest} are allowed.")
+
+
+def check_count(texts: int, limits: ServeConfig) -> None:
+    """Refuse too many texts.
+
+    Raises:
+        TooLargeError: there are more than one request may have.
+    """
+    if texts > limits.max_texts:
+        raise TooLargeError(f"{texts} texts in one request; at most {limits.max_texts} are allowed.")
 
 
 @dataclass

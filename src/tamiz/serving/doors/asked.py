@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tamiz.errors import TooLargeError
+from tamiz.config import ServeConfig
+from tamiz.errors import OverloadedError, RequestError, TooLargeError
 from tamiz.prompting import PromptLimits
-from tamiz.serving.limits import check_texts
+from tamiz.serving.limits import check_count, check_texts
 from tamiz.serving.served import Served
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "Question",
     "Style",
     "answer",
+    "answer_each",
     "native_document",
     "native_item",
 ]
@@ -126,21 +128,42 @@ RECORD = Style(_record, lambda served, items: items[0])
 """A row of predict's columns for the one text."""
 
 
-async def answer(context: Context, served: Served, questions: Sequence[Question]) -> list[Answer]:
-    """Answer questions with one model, those for the same labels in one go.
+async def answer(context: Context, served: Served, question: Question) -> Answer:
+    """Answer a question.
 
     Raises:
         TooLargeError: too many texts or labels, or a text too long.
         RequestError: candidate labels for a model whose labels are fixed, or labels that cannot be used.
     """
-    check_texts([text for question in questions for text in question.texts], context.limits)
-    _check_prompts(questions)
+    (found,) = await answer_each(context, served, [question])
+    if isinstance(found, RequestError):
+        raise found
+    return found
+
+
+async def answer_each(context: Context, served: Served, questions: Sequence[Question]) -> list[Answer | RequestError]:
+    """Answer questions with one model, those for the same labels in one go; in place of an answer, why there is none.
+
+    Raises:
+        TooLargeError: all of them together are too many.
+    """
+    _check_together(questions, context.limits)
+    answers: dict[int, Answer | RequestError] = {}
     together: dict[Prompt | None, list[int]] = {}
     for place, question in enumerate(questions):
-        together.setdefault(question.prompt, []).append(place)
-    answers: dict[int, Answer] = {}
+        try:
+            _check(question, context.limits)
+            together.setdefault(question.prompt, []).append(place)
+        except RequestError as error:
+            answers[place] = error
     for prompt, places in together.items():
-        one = served if prompt is None else await _prompted(context, served, prompt)
+        try:
+            one = served if prompt is None else await _prompted(context, served, prompt)
+        except OverloadedError:
+            raise
+        except RequestError as error:
+            answers |= dict.fromkeys(places, error)
+            continue
         texts = [text for place in places for text in questions[place].texts]
         predictions = await context.predict(one, texts, count=prompt is None)
         begin = 0
@@ -151,18 +174,29 @@ async def answer(context: Context, served: Served, questions: Sequence[Question]
     return [answers[place] for place in range(len(questions))]
 
 
-def _check_prompts(questions: Sequence[Question]) -> None:
-    """Refuse labels that cost too much, of each question and of all together.
+def _check(question: Question, limits: ServeConfig) -> None:
+    """Refuse texts that are too long, and labels that cost too much.
 
     Raises:
         TooLargeError: a limit is passed.
     """
-    pairs = 0
-    for question in questions:
-        if question.prompt is not None:
-            labels = question.prompt.labels
-            LIMITS.check(question.texts, labels, template=question.prompt.template)
-            pairs += max(1, len(question.texts)) * len(labels)  # labels are read even where there is no text
+    check_texts(question.texts, limits)
+    if question.prompt is not None:
+        LIMITS.check(question.texts, question.prompt.labels, template=question.prompt.template)
+
+
+def _check_together(questions: Sequence[Question], limits: ServeConfig) -> None:
+    """Refuse questions that cost too much together.
+
+    Raises:
+        TooLargeError: a limit is passed.
+    """
+    check_count(sum(len(question.texts) for question in questions), limits)
+    if len(questions) < 2:  # which is checked by itself
+        return
+    asked = [(question, question.prompt) for question in questions]
+    # Labels are read even where there is no text.
+    pairs = sum(max(1, len(question.texts)) * len(prompt.labels) for question, prompt in asked if prompt is not None)
     if pairs > LIMITS.pairs:
         raise TooLargeError(
             f"{pairs} pairs of text and label in one request; at most {LIMITS.pairs} are allowed; ask in parts."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from tamiz.errors import RequestError
 from tamiz.rankings import ranked, sequence_answer
-from tamiz.serving.doors.asked import Answer, Prompt, Question, Style, answer
+from tamiz.serving.doors.asked import Prompt, Question, Style, answer
 from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, json_answer, read_json, route
 from tamiz.serving.doors.base import reference as ref
 from tamiz.serving.problems import Failure
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from tamiz.model import Model, Prediction
     from tamiz.serving.context import Context
 
-__all__ = ["InputsBody", "LabelScore", "SequenceAnswer", "door", "inputs_question"]
+__all__ = [
+    "InputsBody",
+    "LabelScore",
+    "SequenceAnswer",
+    "checked_prompt",
+    "door",
+    "inputs_question",
+    "sequences",
+]
 
 NAME = "hugging-face"
 PATH = "/models/{name}"
@@ -94,9 +103,17 @@ def _scores(top_k: int | None, *, one: bool) -> Style:
     return Style(item, lambda served, items: items[0] if one else items)
 
 
-def _sequences(top_k: int | None, *, one: bool) -> Style:
+def sequences(known: Mapping[str, Any], *, one: bool, top_k: int | None = None) -> Style:
+    """Return the style of zero-shot pipelines: text, labels and scores, the highest first.
+
+    Args:
+        known: what else each answer holds.
+        one: whether the question is one text rather than a list.
+        top_k: give so many labels only.
+    """
+
     def item(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
-        return sequence_answer(text, model.labels, prediction.probabilities, top_k=top_k)
+        return {**known, **sequence_answer(text, model.labels, prediction.probabilities, top_k=top_k)}
 
     return Style(item, lambda served, items: items[0] if one else items)
 
@@ -120,19 +137,27 @@ def inputs_question(body: InputsBody, model: Model, *, own_path: bool = False) -
         return Question(texts, _scores(asked.top_k, one=one and not own_path))
     if asked.function_to_apply is not None:
         raise RequestError("parameters.function_to_apply does not go with candidate_labels; leave it out.")
-    style = (_scores if own_path else _sequences)(asked.top_k, one=one)
+    style = _scores(asked.top_k, one=one) if own_path else sequences({}, one=one, top_k=asked.top_k)
     return Question(texts, style, _prompt(asked))
 
 
 def _prompt(asked: Parameters) -> Prompt:
     given = asked.candidate_labels or []
     labels = [label.strip() for label in given.split(",")] if isinstance(given, str) else given
+    return checked_prompt(labels, asked.hypothesis_template, bool(asked.multi_label), "parameters.")
+
+
+def checked_prompt(labels: Sequence[str], template: str | None, multi_label: bool, where: str = "") -> Prompt:
+    """Return labels that the caller chose.
+
+    Raises:
+        RequestError: there are none, or one is empty or given twice, or the template has no place for a label.
+    """
     if not labels or any(not label.strip() for label in labels) or len(set(labels)) < len(labels):
-        raise RequestError("parameters.candidate_labels: one or more are needed, none of them empty or given twice.")
-    template = asked.hypothesis_template
+        raise RequestError(f"{where}candidate_labels: one or more are needed, none of them empty or given twice.")
     if template is not None and "{}" not in template:
-        raise RequestError("parameters.hypothesis_template: {} must stand where the label goes.")
-    return Prompt(tuple(labels), template, bool(asked.multi_label))
+        raise RequestError(f"{where}hypothesis_template: {{}} must stand where the label goes.")
+    return Prompt(tuple(labels), template, multi_label)
 
 
 def _check_plain(asked: Parameters, model: Model) -> None:
@@ -164,8 +189,8 @@ def door(context: Context) -> Door:
         body = await read_json(request, BODY, FIELDS)
         served = context.models.get(request.path_params["name"])
         question = inputs_question(body, served.model, own_path=True)
-        found: list[Answer] = await answer(context, served, [question])
-        return json_answer(found[0].whole())
+        found = await answer(context, served, question)
+        return json_answer(found.whole())
 
     def describe(document: JsonObject) -> None:
         add_schemas(document, InputsBody)

@@ -6,8 +6,9 @@ A JSON body has exactly one of the keys in `SHAPES`, and the key decides what th
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,9 @@ from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer
+from tamiz.errors import RequestError
+from tamiz.prompted import NAMES, Kind, read_prompted
+from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer_each
 from tamiz.serving.doors.base import (
     ALWAYS,
     Door,
@@ -34,7 +37,15 @@ from tamiz.serving.doors.frames import (
     record_texts,
     split_texts,
 )
-from tamiz.serving.doors.hugging_face import InputsBody, LabelScore, SequenceAnswer, inputs_question
+from tamiz.serving.doors.hugging_face import (
+    InputsBody,
+    LabelScore,
+    Parameters,
+    SequenceAnswer,
+    checked_prompt,
+    inputs_question,
+    sequences,
+)
 from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
 from tamiz.serving.inline import MOST_INLINE_BYTES, beside
 from tamiz.serving.problems import (
@@ -43,18 +54,23 @@ from tamiz.serving.problems import (
     MalformedBodyError,
     NotAcceptableError,
     explain_validation,
+    failure_of,
 )
 from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
+from tamiz.types import Promptable
 
 if TYPE_CHECKING:
     from tamiz.model import Model
     from tamiz.serving.context import Context
     from tamiz.serving.problems import Failure
+    from tamiz.serving.served import Served
 
 __all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "door", "invoke"]
 
 NAME = "invocations"
 PATH = "/invocations"
+_PARAMETERS = Parameters.model_fields.keys() - {"function_to_apply"}
+_OWN = NAMES.keys() - {"inputs", "text", "id"}  # keys with which a line brings labels of its own
 STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
 
 CODES = {
@@ -132,12 +148,14 @@ class Asked:
     """A body as it was read.
 
     Attributes:
-        questions: what it asks; several only for JSON lines.
+        questions: what it asks; several only for JSON lines, in which an error may stand for one.
         header: whether an answer in CSV begins with names of columns.
+        known: by place, what comes back even where a line cannot be answered.
     """
 
-    questions: list[Question]
+    questions: list[Question | RequestError]
     header: bool = True
+    known: Mapping[int, JsonObject] = field(default_factory=dict)
 
 
 def _parse(body: bytes, where: str) -> Any:
@@ -154,6 +172,9 @@ def _question(found: Any, model: Model, where: str = "body") -> Question:
         InvalidFieldsError: it has none of the keys that make a question, or several, or a field of it is wrong.
     """
     keys = [key for key in SHAPES if key in found] if isinstance(found, dict) else []
+    if keys == ["inputs"] and (strays := _PARAMETERS & found.keys()):
+        message = f"{', '.join(sorted(strays))}: such keys go under parameters"
+        raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "place")])
     if len(keys) != 1:
         message = f"Exactly one of {', '.join(SHAPES)} is needed; there are {len(keys)}"
         raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "shape")])
@@ -165,13 +186,51 @@ def _question(found: Any, model: Model, where: str = "body") -> Question:
 
 
 def _read_lines(body: bytes, model: Model) -> Asked:
-    lines = body.removesuffix(b"\n").split(b"\n")
-    return Asked([_line(line, f"line {number}", model) for number, line in enumerate(lines, 1)])
+    questions: list[Question | RequestError] = []
+    known: dict[int, JsonObject] = {}
+    for place, line in enumerate(body.removesuffix(b"\n").split(b"\n")):
+        where = f"line {place + 1}"
+        try:
+            found = _parse(line, where.capitalize())
+            if _brings_labels(found, model):
+                known[place] = {"id": found["id"]} if found.get("id") is not None else {}
+                questions.append(_prompted(found, where, model))
+            else:
+                questions.append(_line(found, where, model))
+        except RequestError as error:
+            questions.append(error)
+    return Asked(questions, known=known)
 
 
-def _line(line: bytes, where: str, model: Model) -> Question:
+def _brings_labels(found: Any, model: Model) -> bool:
+    """Tell whether a line says more than a body may, as a line of a file of requests does: labels, or an `id`."""
+    if not isinstance(found, dict) or not isinstance(model.classifier, Promptable):
+        return False
+    return bool(_OWN & found.keys()) or {"id", "inputs"} <= found.keys()
+
+
+def _prompted(found: JsonObject, where: str, model: Model) -> Question:
+    """Return what a line of a file of requests asks.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not found.keys() <= {*NAMES, "parameters", "options"}:
+        message = f"Unknown field; allowed: {', '.join(NAMES)}, parameters, options"
+        raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "extra")])
+    try:
+        asked = read_prompted(found, Kind(None, None, False))
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None
+    style = sequences(asked.known, one=asked.one)
+    if asked.kind == Kind(None, None, False):
+        return Question(asked.texts, style)
+    labels = model.labels if asked.kind.labels is None else asked.kind.labels
+    return Question(asked.texts, style, checked_prompt(labels, asked.kind.template, asked.kind.multi_label))
+
+
+def _line(found: Any, where: str, model: Model) -> Question:
     """Return what one line asks: a JSON string or a row is one text, and anything else as in a JSON body."""
-    found = _parse(line, where.capitalize())
     text = found
     if isinstance(found, dict) and not (SHAPES.keys() - {"text", model.text_column}) & found.keys():
         text = found.get(model.text_column, found.get("text"))
@@ -223,12 +282,41 @@ async def invoke(request: Request, context: Context, name: str | None = None) ->
     body = await request.body()
     is_large = len(body) > MOST_INLINE_BYTES
     asked = await beside(is_large, _read, body, context, sent, served.model)
-    answers = await answer(context, served, asked.questions)
+    answers = await _answers(context, served, asked, marks=sent.form == "lines" and give.form != "csv")
     content = await beside(is_large, _write, answers, asked, served.model, sent, give)
     return Response(content, media_type=f"{CSV.name}; charset=utf-8" if give.form == "csv" else give.name)
 
 
-def _write(answers: Sequence[Answer], asked: Asked, model: Model, sent: Media, give: Media) -> bytes:
+async def _answers(context: Context, served: Served, asked: Asked, *, marks: bool) -> list[Answer | JsonObject]:
+    """Answer each question; where it cannot be, its place says why, if `marks`.
+
+    Raises:
+        RequestError: none can be answered, or one cannot, without `marks`. In SageMaker's batch transform, where a
+            refusal ends the whole job, the places say why even if none can.
+    """
+    asking = [one for one in asked.questions if isinstance(one, Question)]
+    found = iter(await answer_each(context, served, asking))
+    every = [next(found) if isinstance(one, Question) else one for one in asked.questions]
+    errors = [one for one in every if isinstance(one, RequestError)]
+    in_transform = os.environ.get("SAGEMAKER_BATCH", "").lower() == "true"
+    if errors and (not marks or (len(errors) == len(every) and not in_transform)):
+        raise errors[0]
+    for error in errors:
+        context.metrics.count_error(NAME, failure_of(error).slug)
+    return [
+        {**asked.known.get(place, {}), "error": str(one), "line": place + 1} if isinstance(one, RequestError) else one
+        for place, one in enumerate(every)
+    ]
+
+
+def _write(answers: Sequence[Answer | JsonObject], asked: Asked, model: Model, sent: Media, give: Media) -> bytes:
+    if sent.form == "lines" and give.form != "csv":
+        wholes = [one.whole() if isinstance(one, Answer) else one for one in answers]
+        return to_lines(wholes) if give.form == "lines" else to_json(wholes)
+    return _write_answers([one for one in answers if isinstance(one, Answer)], asked, model, give)
+
+
+def _write_answers(answers: Sequence[Answer], asked: Asked, model: Model, give: Media) -> bytes:
     if give.form == "csv":
         prompted = {one.question.prompt is not None for one in answers}
         if len(prompted) > 1:
@@ -237,9 +325,6 @@ def _write(answers: Sequence[Answer], asked: Asked, model: Model, sent: Media, g
             names = ["sequence", "labels", "scores"]
             return to_csv([item for one in answers for item in one.items()], names, header=asked.header)
         return to_csv([row for one in answers for row in one.rows()], model.answer_columns, header=asked.header)
-    if sent.form == "lines":
-        wholes = [one.whole() for one in answers]
-        return to_lines(wholes) if give.form == "lines" else to_json(wholes)
     if give.form == "lines":
         return to_lines([item for one in answers for item in one.items()])
     return to_json(answers[0].whole())
@@ -266,7 +351,8 @@ def door(context: Context) -> Door:
 
         `inputs`: labels by falling score, or with `parameters.candidate_labels` sequence, labels and scores; `text`: as
         `/v1/models`; `dataframe_split`, `dataframe_records` and `instances`: a row a text. JSON lines: a line out for
-        each line in; a line may also be a JSON string, or a row with the text's column. CSV: has a header if its first
+        each line in, `error` and `line` where it cannot be answered; a line may also be a JSON string, or a row with
+        the text's column. CSV: has a header if its first
         row contains the text's column, else the first column is the text. The answer is JSON (JSON lines: JSON lines),
         or what `Accept` asks for.
         """
