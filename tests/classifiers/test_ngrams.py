@@ -168,3 +168,18 @@ def test_character_spans_point_at_their_characters(text):
     assert len(spans) <= len(batch.sequence)
     for code, (start, end) in zip(batch.sequence.tolist(), spans, strict=False):
         assert text[start:end] == chr(code).strip(" \0")
+
+
+@pytest.mark.parametrize("kind", ["words", "characters"])
+@settings(max_examples=60, deadline=None)
+@given(texts=TEXTS)
+def test_a_text_counted_alone_has_the_counts_it_has_among_others(kind, texts):
+    index = index_of(kind, (2, 3))
+    list(index.fit_count(texts[: len(texts) // 2 + 1], min_df=1, max_features=None))
+    together = index.count([*texts, ""])
+    for row, text in enumerate([*texts, ""]):
+        alone, cut = index.count([text]), slice(*together.indptr[row : row + 2])
+        assert alone.indptr.tolist() == [0, cut.stop - cut.start]
+        for name in ("indices", "values"):
+            np.testing.assert_array_equal(getattr(alone, name), getattr(together, name)[cut])
+            assert getattr(alone, name).dtype == getattr(together, name).dtype

@@ -31,6 +31,7 @@ __all__ = [
 
 
 _FREE_BYTES = 64 * 2**20  # below this size no ratio of compression is suspicious
+_LOWEST = -700.0  # a score, whose exponential is still a number
 _MOST_RATIO = 300  # weights hardly shrink; an array of zeros shrinks to a thousandth
 
 
@@ -118,9 +119,10 @@ def indicators(targets: NDArray[Any], k: int, task: Task, n: int) -> BoolArray:
 
 
 def sigmoid(scores: FloatArray) -> FloatArray:
-    """Return `1 / (1 + exp(-score))` without overflow."""
-    exponents = np.exp(-np.abs(scores))
-    return np.asarray(np.where(scores >= 0, 1.0, exponents) / (1.0 + exponents))
+    """Return `1 / (1 + exp(-score))` without overflow; never 0."""
+    values = np.exp(-np.maximum(scores, _LOWEST, dtype=np.float64))
+    values += 1.0
+    return np.asarray(np.reciprocal(values, out=values))
 
 
 def softmax(scores: FloatArray) -> FloatArray:

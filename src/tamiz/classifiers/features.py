@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -108,12 +109,13 @@ class _Block:
         else:
             values = np.ones(len(counts.values)) if self._options.tf == "binary" else counts.values.astype(np.float64)
         if self._options.idf:
-            values = values * self.idf[counts.indices]
-        if self._options.norm:
+            values *= self.idf.take(counts.indices)
+        if self._options.norm and len(counts.indptr) == 2:
+            values /= math.sqrt(max(values.dot(values), _TINY))
+        elif self._options.norm:
             # Row by row: a text's values must not depend on the texts beside it, not even in the last digit.
             squares = [np.dot(values[a:b], values[a:b]) for a, b in pairwise(counts.indptr.tolist())]
-            lengths = np.sqrt(np.maximum(squares, _TINY))
-            values = values / (lengths[0] if len(squares) == 1 else np.repeat(lengths, np.diff(counts.indptr)))
+            values /= np.repeat(np.sqrt(np.maximum(squares, _TINY)), np.diff(counts.indptr))
         return np.asarray(values if self.weight == 1.0 else values * self.weight)
 
     def fit_values(self, texts: Sequence[str], min_df: int, told: Callable[[int], None]) -> csr_matrix:

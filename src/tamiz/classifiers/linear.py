@@ -144,7 +144,7 @@ class LinearClassifier(base.Family[LinearParams]):
     def _score(self, row: Row) -> FloatArray:
         weights = self._fitted
         k = len(weights.intercept)
-        joined = self._joined[row.indices]
+        joined = self._joined.take(row.indices, axis=0)
         return np.asarray((row.values @ joined[:, :k]) / self._lengths(row, joined[:, k:]) + weights.intercept)
 
     def _lengths(self, row: Row, squares: NDArray[np.float32]) -> FloatArray | float:
@@ -161,7 +161,8 @@ class LinearClassifier(base.Family[LinearParams]):
         if self.task is not Task.MULTI_CLASS or not self._one_vs_rest:
             return base.probabilities(scores, self.task)
         p = base.sigmoid(scores)
-        return np.asarray(p / np.maximum(p.sum(axis=1, keepdims=True), _TINY))
+        p /= p.sum(axis=1, keepdims=True)  # no sigmoid is 0
+        return p
 
     def explain(self, text: str, label: int) -> Explanation:
         """Share the score of a label out among the words of a text, exactly.

@@ -103,15 +103,17 @@ class KeyTable:
         while not self._build(distinct, numbers.astype(np.int32), bits + attempt // 8, attempt):
             attempt += 1
 
-    def _slots(self, keys: Keys) -> tuple[Keys, Keys]:
-        return (keys * self._first) >> self._shift, (keys * self._second) >> self._shift
+    def _slots(self, keys: Keys) -> tuple[Ints, Ints]:
+        # As they are, unsigned places would be copied by whatever they are looked up in.
+        first, second = (keys * self._first) >> self._shift, (keys * self._second) >> self._shift
+        return first.view(np.int64), second.view(np.int64)
 
     def _build(self, keys: Keys, numbers: NDArray[np.int32], bits: int, seed: int) -> bool:
         """Put every key into one of its two slots, in rounds; give up where keys keep pushing each other out."""
         multipliers = np.random.default_rng(seed).integers(1 << 62, 1 << 63, 2, dtype=np.uint64) | np.uint64(1)
         self._first, self._second = multipliers
         self._shift = np.uint64(64 - bits)
-        slots = np.stack(self._slots(keys)).astype(np.int64)
+        slots = np.stack(self._slots(keys))
         owner = np.full(1 << bits, -1, np.int32)
         waiting, side = np.arange(len(keys), dtype=np.int32), np.zeros(len(keys), np.int8)
         for _ in range(400):
@@ -133,8 +135,10 @@ class KeyTable:
     def look_up(self, keys: Keys) -> NDArray[np.int32]:
         """Return the number of each key, -1 where it is unknown."""
         first, second = self._slots(keys)
-        place = np.where(self._keys[first] == keys, first, second)
-        return np.where(self._keys[place] == keys, self._numbers[place], np.int32(-1))
+        place = np.where(self._keys.take(first) == keys, first, second)
+        numbers = self._numbers.take(place)
+        numbers[self._keys.take(place) != keys] = -1
+        return numbers
 
 
 def window_keys(sequence: Keys, sizes: range) -> Keys:
@@ -409,7 +413,19 @@ class NgramIndex:
     def count(self, texts: Sequence[str]) -> Counts:
         """Count the features in each text."""
         batch = self.sequences.read(texts)
-        return self._count(self._look_up(batch.sequence), batch.starts)
+        found = self._look_up(batch.sequence)
+        return self._count_one(found) if len(texts) == 1 else self._count(found, batch.starts)
+
+    @staticmethod
+    def _count_one(found: NDArray[np.int32]) -> Counts:
+        """Return what `_count` does for one text: a server answers them one by one, and each call takes its time."""
+        features = found[found >= 0]
+        features.sort()
+        first = np.ones(len(features) + 1, np.bool_)
+        np.not_equal(features[1:], features[:-1], out=first[1:-1])
+        firsts = first.nonzero()[0]  # the end is among them
+        counts = (firsts[1:] - firsts[:-1]).astype(np.float64)
+        return Counts(np.array([0, len(counts)]), features.take(firsts[:-1]).astype(np.int64), counts)
 
     @staticmethod
     def _count(found: NDArray[np.int32], starts: Ints) -> Counts:
