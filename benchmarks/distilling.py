@@ -46,7 +46,6 @@ def measure(options: dict[str, Any]) -> Outcome:
         texts=train.texts[:_MOST_TEXTS],
         adapt="unlabelled",
         prior="unlabelled",
-        form="int8",
         num_threads=1,
     )
     sample = Sample(test.texts, test.targets)
@@ -88,7 +87,7 @@ def _outcome(name: str, reports: dict[str, Report], supervised: float, rows: int
         figures.append(Figure(f"student {family}", "texts/s", *speeds, f"teacher ({name})", goal))
     title = "`linear` with the labels of the same texts: accuracy"
     figures.append(Figure(title, "", supervised, teacher, f"teacher ({name})"))
-    cells = [_cells(f"teacher: {name}, int8", first, "teacher", "")]
+    cells = [_cells(f"teacher: {name}", first, "teacher", "")]
     for family, report in reports.items():
         cells.append(_cells(f"student: {family}", report, "student", f"{report.agreement:.3f}"))
     cells.append(["linear, told the labels", f"{supervised:.3f}", "", "", "", ""])

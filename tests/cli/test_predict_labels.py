@@ -127,6 +127,7 @@ def test_a_package_answers_for_other_labels(tamiz, encoder, place):
         (["--labels", "a,b", "--describe", "c=d", "x"], "is no label"),
         (["--labels", "a,b", "--prior", "x"], "--prior goes with --input"),
         (["--labels", "a,b", "--adapt", "x"], "--adapt goes with --input"),
+        (["--labels", "a", "--adapt", "--input", "in.csv"], "--adapt needs two labels"),
         (["--labels", "a,b", "--adapt", "--requests", "in.jsonl"], "--adapt goes with --input"),
         (["--adapt", "--requests", "in.jsonl"], "--adapt goes with --labels and --input"),
         (["--multi-label", "x"], "--multi-label goes with --labels"),

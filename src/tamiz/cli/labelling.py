@@ -161,6 +161,8 @@ def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
     PromptLimits().check((), labels)
     if place is None and (name := asked.of_texts()):
         raise ConfigError(f"{name} goes with --input: it learns from the texts of a file")
+    if asked.adapt and len(labels) == 1:
+        raise ConfigError("--adapt needs two labels or more: it looks at how they differ")
     ref = ref or DEFAULT_MODEL
     package = _package(ref)
     return _pretrained(ref, labels, asked, place) if package is None else _of_package(package, labels, asked)
