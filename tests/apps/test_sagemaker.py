@@ -106,6 +106,8 @@ def test_the_usual_settings(folder):
     settings = settings_of({"SM_MODEL_DIR": str(folder)})
     assert (settings.package, settings.auth, settings.workers) == (folder, "platform", 1)
     assert (settings.limits.host, settings.limits.port) == ("0.0.0.0", 8080)
+    assert settings.limits.unanswerable == "refuse"
+    assert settings_of({"SM_MODEL_DIR": str(folder), "SAGEMAKER_BATCH": "true"}).limits.unanswerable == "mark"
     assert settings.grace_s < 30  # after which SageMaker ends the container
     with pytest.raises(PackageError, match=r"^/opt/ml/model: 0 model packages"):
         settings_of({})

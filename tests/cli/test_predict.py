@@ -185,6 +185,8 @@ def test_a_broken_input_leaves_no_output(project, refused, output):
     [
         (("text", "--input", "texts.csv"), 2, "give texts or --input, not both"),
         (("text", "--output", "x.csv"), 2, "--output goes with --input"),
+        (("text", "--text-column", "plot"), 2, "--text-column goes with --input"),
+        (("--requests", "in.jsonl", "--encoding", "utf-8"), 2, "--encoding goes with --input"),
         (("-i", "texts.csv", "-o", "x.doc"), 2, "unknown ending '.doc'"),
         (("-i", "texts.csv", "-o", "nosuch/x.csv"), 1, "nosuch"),
         (("-i", "nosuch.csv", "-o", "x.csv"), 1, "nosuch.csv"),

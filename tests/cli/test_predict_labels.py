@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -101,6 +102,13 @@ def test_requests_with_labels_of_their_own(tamiz, encoder, place):
     assert "labels: none is given" in without["error"]
     assert bad["line"] == 3
     out = tamiz("predict", "--model", encoder, "--requests", "in.jsonl", "--labels", "sport,food").out
+    piped = subprocess.run(
+        [sys.executable, "-m", "tamiz", "predict", "--model", encoder, "--requests", "-", "--labels", "sport,food"],
+        input=(place / "in.jsonl").read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+    assert piped.stdout.decode() == out
     assert [json.loads(line).get("line") for line in out.splitlines()] == [None, None, 3]
 
 

@@ -275,12 +275,12 @@ def test_a_wrong_line_is_marked_in_its_place_and_the_others_are_answered(shared_
 
 
 @pytest.mark.parametrize("body", ["{", "", '{"inputs": 5}\n5'])
-def test_a_body_of_wrong_lines_alone_is_refused_but_in_batch_transform(shared_app, monkeypatch, body):
+def test_a_body_of_wrong_lines_alone_is_refused_or_marked_as_the_limits_say(shared_app, tmp_path, body):
     got = invoke(shared_app, body, **LINES)
     assert got.status_code == 400
     assert "line 1" in got.json()["message"].lower()
-    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
-    found = lines_of(invoke(shared_app, body, **LINES))
+    app = serve_model(tmp_path, limits=ServeConfig(unanswerable="mark"))
+    found = lines_of(invoke(app, body, **LINES))
     assert [one["line"] for one in found] == list(range(1, body.count("\n") + 2))
 
 

@@ -8,6 +8,7 @@ half a minute.
 | --- | --- | --- |
 | `SM_MODEL_DIR` | folder of the model package, or of one folder that is it | `/opt/ml/model` |
 | `SAGEMAKER_BIND_TO_PORT` | port to listen on | 8080 |
+| `SAGEMAKER_BATCH` | set to `true` by batch transform: bad lines are marked, for a refusal would end the job | |
 | `TAMIZ_WORKERS` | worker processes; each loads the model | 1 |
 | `TAMIZ_LOG_LEVEL` | least severity that is logged: debug, info, warning, error | info |
 """
@@ -59,6 +60,7 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
                         "max_texts": MOST_TEXTS,
                         "deadline_s": DEADLINE_S,
                         "max_wait_ms": 1000 * DEADLINE_S,  # a batch transform may wait its turn for as long
+                        "unanswerable": "mark" if environment.get("SAGEMAKER_BATCH") == "true" else "refuse",
                     }
                 ),
                 "workers": environment.get("TAMIZ_WORKERS") or 1,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -90,7 +91,7 @@ def answer_request_file(
 
     Args:
         model: a model whose family can answer for labels it was not trained on.
-        source: JSON lines, also gzipped, or an `s3://` address of them.
+        source: JSON lines, also gzipped, or an `s3://` address of them; `-` for standard input.
         target: file to write, or an open text file.
         labels: of lines that have none of their own; by default the model's own labels.
         multi_label: whether each label of lines that do not say is answered by itself.
@@ -120,6 +121,9 @@ def answer_request_file(
 
 
 def _lines(source: str) -> Iterator[bytes]:
+    if source == "-":
+        yield from sys.stdin.buffer
+        return
     try:
         with local_copy(source) as path, (gzip.open if source.endswith(".gz") else open)(path, "rb") as file:
             yield from file

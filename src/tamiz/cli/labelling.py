@@ -73,7 +73,7 @@ Requests = Annotated[
     typer.Option(
         "--requests",
         help='JSON lines to answer one by one, as {"inputs": TEXT, "parameters": {"candidate_labels": [...]}}; '
-        "lines without labels get those of --labels.",
+        "lines without labels get those of --labels. - reads standard input.",
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,12 +92,7 @@ def predict(
 
     Example: tamiz predict --requests lines.jsonl --output answers.jsonl
     """
-    if output_ is not None and input_ is None and requests is None:
-        raise ConfigError("--output goes with --input or --requests")
-    if input_ is not None and texts:
-        raise ConfigError("give texts or --input, not both")
-    if requests is not None and (texts or input_ is not None):
-        raise ConfigError("give --requests without texts and --input")
+    _check_use(texts, input_, output_, requests, {"--text-column": text_column, "--encoding": encoding})
     said = (template or [], language or [], describe or [])
     asked = Asked(labels, multi_label, *said, adapt, prior, requests is not None)
     if requests is not None:
@@ -120,6 +115,25 @@ def predict(
                 _show(found, text, answer)
     else:
         _predict_lines(found, sys.stdin, shape)
+
+
+def _check_use(
+    texts: list[str] | None,
+    input_: str | None,
+    output_: Path | None,
+    requests: str | None,
+    of_input: Mapping[str, str | None],
+) -> None:
+    """Refuse arguments that do not go together; `of_input` says something of the input."""
+    if output_ is not None and input_ is None and requests is None:
+        raise ConfigError("--output goes with --input or --requests")
+    if input_ is not None and texts:
+        raise ConfigError("give texts or --input, not both")
+    if requests is not None and (texts or input_ is not None):
+        raise ConfigError("give --requests without texts and --input")
+    stray = [name for name, given in of_input.items() if given is not None]
+    if input_ is None and stray:
+        raise ConfigError(f"{stray[0]} goes with --input")
 
 
 def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:

@@ -6,7 +6,6 @@ A JSON body has exactly one of the keys in `SHAPES`, and the key decides what th
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -291,15 +290,14 @@ async def _answers(context: Context, served: Served, asked: Asked, *, marks: boo
     """Answer each question; where it cannot be, its place says why, if `marks`.
 
     Raises:
-        RequestError: none can be answered, or one cannot, without `marks`. In SageMaker's batch transform, where a
-            refusal ends the whole job, the places say why even if none can.
+        RequestError: one cannot be answered, without `marks`, or none can, unless the limits want that marked too.
     """
     asking = [one for one in asked.questions if isinstance(one, Question)]
     found = iter(await answer_each(context, served, asking))
     every = [next(found) if isinstance(one, Question) else one for one in asked.questions]
     errors = [one for one in every if isinstance(one, RequestError)]
-    in_transform = os.environ.get("SAGEMAKER_BATCH", "").lower() == "true"
-    if errors and (not marks or (len(errors) == len(every) and not in_transform)):
+    refuses = len(errors) == len(every) and context.limits.unanswerable == "refuse"
+    if errors and (refuses or not marks):
         raise errors[0]
     for error in errors:
         context.metrics.count_error(NAME, failure_of(error).slug)
