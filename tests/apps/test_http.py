@@ -325,6 +325,15 @@ def test_deploying_by_metric_drops_no_request(tmp_path, workers):
     assert store.index("demo").aliases == {"champion": "2"}
 
 
+def test_workers_end_with_the_process_that_watches_over_them(store, tmp_path):
+    settings = HttpSettings(store=store.place, limits=ServeConfig(port=free_port(), drain_s=0.1), workers=2)
+    with running(settings, tmp_path / "log") as (process, client):
+        assert client.get("/ping").status_code == 200
+        process.kill()
+        process.wait()
+        until(lambda: refuses(settings.limits.port), "the end of the workers")
+
+
 def test_told_to_stop_under_load_it_drops_no_request(store, tmp_path):
     """Callers keep asking, each until it is told to go or finds nobody; none is left without an answer."""
     limits = ServeConfig(port=free_port(), drain_s=0.3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,9 +227,23 @@ def worker() -> Application:
     settings = HttpSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     configure_logs(settings.log_level)
     sys.setswitchinterval(SWITCH_S)
+    _end_with_parent()
     models = models_of(settings)
     _load_first(models, LOAD_S, settings.poll_s)
     return build(settings, models=models, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+
+
+def _end_with_parent() -> None:
+    """Let this process end once the one that watches over it is gone, rather than hold its port for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="tamiz-parent", daemon=True).start()
 
 
 def _load_first(models: LiveModels | FixedModel, patience_s: float, pause_s: float) -> None:
