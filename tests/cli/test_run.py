@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import pytest
 import yaml
@@ -110,6 +111,23 @@ def test_settings_change_keys_for_one_run(project, tamiz):
 )
 def test_a_wrong_setting_is_refused(project, refused, setting, said):
     assert said in refused(2, "run", "--set", setting)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("family", ["few_shot", "transformer", "ensemble"])
+def test_what_a_candidate_lacks_is_said_before_any_is_trained(place, tamiz, monkeypatch, dry, family):
+    few = {"family": "few_shot", "params": {"form": "bf16"}}
+    params = {"members": [{"family": "linear"}, few]} if family == "ensemble" else few["params"]
+    write_project(place, candidates=[{"family": "prior"}, {"family": family, "params": params}])
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    lacking = tamiz("run", *(["--dry-run"] if dry else []))
+    assert lacking.code == 1
+    assert "tamiz[openvino]" in lacking.err
+    assert not (place / "lake").exists()
+    write_project(place, candidates=[{"family": "prior"}, {"family": "transformer", "params": {"form": "bf61"}}])
+    wrong = tamiz("run", *(["--dry-run"] if dry else []))
+    assert wrong.code == 2
+    assert "transformer: form: got 'bf61'" in wrong.err
 
 
 def test_a_dry_run_shows_the_plan_and_does_nothing(place, tamiz):

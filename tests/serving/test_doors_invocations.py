@@ -247,8 +247,9 @@ def test_the_text_column_names_the_text_of_a_line(tmp_path):
 
 WRONG_LINES = [
     ("{", "Line 2 is not valid JSON"),
-    ("", "Line 2 is not valid JSON"),
-    ("5", "line 2"),
+    ("", "Line 2 is empty"),
+    ('{"a": 1,}', "Line 2 is not valid JSON"),
+    ("5", "line 2: A text, an object with 'text', or one with one of inputs"),
     ('{"inputs": "a", "text": "b"}', "there are 2"),
     ('{"inputs": 5}', "line 2.inputs"),
     ('{"inputs": "a", "parameters": {"candidate_labels": ["b"]}}', "labels are fixed"),
@@ -372,9 +373,11 @@ def test_lines_may_be_those_of_a_file_of_requests(zero_shot):
         {"id": 8, "text": "a card", "labels": []},
         {"id": 9, "text": "a card", "labels": ["card"], "colour": SECRET},
         {"id": 10, "inputs": "a card"},
+        {"id": 11, "text": "a card", "labels": ["card", "loan"], "parameters": {"top_k": 1}},
+        {"id": 12, "sentence": "a card"},
     ]
-    got = invoke(zero_shot, "\n".join(map(json.dumps, lines)), **LINES)
-    one, two, none, unknown, plain = lines_of(got)
+    got = invoke(zero_shot, "\ufeff" + "\n".join(map(json.dumps, lines)), **LINES)
+    one, two, none, unknown, plain, best, keyless = lines_of(got)
     parameters = {"candidate_labels": ["card", "loan"]}
     assert one == {"id": 7, **invoke(zero_shot, {"inputs": "a card", "parameters": parameters}).json()}
     assert [found["id"] for found in two] == ["b", "b"]
@@ -384,6 +387,10 @@ def test_lines_may_be_those_of_a_file_of_requests(zero_shot):
     assert "Unknown field" in unknown["error"]
     assert SECRET not in got.text
     assert (plain["id"], plain["sequence"]) == (10, "a card")
+    assert (best["id"], best["labels"]) == (11, ["card"])
+    assert (keyless["id"], keyless["line"]) == (12, 7)
+    wrong = {"id": 1, "inputs": "a", "parameters": {"top_k": 0}}
+    assert "top_k" in invoke(zero_shot, json.dumps(wrong), **LINES).json()["message"]
 
 
 def test_candidate_labels_in_csv(zero_shot):

@@ -22,9 +22,9 @@ from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import MODEL, TOLERANCE, Reader, Rows
 from tamiz.encoders.export import export
 from tamiz.encoders.find import Weights, find
-from tamiz.encoders.forms import FORMS, make_form
+from tamiz.encoders.forms import make_form
 from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer, open_model
-from tamiz.errors import ConfigError, one_of
+from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.types import EARLIER_SECONDS, BoolArray, Point, Progress, Task, Validation
 
@@ -96,8 +96,6 @@ class Fitter:
         progress: Progress | None,
         before: Settled | None,
     ) -> None:
-        if params.form not in ("auto", *FORMS):
-            raise ConfigError(f"form: unknown {params.form!r}; {one_of(params.form, ('auto', *FORMS))}")
         if params.form == "bf16":
             require("openvino", extra="openvino")  # said now rather than after the training
         self._params, self._labels, self._task = params, labels, task

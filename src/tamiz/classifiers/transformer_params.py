@@ -80,7 +80,7 @@ class TransformerParams(base.Params):
     """Threads, when fitting and when serving; 0: as many as there are cores."""
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 300
     """How often the state of the training is kept, so that a killed run goes on; 0: after every change of weights."""
-    form: str = "auto"
+    form: Literal["auto", "fp32", "int8", "bf16", "weight8", "dynamic"] = "auto"
     """Form of the model for serving: `fp32`, or a smaller one if it answers the same: `int8`; `bf16`, the fastest on
     processors with bfloat16 arithmetic (AMX, AVX512-BF16), run by OpenVINO (extra `openvino`); `weight8`; `dynamic`.
     `auto` tries `int8`."""

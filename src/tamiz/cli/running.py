@@ -20,7 +20,9 @@ from tamiz.errors import ConfigError, SourceError
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline import run as run_pipeline
 from tamiz.pipeline.jobs import Job, jobs
+from tamiz.pipeline.members import named
 from tamiz.pipeline.report import compare_report
+from tamiz.pipeline.run import check_candidates
 from tamiz.pipeline.train import Trained
 from tamiz.settings import new_registry, read_project
 from tamiz.types import RunRecord
@@ -87,6 +89,7 @@ def run(
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])
     if dry_run:
+        check_candidates(named(found.candidates))
         _show_plan(found, as_json=as_json, file=save if source else project)
         return
     if not (quiet or as_json):

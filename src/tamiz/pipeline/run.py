@@ -24,6 +24,7 @@ from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import ConfigError, LabelError, one_of
+from tamiz.extras import require
 from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
 from tamiz.pipeline.members import ENSEMBLE, named, shared
@@ -36,7 +37,17 @@ from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Classifier, Progress, Registry, Task
 
-__all__ = ["STEPS", "Context", "Listener", "RunResult", "SilentListener", "check_positive", "check_sides", "run"]
+__all__ = [
+    "STEPS",
+    "Context",
+    "Listener",
+    "RunResult",
+    "SilentListener",
+    "check_candidates",
+    "check_positive",
+    "check_sides",
+    "run",
+]
 
 _SIDES = ("train", "validation", "test")
 STEPS = ("ingest", "clean", "split", "train", "evaluate")
@@ -193,8 +204,7 @@ def run(
         BusyError: another run still holds the project after `wait_s` seconds.
     """
     project = project.model_copy(update={"candidates": named(project.candidates)})
-    for candidate in project.candidates:
-        check_params(candidate.family, candidate.params)
+    check_candidates(project.candidates)
     check_select(project.select)
     check_slices(project)
     context = Context(project, registry, listener)
@@ -210,6 +220,20 @@ def run(
             choice = select(trained, project.select, strict=False)  # what `evaluate` says of it comes later
             return RunResult(context.done, leaderboard=choice.ranking, refused=choice.refused)
         return _evaluate(context, gold, trained)
+
+
+def check_candidates(candidates: Sequence[CandidateConfig]) -> None:
+    """Refuse candidates that could not be trained, before anything is done for them.
+
+    Raises:
+        ConfigError: a family or a parameter is unknown, or a value is not allowed.
+        MissingExtraError: the library that runs the form of an encoder is not installed.
+    """
+    for candidate in candidates:
+        params = check_params(candidate.family, candidate.params)
+        members = [member.get("params") or {} for member in params.get("members", ())]
+        if any(one.get("form") == "bf16" for one in (params, *members)):
+            require("openvino", extra="openvino")
 
 
 def _ingest(context: Context) -> dict[str, Any]:

@@ -164,6 +164,16 @@ def _parse(body: bytes, where: str) -> Any:
         raise MalformedBodyError(f"{where} is not valid JSON: {error}.") from None
 
 
+def _parse_line(line: bytes, where: str) -> Any:
+    if not line.strip():
+        raise MalformedBodyError(f"{where.capitalize()} is empty.")
+    try:
+        return from_json(line, allow_inf_nan=False)
+    except ValueError as error:
+        said = str(error).replace("at line 1 column", "at column")
+        raise MalformedBodyError(f"{where.capitalize()} is not valid JSON: {said}.") from None
+
+
 def _question(found: Any, model: Model, where: str = "body") -> Question:
     """Return what a JSON document asks.
 
@@ -187,12 +197,14 @@ def _question(found: Any, model: Model, where: str = "body") -> Question:
 def _read_lines(body: bytes, model: Model) -> Asked:
     questions: list[Question | RequestError] = []
     known: dict[int, JsonObject] = {}
-    for place, line in enumerate(body.removesuffix(b"\n").split(b"\n")):
+    prompts = isinstance(model.classifier, Promptable)
+    for place, line in enumerate(body.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")):
         where = f"line {place + 1}"
         try:
-            found = _parse(line, where.capitalize())
-            if _brings_labels(found, model):
-                known[place] = {"id": found["id"]} if found.get("id") is not None else {}
+            found = _parse_line(line, where)
+            if prompts and isinstance(found, dict) and found.get("id") is not None:
+                known[place] = {"id": found["id"]}
+            if prompts and _brings_labels(found):
                 questions.append(_prompted(found, where, model))
             else:
                 questions.append(_line(found, where, model))
@@ -201,11 +213,11 @@ def _read_lines(body: bytes, model: Model) -> Asked:
     return Asked(questions, known=known)
 
 
-def _brings_labels(found: Any, model: Model) -> bool:
+def _brings_labels(found: Any) -> bool:
     """Tell whether a line says more than a body may, as a line of a file of requests does: labels, or an `id`."""
-    if not isinstance(found, dict) or not isinstance(model.classifier, Promptable):
+    if not isinstance(found, dict):
         return False
-    return bool(_OWN & found.keys()) or {"id", "inputs"} <= found.keys()
+    return bool(_OWN & found.keys()) or ("id" in found and bool({"inputs", "text"} & found.keys()))
 
 
 def _prompted(found: JsonObject, where: str, model: Model) -> Question:
@@ -217,11 +229,17 @@ def _prompted(found: JsonObject, where: str, model: Model) -> Question:
     if not found.keys() <= {*NAMES, "parameters", "options"}:
         message = f"Unknown field; allowed: {', '.join(NAMES)}, parameters, options"
         raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "extra")])
+    parameters = found.get("parameters")
+    top_k = parameters.get("top_k") if isinstance(parameters, dict) else None
+    if isinstance(parameters, dict):
+        found = {**found, "parameters": {name: value for name, value in parameters.items() if name != "top_k"}}
     try:
         asked = read_prompted(found, Kind(None, None, False))
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise RequestError("top_k: a whole number from 1 is expected")
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
-    style = sequences(asked.known, one=asked.one)
+    style = sequences(asked.known, one=asked.one, top_k=top_k)
     if asked.kind == Kind(None, None, False):
         return Question(asked.texts, style)
     labels = model.labels if asked.kind.labels is None else asked.kind.labels
@@ -235,6 +253,9 @@ def _line(found: Any, where: str, model: Model) -> Question:
         text = found.get(model.text_column, found.get("text"))
     if isinstance(text, str):
         return Question([text], RECORD)
+    if not isinstance(found, dict) or not SHAPES.keys() & found.keys():
+        message = f"A text, an object with {model.text_column!r}, or one with one of {', '.join(SHAPES)} is needed"
+        raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "shape")])
     return _question(found, model, where)
 
 
