@@ -389,8 +389,15 @@ def test_lines_may_be_those_of_a_file_of_requests(zero_shot):
     assert (plain["id"], plain["sequence"]) == (10, "a card")
     assert (best["id"], best["labels"]) == (11, ["card"])
     assert (keyless["id"], keyless["line"]) == (12, 7)
-    wrong = {"id": 1, "inputs": "a", "parameters": {"top_k": 0}}
-    assert "top_k" in invoke(zero_shot, json.dumps(wrong), **LINES).json()["message"]
+    for parameters, said in (
+        ({"top_k": 0}, "top_k"),
+        ({"top_k": True}, "top_k"),
+        ({SECRET: 1}, "Unknown"),
+        (5, "object"),
+    ):
+        got = invoke(zero_shot, json.dumps({"id": 1, "inputs": "a", "parameters": parameters}), **LINES)
+        assert said in got.json()["message"]
+        assert SECRET not in got.text
 
 
 def test_candidate_labels_in_csv(zero_shot):

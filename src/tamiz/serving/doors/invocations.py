@@ -69,6 +69,7 @@ __all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "d
 NAME = "invocations"
 PATH = "/invocations"
 _PARAMETERS = Parameters.model_fields.keys() - {"function_to_apply"}
+_NOTHING_SAID = Kind(None, None, False)
 _OWN = NAMES.keys() - {"inputs", "text", "id"}  # keys with which a line brings labels of its own
 STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
 
@@ -226,21 +227,20 @@ def _prompted(found: JsonObject, where: str, model: Model) -> Question:
     Raises:
         RequestError: it is none.
     """
-    if not found.keys() <= {*NAMES, "parameters", "options"}:
-        message = f"Unknown field; allowed: {', '.join(NAMES)}, parameters, options"
+    given = found.get("parameters")
+    parameters = dict(given) if isinstance(given, dict) else {}
+    top_k = parameters.pop("top_k", None)
+    if not {*found, *parameters} <= {*NAMES, "parameters", "options"}:
+        message = f"Unknown field; allowed: {', '.join(NAMES)}, parameters (with top_k, too), options"
         raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "extra")])
-    parameters = found.get("parameters")
-    top_k = parameters.get("top_k") if isinstance(parameters, dict) else None
-    if isinstance(parameters, dict):
-        found = {**found, "parameters": {name: value for name, value in parameters.items() if name != "top_k"}}
     try:
-        asked = read_prompted(found, Kind(None, None, False))
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+        asked = read_prompted({**found, "parameters": parameters if isinstance(given, dict) else given}, _NOTHING_SAID)
+        if top_k is not None and (type(top_k) is not int or top_k < 1):
             raise RequestError("top_k: a whole number from 1 is expected")
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
     style = sequences(asked.known, one=asked.one, top_k=top_k)
-    if asked.kind == Kind(None, None, False):
+    if asked.kind == _NOTHING_SAID:
         return Question(asked.texts, style)
     labels = model.labels if asked.kind.labels is None else asked.kind.labels
     return Question(asked.texts, style, checked_prompt(labels, asked.kind.template, asked.kind.multi_label))
