@@ -19,7 +19,6 @@ from tamiz.serving.problems import (
     problem_response,
 )
 from tests.serving.helpers import ask
-from tests.serving.live_server import live
 
 SECRET = "Zitronenfalter"
 URL = "/v1/models/demo/predict"
@@ -107,9 +106,8 @@ def test_an_unknown_path_with_a_known_method_tells_what_is_allowed(shared_app):
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/openapi.json"])
-def test_head_answers_as_get_does_without_a_body(shared_app, path):
-    with live(shared_app) as port:
-        head, get = (httpx.request(method, f"http://127.0.0.1:{port}{path}") for method in ("HEAD", "GET"))
+def test_head_answers_as_get_does_without_a_body(address, path):
+    head, get = (httpx.request(method, f"{address}{path}") for method in ("HEAD", "GET"))
     assert head.status_code == get.status_code == 200
     assert head.content == b""
     assert head.headers["content-type"] == get.headers["content-type"]
