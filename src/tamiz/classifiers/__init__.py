@@ -6,6 +6,7 @@ A new family is one module, one line in `CLASSIFIERS` and, if it needs new libra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tamiz.errors import ConfigError, one_of, reason_of
 if TYPE_CHECKING:
     from tamiz.types import Classifier
 
-__all__ = ["CLASSIFIERS", "check_params", "classifier_class", "params_schema"]
+__all__ = ["CLASSIFIERS", "check_params", "classifier_class", "needs_openvino", "params_schema"]
 
 CLASSIFIERS = {
     "boosting": "tamiz.classifiers.boosting:BoostingClassifier",
@@ -66,6 +67,12 @@ def check_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{family}: unknown parameter {name!r}; {one_of(name, model.model_fields)}") from error
         raise ConfigError(f"{family}: {name}: got {first.get('input')!r}; {reason_of(first)}") from error
+
+
+def needs_openvino(params: Mapping[str, Any]) -> bool:
+    """Tell whether OpenVINO runs an encoder of a family with these parameters, or of a member of an ensemble."""
+    members = [member.get("params") or {} for member in params.get("members") or ()]
+    return any(one.get("form") == "bf16" for one in (params, *members))
 
 
 def params_schema(family: str) -> dict[str, Any]:

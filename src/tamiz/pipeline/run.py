@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tamiz.blobs import open_blobs
-from tamiz.classifiers import check_params
+from tamiz.classifiers import check_params, needs_openvino
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
@@ -230,9 +230,7 @@ def check_candidates(candidates: Sequence[CandidateConfig]) -> None:
         MissingExtraError: the library that runs the form of an encoder is not installed.
     """
     for candidate in candidates:
-        params = check_params(candidate.family, candidate.params)
-        members = [member.get("params") or {} for member in params.get("members", ())]
-        if any(one.get("form") == "bf16" for one in (params, *members)):
+        if needs_openvino(check_params(candidate.family, candidate.params)):
             require("openvino", extra="openvino")
 
 

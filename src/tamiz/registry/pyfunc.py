@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tamiz.classifiers import needs_openvino
 from tamiz.extras import require
 from tamiz.package import Manifest, read_manifest
 from tamiz.types import Task
@@ -81,9 +82,7 @@ def _signature(manifest: Manifest) -> Any:
 
 def _requirements(manifest: Manifest) -> list[str]:
     extra = EXTRAS.get(manifest.family)
-    members = [one.get("params", {}) for one in manifest.params.get("members", ())]
-    forms = {one.get("form") for one in ({**manifest.params, **manifest.facts}, *members)}
-    if "bf16" in forms:
+    if needs_openvino({**manifest.params, **manifest.facts}):  # what was settled stands above what was asked
         extra = f"{extra},openvino"
     name = f"tamiz[{extra}]" if extra else "tamiz"
     return [f"mlflow=={metadata.version('mlflow')}", f"{name}=={metadata.version('tamiz')}"]

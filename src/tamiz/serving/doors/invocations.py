@@ -158,21 +158,14 @@ class Asked:
     known: Mapping[int, JsonObject] = field(default_factory=dict)
 
 
-def _parse(body: bytes, where: str) -> Any:
+def _parse(body: bytes, where: str, *, is_line: bool = False) -> Any:
+    if is_line and not body.strip():
+        raise MalformedBodyError(f"{where} is empty.")
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:  # its words name places, not what stands there
-        raise MalformedBodyError(f"{where} is not valid JSON: {error}.") from None
-
-
-def _parse_line(line: bytes, where: str) -> Any:
-    if not line.strip():
-        raise MalformedBodyError(f"{where.capitalize()} is empty.")
-    try:
-        return from_json(line, allow_inf_nan=False)
-    except ValueError as error:
-        said = str(error).replace("at line 1 column", "at column")
-        raise MalformedBodyError(f"{where.capitalize()} is not valid JSON: {said}.") from None
+        said = str(error).replace("at line 1 column", "at column") if is_line else error
+        raise MalformedBodyError(f"{where} is not valid JSON: {said}.") from None
 
 
 def _question(found: Any, model: Model, where: str = "body") -> Question:
@@ -202,7 +195,7 @@ def _read_lines(body: bytes, model: Model) -> Asked:
     for place, line in enumerate(body.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")):
         where = f"line {place + 1}"
         try:
-            found = _parse_line(line, where)
+            found = _parse(line, where.capitalize(), is_line=True)
             if prompts and isinstance(found, dict) and found.get("id") is not None:
                 known[place] = {"id": found["id"]}
             if prompts and _brings_labels(found):
@@ -371,9 +364,8 @@ def door(context: Context) -> Door:
         `inputs`: labels by falling score, or with `parameters.candidate_labels` sequence, labels and scores; `text`: as
         `/v1/models`; `dataframe_split`, `dataframe_records` and `instances`: a row a text. JSON lines: a line out for
         each line in, `error` and `line` where it cannot be answered; a line may also be a JSON string, or a row with
-        the text's column. CSV: has a header if its first
-        row contains the text's column, else the first column is the text. The answer is JSON (JSON lines: JSON lines),
-        or what `Accept` asks for.
+        the text's column. CSV: has a header if its first row contains the text's column, else the first column is the
+        text. The answer is JSON (JSON lines: JSON lines), or what `Accept` asks for.
         """
         return await invoke(request, context)
 
