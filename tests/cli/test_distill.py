@@ -74,7 +74,7 @@ def test_several_labels(tamiz, given, place):
     [
         (2, [], "--labels is needed"),
         (1, ["--labels", "a,b", "--sample", "sample.csv", "--label-column", "topic"], "unknown label"),
-        (1, ["--labels", LABELS, "--sample", "sample.csv"], "no column 'label'"),
+        (1, ["--labels", LABELS, "--sample", "sample.csv"], "Name it with --label-column"),
         (2, ["--labels", LABELS, "--family", "liner"], "did you mean 'linear'"),
     ],
 )

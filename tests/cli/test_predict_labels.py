@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tamiz.encoders import catalogue, known
 from tests.projects import write_csv
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
@@ -62,6 +66,27 @@ def test_options_change_the_answer(tamiz, encoder):
         assert scores(*more) != plain
     assert scores("--template", "This text is about {}.") == plain
     assert scores("--describe", "food=food") == plain
+
+
+@pytest.mark.parametrize(("languages", "said"), [(["en"], False), (["es"], True), (["en", "es"], True)])
+def test_labels_in_a_language_that_the_model_does_not_know_are_answered_with_a_note(
+    tamiz, encoder, languages, said, monkeypatch
+):
+    folder = Path(encoder)
+    parts = tuple(
+        catalogue.Part(f"tinyenc/model/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest(), 0)
+        for path in (folder / name for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    )
+    tiny = replace(catalogue.CATALOGUE["minilm"], name="tiny", parts=parts)
+    monkeypatch.setitem(catalogue.CATALOGUE, "tiny", tiny)
+    monkeypatch.setattr(known, "_installed", lambda _: [folder / part.name for part in parts])
+    asked = [word for language in languages for word in ("--language", language)]
+    answer = tamiz(*ask("tiny", *asked, "el pan"))
+    assert (answer.code, answer.err != "") == (0, said)
+    if said:
+        assert "note: tiny was not trained on" in answer.err
+        assert "--model e5-small" in answer.err
+        assert "--model minilm" not in answer.err
 
 
 def test_lines_of_standard_input(tamiz, encoder, monkeypatch):

@@ -162,7 +162,8 @@ def read_columns(source: str, columns: Sequence[str], *, encoding: str | None = 
             check_column(columns[0], batch.schema.names)
             for name in columns[1:]:
                 if name not in batch.schema.names:
-                    raise ColumnError(f"{path}: no column {name!r}; {one_of(name, batch.schema.names)}")
+                    there = one_of(name, batch.schema.names)
+                    raise ColumnError(f"{path}: no column {name!r}; {there}. Name it with --label-column")
             yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -234,6 +235,7 @@ def _package(ref: str) -> Model | None:
 
 def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPlace | None) -> Model:
     params = asked.params()
+    _say_if_strange(ref, asked.languages)
     terminal = Terminal()
     terminal.started("labels")
     try:
@@ -242,6 +244,19 @@ def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPla
         return prompted_model(labels, model=ref, multi_label=asked.multi_label, **params)
     finally:
         terminal.close()
+
+
+def _say_if_strange(ref: str, languages: Sequence[str]) -> None:
+    """Say so where a model was not trained on the language of the labels, and which ones were."""
+    from tamiz.encoders.catalogue import CATALOGUE
+
+    def reads(name: str) -> bool:
+        of = CATALOGUE[name].languages
+        return "multilingual" in of or set(languages) <= set(of)
+
+    if ref in CATALOGUE and not reads(ref):
+        others = " or ".join(f"--model {name}" for name in sorted(CATALOGUE, reverse=True) if reads(name))
+        errors.print(f"note: {ref} was not trained on {', '.join(languages)}; take {others}", markup=False)
 
 
 def _of_package(model: Model, labels: tuple[str, ...], asked: Asked) -> Model:

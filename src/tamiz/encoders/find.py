@@ -121,7 +121,8 @@ def _folder(name: str, folder: Path) -> Weights:
 def _remedy(folder: Path, missing: list[str]) -> str:
     """Say why a folder cannot be used as it is, and what to do."""
     if "config.json" in missing:
-        return "It must be a folder in Hugging Face layout"
+        below = [path.parent for path in sorted(folder.glob("*/config.json"))]
+        return f"Did you mean {below[0]}?" if below else "It must be a folder in Hugging Face layout"
     if "model.safetensors" not in missing:
         return "Write it with: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)"
     if any((folder / name).is_file() for name in _PICKLED):
