@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recipes.zero_shot import exporting
+from recipes.zero_shot import exporting, vocabulary
 from recipes.zero_shot.card import rewrite
 from recipes.zero_shot.scoring import evaluate as score
 from recipes.zero_shot.scoring import measure_of
@@ -19,7 +19,6 @@ from recipes.zero_shot.training import Options
 from recipes.zero_shot.training import train as fit
 from tamiz.encoders.cache import root as cache
 from tamiz.encoders.find import find
-from tamiz.encoders.own import RELEASE_FILE
 from tamiz.errors import ConfigError, TamizError
 
 PACKAGE = Path(__file__).parents[2] / "packages" / "tamiz-zero-shot"
@@ -42,11 +41,13 @@ def train(
     folder: Annotated[Path, typer.Argument(help="For the trained weights; a training that was cut off goes on.")],
     without: Annotated[str, typer.Option(help="Sets to leave out, with commas between.")] = "",
     start: Annotated[str, typer.Option(help="Encoder to start from.")] = _USUAL.start,
+    languages: Annotated[str, typer.Option(help="Of the sentences about labels: en, es, fr.")] = "en",
     steps: Annotated[int, typer.Option(min=1)] = _USUAL.steps,
     batch: Annotated[int, typer.Option(min=2, help="Texts a step.")] = _USUAL.batch,
     nli_batch: Annotated[int, typer.Option(min=2, help="Premises a step.")] = _USUAL.nli_batch,
     nli_weight: Annotated[float, typer.Option(help="How often NLI pairs are drawn; 0 leaves them out.")] = 4.0,
     max_length: Annotated[int, typer.Option(min=8, help="Tokens of a text.")] = _USUAL.max_length,
+    frozen_layers: Annotated[int, typer.Option(min=0, help="Layers, from below, that learn nothing.")] = 0,
     learning_rate: Annotated[float, typer.Option()] = _USUAL.learning_rate,
     warmup: Annotated[float, typer.Option(min=0, max=0.9)] = _USUAL.warmup,
     temperature: Annotated[float, typer.Option()] = _USUAL.temperature,
@@ -57,16 +58,19 @@ def train(
     """Train from the sets that TAMIZ_DATA names and may be used commercially."""
     root, left = data_root(), _names(without)
     snippets = None if "film_snippets" in left else fetched_snippets(cache() / "recipes", _say)
-    sets = read_sets(root, left, film_snippets=snippets)
+    spoken = tuple(_names(languages))
+    sets = read_sets(root, left, film_snippets=snippets, languages=spoken)
     nli = read_nli(root / "nli" / "train.parquet") if nli_weight > 0 else None
     _say(f"trains on {', '.join(one.name for one in sets)}{' and NLI pairs' if nli else ''}")
     options = Options(
         start=start,
+        languages=spoken,
         steps=steps,
         batch=batch,
         nli_batch=nli_batch,
         nli_weight=nli_weight,
         max_length=max_length,
+        frozen_layers=frozen_layers,
         learning_rate=learning_rate,
         warmup=warmup,
         temperature=temperature,
@@ -75,6 +79,18 @@ def train(
         num_threads=threads,
     )
     fit(sets, nli, options, folder, say=_say)
+
+
+@app.command()
+def cut(
+    folder: Annotated[Path, typer.Argument(help="For the smaller encoder.")],
+    start: Annotated[str, typer.Option(help="Multilingual encoder to cut.")] = "e5-small",
+    languages: Annotated[str, typer.Option(help="Whose words it shall read, with commas between.")] = "en,es,fr",
+    pieces: Annotated[int, typer.Option(min=1, help="Size of its vocabulary.")] = 32_768,
+) -> None:
+    """Cut the vocabulary of a multilingual encoder to some languages."""
+    spoken = _names(languages)
+    vocabulary.cut(start, folder, vocabulary.frequencies(map(vocabulary.listed, spoken)), pieces, spoken)
 
 
 @app.command()
@@ -149,8 +165,8 @@ def card(
 
 @app.command()
 def release(
-    wheel: Annotated[Path, typer.Argument(help="The built wheel of tamiz-zero-shot.")],
-    target: Annotated[Path, typer.Option(help="The catalogue's record.")] = RELEASE_FILE,
+    wheel: Annotated[Path, typer.Argument(help="A built wheel of one of our encoders.")],
+    target: Annotated[Path | None, typer.Option(help="The record; by default the catalogue's.")] = None,
 ) -> None:
     """Record a built wheel, so that `tamiz models` lists the encoder."""
     exporting.release(wheel, target)

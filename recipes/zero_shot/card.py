@@ -27,7 +27,7 @@ def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> 
     head = [
         "## Training",
         "",
-        f"{options['steps']} steps from `{options['start']}`, seed {options['seed']}; "
+        f"{options['steps']} steps from {_start(training)}, seed {options['seed']}; "
         f"{training['alpha']:g} of the trained weights and {1 - training['alpha']:g} of the starting ones are kept.",
         "",
         "| data | rows | terms |",
@@ -44,6 +44,13 @@ def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> 
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     return "\n".join([*head, *(_row(one, name) for one in scores for name in one["sets"])])
+
+
+def _start(training: Mapping[str, Any]) -> str:
+    cut = training.get("cut")
+    if cut is None:
+        return f"`{training['options']['start']}`"
+    return f"`{cut['start']}`, cut to the {cut['pieces']:,} pieces that {', '.join(cut['languages'])} need most"
 
 
 def _row(one: Mapping[str, Any], name: str) -> str:

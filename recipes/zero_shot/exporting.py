@@ -15,9 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from recipes.zero_shot.sources import NliPairs
 from recipes.zero_shot.training import Encoder
+from recipes.zero_shot.vocabulary import CUT
 from tamiz.encoders import int8
 from tamiz.encoders.find import find
-from tamiz.encoders.own import FOLDER
+from tamiz.encoders.own import own_of
 from tamiz.errors import ConfigError
 
 __all__ = ["ALPHAS", "average", "choose", "export", "nli_quality", "read_training", "release", "write_full"]
@@ -106,6 +107,8 @@ def export(trained: Path, target: Path, alpha: float, *, choice: Mapping[str, An
     int8.write(weights, target / int8.FILE)
     about.pop("losses")
     about |= {"alpha": alpha, "choice": dict(choice or {})}
+    if (start.folder / CUT).is_file():
+        about["cut"] = json.loads((start.folder / CUT).read_text(encoding="utf-8"))
     (target / "training.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     return target
 
@@ -123,24 +126,26 @@ def read_training(folder: Path) -> dict[str, Any]:
     return found
 
 
-def release(wheel: Path, target: Path) -> Path:
+def release(wheel: Path, target: Path | None = None) -> Path:
     """Write the record by which the catalogue knows a wheel: its hash and those of the model's files.
 
     Args:
-        wheel: a built wheel of `tamiz-zero-shot`.
-        target: the JSON file.
+        wheel: a built wheel of one of our encoders.
+        target: the JSON file; by default that which the catalogue reads.
 
     Raises:
-        ConfigError: the wheel lacks a file of the model.
+        ConfigError: the wheel is none of ours, or lacks a file of the model.
     """
+    own = own_of(wheel.name)
+    target = target or own.record
     files = []
     with zipfile.ZipFile(wheel) as archive:
         for name in int8.FILES:
             try:
-                data = archive.read(f"{FOLDER}/{name}")
+                data = archive.read(f"{own.folder}/{name}")
             except KeyError as error:
                 raise ConfigError(
-                    f"{wheel.name} does not hold {FOLDER}/{name}; export into the package first"
+                    f"{wheel.name} does not hold {own.folder}/{name}; export into the package first"
                 ) from error
             files.append({"name": name, "sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)})
     data = wheel.read_bytes()

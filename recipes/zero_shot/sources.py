@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,13 +129,20 @@ def data_root() -> Path:
     return Path(named)
 
 
-def read_sets(root: Path, without: Iterable[str] = (), *, film_snippets: Path | None = None) -> list[LabelledSet]:
+def read_sets(
+    root: Path,
+    without: Iterable[str] = (),
+    *,
+    film_snippets: Path | None = None,
+    languages: Sequence[str] = ("en",),
+) -> list[LabelledSet]:
     """Read the training part of every set that may be used commercially and is not left out.
 
     Args:
         root: the data folder.
         without: names of sets to leave out.
         film_snippets: `film_snippets.csv`; without it the set is left out.
+        languages: of the words for labels.
 
     Raises:
         ConfigError: a name to leave out is unknown, or a file is missing.
@@ -148,11 +155,18 @@ def read_sets(root: Path, without: Iterable[str] = (), *, film_snippets: Path | 
     for name, source in SETS.items():
         if name in without or not source.commercial or (name == "film_snippets" and film_snippets is None):
             continue
-        found.append(read_set(root, name, film_snippets=film_snippets))
+        found.append(read_set(root, name, film_snippets=film_snippets, languages=languages))
     return found
 
 
-def read_set(root: Path, name: str, part: str = "train", *, film_snippets: Path | None = None) -> LabelledSet:
+def read_set(
+    root: Path,
+    name: str,
+    part: str = "train",
+    *,
+    film_snippets: Path | None = None,
+    languages: Sequence[str] = ("en",),
+) -> LabelledSet:
     """Read one set.
 
     Args:
@@ -160,6 +174,7 @@ def read_set(root: Path, name: str, part: str = "train", *, film_snippets: Path 
         name: of the set.
         part: `train` or `test`.
         film_snippets: path of that set.
+        languages: of the words for labels.
 
     Raises:
         ConfigError: there is no such set, or its file is missing.
@@ -183,9 +198,8 @@ def read_set(root: Path, name: str, part: str = "train", *, film_snippets: Path 
         for text, one in zip(texts, answers, strict=True)
         if text and text.strip() and any(label in places for label in one)
     ]
-    return LabelledSet(
-        name, tuple(t for t, _ in kept), tuple(a for _, a in kept), labels, words_of(name, labels), source.weight
-    )
+    words = words_of(name, labels, languages)
+    return LabelledSet(name, tuple(t for t, _ in kept), tuple(a for _, a in kept), labels, words, source.weight)
 
 
 def read_nli(path: Path) -> NliPairs:

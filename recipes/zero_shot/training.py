@@ -43,11 +43,13 @@ class Options:
 
     Attributes:
         start: encoder to start from: a name of `tamiz models`, or a folder.
+        languages: of the sentences about labels, English first.
         steps: changes of the weights.
         batch: texts of a labelled set a step.
         nli_batch: premises a step.
         nli_weight: how often NLI pairs are drawn; the sets have weights of their own.
         max_length: tokens that are read of a text.
+        frozen_layers: embeddings and so many layers from below keep their weights; 0 trains all.
         learning_rate: the highest.
         warmup: share of the steps in which the rate rises.
         weight_decay: of matrices, a step.
@@ -59,11 +61,13 @@ class Options:
     """
 
     start: str = "minilm"
+    languages: tuple[str, ...] = ("en",)
     steps: int = 1200
     batch: int = 32
     nli_batch: int = 64
     nli_weight: float = 4.0
     max_length: int = 128
+    frozen_layers: int = 0
     learning_rate: float = 3e-5
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -145,9 +149,27 @@ class Encoder:
         with self._torch.inference_mode():
             return np.asarray(self.vectors(self.rows(texts, most)).numpy())
 
+    def freeze(self, layers: int) -> None:
+        """Let the embeddings and so many layers from below learn nothing; 0 lets all learn.
+
+        Raises:
+            ConfigError: the network has fewer layers, or others than a BERT-like one.
+        """
+        if not layers:
+            return
+        stack = getattr(getattr(self.network, "encoder", None), "layer", ())
+        if layers > len(stack):
+            raise ConfigError(f"--frozen-layers: the encoder has {len(stack)} layers that can be frozen, not {layers}")
+        for module in (self.network.embeddings, *stack[:layers]):
+            module.requires_grad_(False)
+
     def trained(self) -> dict[str, Any]:
         """Return the weights that learn, by name; the pooler has no part in the vectors."""
-        return {name: one for name, one in self.network.named_parameters() if not name.startswith("pooler.")}
+        return {
+            name: one
+            for name, one in self.network.named_parameters()
+            if one.requires_grad and not name.startswith("pooler.")
+        }
 
 
 def loss_of(cosines: Any, right: Any, temperature: float, *, both_ways: bool) -> Any:
@@ -232,6 +254,7 @@ class _Run:
             nli_weight=options.nli_weight,
         )
         self._sets, self._nli = sets, nli
+        self._encoder.freeze(options.frozen_layers)
         self._weights = self._encoder.trained()
         decays = [one for one in self._weights.values() if one.ndim > 1]
         others = [one for one in self._weights.values() if one.ndim <= 1]
@@ -330,10 +353,17 @@ class _Run:
         )
 
     def _write(self) -> None:
+        from safetensors import safe_open
         from safetensors.torch import save_file
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: one.detach().clone().contiguous() for name, one in self._encoder.network.named_parameters()}
+        with safe_open(self._start.folder / "model.safetensors", "np") as file:
+            held = set(file.keys())  # a pooler that the start lacks was made up by the library
+        weights = {
+            name: one.detach().clone().contiguous()
+            for name, one in self._encoder.network.named_parameters()
+            if name in held
+        }
         for name in ("config.json", "tokenizer.json"):
             (self._folder / name).write_bytes((self._start.folder / name).read_bytes())
         save_file(weights, self._folder / "model.safetensors", metadata={"format": "pt"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import yaml
+
+from tamiz.errors import ConfigError
 
 __all__ = ["Words", "plain", "words_of"]
 
@@ -49,20 +52,39 @@ def plain(label: str) -> str:
     return " ".join(label.replace("_", " ").replace("?", " ").split()).lower()
 
 
-def words_of(name: str, labels: tuple[str, ...]) -> Words:
-    """Return what is said of the labels of a set; labels without hand-written words get those of their names."""
-    about = _read()["sets"].get(name, {})
-    templates, kind = _read()["templates"], about.get("kind", "topic")
-    languages = {"en": about.get("labels", {})}
-    if "spanish" in about:
-        languages["es"] = about["spanish"]
-    return Words(
-        tuple(tuple(tuple(said.get(label) or (plain(label),)) for label in labels) for said in languages.values()),
-        tuple(tuple(templates[language].get(kind) or templates[language]["topic"]) for language in languages),
-    )
+def words_of(name: str, labels: tuple[str, ...], languages: Sequence[str] = ("en",)) -> Words:
+    """Return what is said of the labels of a set.
+
+    Labels without hand-written words get those of their names; a language without words for the set is left out.
+
+    Args:
+        name: of the set.
+        labels: in order.
+        languages: codes, English first.
+
+    Raises:
+        ConfigError: English is not the first, or there are no words in a language.
+    """
+    if list(languages[:1]) != ["en"]:
+        raise ConfigError(f"--languages: {', '.join(languages) or 'none'}; English comes first, such as en,es")
+    kind = _read("en")["sets"].get(name, {}).get("kind", "topic")
+    phrases, templates = [], []
+    for language in languages:
+        found = _read(language)
+        said = found["sets"].get(name, {})
+        if language == "en":
+            said = said.get("labels", {})
+        elif not said:
+            continue
+        phrases.append(tuple(tuple(said.get(label) or (plain(label),)) for label in labels))
+        templates.append(tuple(found["templates"].get(kind) or found["templates"]["topic"]))
+    return Words(tuple(phrases), tuple(templates))
 
 
 @cache
-def _read() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+def _read(language: str) -> dict[str, Any]:
+    path = _FILE if language == "en" else _FILE.with_stem(f"{_FILE.stem}_{language}")
+    if not path.is_file():
+        raise ConfigError(f"--languages: there are no words for labels in {language!r}; take en, es or fr")
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found

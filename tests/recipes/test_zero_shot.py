@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from recipes.zero_shot import card, exporting
+from recipes.zero_shot import words as label_words
 from recipes.zero_shot.mixture import Mixture
 from recipes.zero_shot.scoring import evaluate
 from recipes.zero_shot.sources import SETS, LabelledSet, NliPairs, data_root, read_nli, read_set, read_sets
@@ -190,7 +193,34 @@ def test_identifiers_become_words():
     words = words_of("banking77", ("activate_my_card", "age_limit"))
     assert words.first()[0] == "activate my card"
     assert len(words.phrases[0][1]) > 1
-    assert len(words_of("noticias_es", ("sport",)).phrases) == 2
+    several = words_of("noticias_es", ("sport",), ("en", "es", "fr"))  # there are none in French
+    assert [one[0][0] for one in several.phrases] == ["sports", "deportes"]
+    with pytest.raises(ConfigError, match="'it'"):
+        words_of("noticias_es", ("sport",), ("en", "it"))
+    with pytest.raises(ConfigError, match="English comes first"):
+        words_of("noticias_es", ("sport",), ("es",))
+
+
+@pytest.mark.parametrize("language", ["es", "fr"])
+def test_words_in_another_language_are_for_the_labels_of_the_english_ones(language):
+    folder = Path(label_words.__file__).parent
+    english = yaml.safe_load((folder / "labels.yaml").read_text(encoding="utf-8"))["sets"]
+    other = yaml.safe_load((folder / f"labels_{language}.yaml").read_text(encoding="utf-8"))
+    for name, said in other["sets"].items():
+        assert set(said) >= set(english[name]["labels"])
+    for templates in other["templates"].values():
+        assert all(template.count("{}") == 1 for template in templates)
+
+
+def test_frozen_layers_keep_their_weights(tmp_path):
+    start = tiny_bert(tmp_path / "start")
+    folder = train([small_set()], None, options(start, steps=3, frozen_layers=1), tmp_path / "made", say=quiet)
+    before, after = load_file(start / "model.safetensors"), load_file(folder / "model.safetensors")
+    moved = {name for name, one in after.items() if not np.array_equal(one, before[name])}
+    assert moved
+    assert all(name.startswith("encoder.layer.1.") for name in moved)
+    with pytest.raises(ConfigError, match="2 layers"):
+        train([small_set()], None, options(start, frozen_layers=3), tmp_path / "other", say=quiet)
 
 
 # --- what is shipped
@@ -239,7 +269,7 @@ def test_a_wheel_is_recorded_as_the_catalogue_reads_it(tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in int8.FILES:
             archive.writestr(f"tamiz_zero_shot/{name}", name)
-    found = own.read_release(exporting.release(wheel, tmp_path / "record.json"))
+    found = own.read_release(own.own_of(wheel.name), exporting.release(wheel, tmp_path / "record.json"))
     assert found is not None
     assert (found.version, found.wheel.filename) == ("0.1.0", wheel.name)
     assert [name for name, *_ in found.files] == list(int8.FILES)
@@ -247,3 +277,5 @@ def test_a_wheel_is_recorded_as_the_catalogue_reads_it(tmp_path):
         pass
     with pytest.raises(ConfigError, match="does not hold"):
         exporting.release(wheel, tmp_path / "record.json")
+    with pytest.raises(ConfigError, match="no wheel of an encoder of ours"):
+        exporting.release(tmp_path / "minilm-0.1.0-py3-none-any.whl", tmp_path / "record.json")
