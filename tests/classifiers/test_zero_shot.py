@@ -272,9 +272,9 @@ def test_vectors_that_are_kept_have_a_limit(encoder, monkeypatch):
     many = ["oven", "ball", "soup", "bank", "team"]
     p = ours.with_labels(many).predict_proba(TEXTS)
     assert len(ours._scorer._known) == 3
-    kept = ours._scorer.label_vectors(ours.with_labels(many)._prompts)
+    kept = ours._scorer.label_vectors(ours.with_labels(many).prompts)
     np.testing.assert_array_equal(ours.with_labels(many).predict_proba(TEXTS), p)
-    assert ours._scorer.label_vectors(ours.with_labels(many)._prompts) is kept  # not computed again for every batch
+    assert ours._scorer.label_vectors(ours.with_labels(many).prompts) is kept  # not computed again for every batch
     for number in range(20):
         ours.with_labels([f"{number} team", f"{number} ball"]).predict_proba(TEXTS[:1])
     assert len(ours._scorer._matrices) == zero_shot_scores._LABEL_SETS

@@ -71,6 +71,12 @@ def test_a_folder_that_lacks_something_is_refused(tmp_path, cached, gone, added,
         find(str(folder))
 
 
+def test_a_folder_whose_model_lies_below_says_where(tmp_path, cached):
+    hf_folder(tmp_path / "package" / "model")
+    with pytest.raises(SourceError, match=r"Did you mean .*package/model\?"):
+        find(str(tmp_path / "package"))
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80\x04pickle", hf_files()["model.safetensors"][:20]])
 def test_weights_that_are_no_safetensors_file_are_refused(tmp_path, cached, data):
     folder = hf_folder(tmp_path / "own", **{"model.safetensors": data})

@@ -84,7 +84,7 @@ def test_a_damaged_conversion_of_a_folder_is_made_anew(folder):
 
 
 def test_an_installed_distribution_is_converted_once(folder, site, cached, monkeypatch):
-    entry = replace(catalogue.own_entry(release_of(folder)), name="tiny")
+    entry = replace(catalogue.own_entry(own.OWN["tamiz-zero-shot"], release_of(folder)), name="tiny")
     monkeypatch.setitem(catalogue.CATALOGUE, "tiny", entry)
     package(site, {f"tamiz_zero_shot/{name}": (folder / name).read_bytes() for name in int8.FILES})
     found = find("tiny", offline=True)
@@ -113,17 +113,18 @@ def test_what_is_damaged_is_refused(folder, kind):
         find(str(folder))
 
 
-def test_the_list_names_the_encoder_only_where_a_release_is_recorded(tmp_path):
-    assert own.read_release(tmp_path / "none.json") is None
-    assert (own.DISTRIBUTION in catalogue.CATALOGUE) == own.RELEASE_FILE.exists()
+@pytest.mark.parametrize("one", own.OWN.values(), ids=list(own.OWN))
+def test_the_list_names_an_encoder_only_where_a_release_is_recorded(one, tmp_path):
+    assert own.read_release(one, tmp_path / "none.json") is None
+    assert (one.name in catalogue.CATALOGUE) == one.record.exists()
     about = {
         "version": "0.1.0",
         "wheel": {"filename": "tamiz_zero_shot-0.1.0-py3-none-any.whl", "sha256": "ab", "size_bytes": 3},
         "files": [{"name": int8.FILE, "sha256": "cd", "size_bytes": 2}],
     }
     (tmp_path / "some.json").write_text(json.dumps(about))
-    release = own.read_release(tmp_path / "some.json")
+    release = own.read_release(one, tmp_path / "some.json")
     assert release is not None
-    entry = catalogue.own_entry(release)
-    assert entry.requirement == "tamiz-zero-shot==0.1.0"
-    assert entry.parts[0].path == "tamiz_zero_shot/model-int8.safetensors"
+    entry = catalogue.own_entry(one, release)
+    assert entry.requirement == f"{one.name}==0.1.0"
+    assert entry.parts[0].path == f"{one.folder}/model-int8.safetensors"

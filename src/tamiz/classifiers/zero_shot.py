@@ -38,7 +38,7 @@ _DEFAULT_MODEL = "minilm"
 _LENGTH = {"embedding": 256, "entailment": 1 << 20}  # the model's own limit is lower
 _POLICY = {"embedding": "windows", "entailment": "head"}
 # Contrastive training divides cosines by it: 0.05 in sentence-transformers, 0.01 in E5.
-_TEMPERATURES = {"e5-small": 0.01}
+_TEMPERATURES = {"e5-small": 0.01, "tamiz-zero-shot-multilingual": 0.02}
 _USUAL_TEMPERATURE = 0.05
 _FEWEST = 20  # texts from which a prior can be told
 
@@ -102,7 +102,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         self._shares = expected_shares(self.labels, params.shares, multi_label=self._multi_label)
         self._templates = params.templates or templates_of(params.method, params.languages)
         about: Any = {"descriptions": params.descriptions, "languages": params.languages}
-        self._prompts: Prompts = prompts(self.labels, self._templates, **about)
+        self.prompts: Prompts = prompts(self.labels, self._templates, **about)
 
     def fit(
         self,
@@ -180,7 +180,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             self._scorer = EntailmentScorer(folder, nli=nli, **reading)
         else:
             self._scorer = EmbeddingScorer(folder, **vectors, **reading)
-        self._scorer.check(self._prompts)
+        self._scorer.check(self.prompts)
 
     def settle(self, texts: Sequence[str], progress: Progress | None = None) -> Self:
         """Move labels and settle the prior correction on texts without labels, as far as the parameters ask for it.
@@ -198,16 +198,16 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             )
         drawn = np.random.default_rng(self._seed).permutation(len(texts))[: self.params.unlabelled_texts]
         some = [texts[place] for place in np.sort(drawn)]
-        scorer, temperature = self._ready, self._about["temperature"]
+        scorer, temperature = self.scorer, self._about["temperature"]
         if isinstance(scorer, EmbeddingScorer):
             read = list(scorer.read(some, progress))
             if "adapt" in asked:
-                self._scorer = scorer = scorer.adapt(read, self._prompts, temperature=temperature)
+                self._scorer = scorer = scorer.adapt(read, self.prompts, temperature=temperature)
             if "prior" in asked:
-                self._settle_prior(scorer.scores_of(read, self._prompts, multi_label=self._multi_label))
+                self._settle_prior(scorer.scores_of(read, self.prompts, multi_label=self._multi_label))
         else:
             about: dict[str, Any] = {"multi_label": self._multi_label, "progress": progress}
-            self._settle_prior(scorer.scores(some, self._prompts, **about))
+            self._settle_prior(scorer.scores(some, self.prompts, **about))
         return self
 
     def _settle_prior(self, scores: FloatArray) -> None:
@@ -216,7 +216,8 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         self._shift = shifts(scores, self._shares, **about)
 
     @property
-    def _ready(self) -> Scorer:
+    def scorer(self) -> Scorer:
+        """What scores texts."""
         if self._scorer is None:
             raise RuntimeError("the classifier is not ready; call fit or prepare first")
         return self._scorer
@@ -261,7 +262,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
                 update["templates"] = (template,) if isinstance(template, str) else tuple(template)
                 check_templates(update["templates"])
             other._tell(self.params.model_copy(update=update))
-            self._ready.check(other._prompts)
+            self.scorer.check(other.prompts)
         except ConfigError as error:
             raise RequestError(str(error)) from error
         other._shift = self._shift_for(other)
@@ -272,18 +273,18 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         if self._shift is None or other._multi_label != self._multi_label or not set(other.labels) <= set(self.labels):
             return None
         places = [self.labels.index(label) for label in other.labels]
-        same = other._prompts.sentences == tuple(self._prompts.sentences[place] for place in places)
+        same = other.prompts.sentences == tuple(self.prompts.sentences[place] for place in places)
         return self._shift[places] if same else None
 
     def facts(self) -> Mapping[str, Any]:
         """Return the model's checksum, what is said of labels, how texts are read, and what came of texts alone."""
         shift = {} if self._shift is None else dict(zip(self.labels, self._shift.tolist(), strict=True))
-        adapted = isinstance(self._scorer, EmbeddingScorer) and self._scorer.has_moved(self._prompts)
+        adapted = isinstance(self._scorer, EmbeddingScorer) and self._scorer.has_moved(self.prompts)
         return {**self._about, "adapted": adapted, "prior": shift}
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
         """Return probabilities `(n, k)`; rows sum to one unless labels are answered each by itself."""
-        scores = self._ready.scores(texts, self._prompts, multi_label=self._multi_label)
+        scores = self.scorer.scores(texts, self.prompts, multi_label=self._multi_label)
         if self._shift is not None:
             scores = scores - self._shift
         scores = np.asarray(scores / self._about["temperature"])
@@ -297,7 +298,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         Raises:
             ConfigError: there is one label alone.
         """
-        scorer = self._ready
+        scorer = self.scorer
         base.check_labels(self.labels, self.task)
         base.write_settings(folder, self.labels, self.task, self.params.model_dump(mode="json"))
         assert self._folder is not None  # noqa: S101  # set with the scorer
@@ -305,11 +306,11 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         about = {**self._about}
         about["shift"] = None if self._shift is None else self._shift.tolist()
         if isinstance(scorer, EmbeddingScorer):
-            said = [*self._prompts.flat(), *self._prompts.neutral]
+            said = [*self.prompts.flat(), *self.prompts.neutral]
             about["sentences"] = said
             kept: dict[str, Any] = {"vectors": scorer.vectors(said)}
-            if scorer.has_moved(self._prompts):
-                kept["moved"] = scorer.label_vectors(self._prompts)
+            if scorer.has_moved(self.prompts):
+                kept["moved"] = scorer.label_vectors(self.prompts)
             np.savez(folder / _VECTORS, **kept)
         (folder / _ABOUT).write_text(json.dumps(about, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -333,7 +334,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
                 kept = base.read_arrays(folder / _VECTORS)
                 vectors["known"] = dict(zip(sentences, kept["vectors"], strict=True))
                 if "moved" in kept:
-                    vectors["moved"] = dict(zip(model._prompts.sentences, kept["moved"], strict=True))
+                    vectors["moved"] = dict(zip(model.prompts.sentences, kept["moved"], strict=True))
             model._open(folder, **vectors)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
             raise PackageError(f"the zero-shot model's files are missing or damaged: {error}") from error

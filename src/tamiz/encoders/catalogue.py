@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tamiz.encoders.own import DISTRIBUTION, FOLDER, Release, read_release
+from tamiz.encoders.own import OWN, Own, Release, read_release
 from tamiz.package_index import PackageFile
 
 __all__ = ["CATALOGUE", "Entry", "Part", "own_entry"]
@@ -125,25 +125,23 @@ _ENTRIES = (
 )
 
 
-def own_entry(release: Release) -> Entry:
-    """Return the entry of a release of Tamiz's own zero-shot encoder."""
+def own_entry(own: Own, release: Release) -> Entry:
+    """Return the entry of a release of one of Tamiz's own zero-shot encoders."""
     return Entry(
-        name=DISTRIBUTION,
+        name=own.name,
         kind="encoder",
         form="int8",
         wheel=release.wheel,
         version=release.version,
-        parts=tuple(Part(f"{FOLDER}/{name}", sha256, size) for name, sha256, size in release.files),
+        parts=tuple(Part(f"{own.folder}/{name}", sha256, size) for name, sha256, size in release.files),
         prefix="",
-        languages=("en",),
-        licence="Apache-2.0",
-        purpose="minilm trained to tell labels that it has never seen: zero_shot in English",
+        languages=own.languages,
+        licence=own.licence,
+        purpose=own.purpose,
     )
 
 
-_RELEASED = read_release()
+_RELEASED = [own_entry(own, release) for own in OWN.values() if (release := read_release(own))]
 
-CATALOGUE: dict[str, Entry] = {
-    found.name: found for found in (*_ENTRIES, *([own_entry(_RELEASED)] if _RELEASED else ()))
-}
+CATALOGUE: dict[str, Entry] = {entry.name: entry for entry in (*_ENTRIES, *_RELEASED)}
 """Known models by name."""
