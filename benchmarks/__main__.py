@@ -34,8 +34,19 @@ BENCHMARKS = (
     "zero_shot",
     "entailment",
     "distilling",
+    "laddering",
 )
-_IN_PARTS = ("accuracy", "families", "few_shot", "scaling", "tuning", "overload", "zero_shot", "entailment")
+_IN_PARTS = (
+    "accuracy",
+    "families",
+    "few_shot",
+    "scaling",
+    "tuning",
+    "overload",
+    "zero_shot",
+    "entailment",
+    "laddering",
+)
 _IN_SIZES = ("scaling", "zero_shot", "entailment", "distilling")
 SIZES = "10000 100000 1000000"
 

@@ -26,6 +26,7 @@ __all__ = [
     "Labelled",
     "NoDataError",
     "checkpoints",
+    "drawn",
     "examples",
     "linear_candidates",
     "project_copy",
@@ -123,6 +124,12 @@ def read(project: Project, places: list[str] | None = None) -> Labelled:
     for row, found in enumerate(column.to_list()):
         targets[row, [number[label] for label in found]] = True
     return Labelled(frame[data.text].to_list(), targets, labels)
+
+
+def drawn(side: Labelled, most: int, seed: int = 0) -> Labelled:
+    """Return all rows, or so many drawn at random."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(side.texts))[:most])
+    return Labelled([side.texts[row] for row in rows], side.targets[rows], side.labels)
 
 
 def sides(project: Project) -> tuple[Labelled, Labelled, Labelled]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
 from sklearn.metrics import accuracy_score
 
-from benchmarks.datasets import Labelled, read, topic
+from benchmarks.datasets import Labelled, drawn, read, topic
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from benchmarks.zero_shot import words_of
 from tamiz.classifiers import classifier_class
@@ -21,7 +20,7 @@ from tamiz.pipeline.distill import Report, Sample, distill
 from tamiz.prompting import prompted_model
 from tamiz.types import Task
 
-__all__ = ["measure"]
+__all__ = ["measure", "teacher_for"]
 
 _SET = "agnews"
 _OWN, _USUAL = "tamiz-zero-shot", "minilm"
@@ -37,8 +36,8 @@ def measure(options: dict[str, Any]) -> Outcome:
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     project, most = topic(_SET), min(options["sizes"])
-    train, test = (_first(read(project, places), most) for places in (project.data.source, project.data.test))
-    name = options["models"][0] if options["models"] else _teacher()
+    train, test = (drawn(read(project, places), most) for places in (project.data.source, project.data.test))
+    name = options["models"][0] if options["models"] else teacher_for(_SET)
     teacher = prompted_model(
         train.labels,
         model=name,
@@ -57,15 +56,10 @@ def measure(options: dict[str, Any]) -> Outcome:
     return _outcome(name, reports, _supervised(project, train, test), len(test.texts))
 
 
-def _first(side: Labelled, most: int) -> Labelled:
-    """Return all rows, or so many drawn at random with a fixed seed."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(side.texts))[:most])
-    return Labelled([side.texts[row] for row in rows], side.targets[rows], side.labels)
-
-
-def _teacher() -> str:
+def teacher_for(name: str) -> str:
+    """Return the zero-shot model for a data set: our own unless it is not here or has seen the set."""
     entry = CATALOGUE.get(_OWN)
-    return _OWN if entry is not None and whereabouts(entry) and _SET not in SEEN.get(_OWN, ()) else _USUAL
+    return _OWN if entry is not None and whereabouts(entry) and name not in SEEN.get(_OWN, ()) else _USUAL
 
 
 def _supervised(project: Project, train: Labelled, test: Labelled) -> float:

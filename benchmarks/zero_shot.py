@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,7 +25,8 @@ from benchmarks.datasets import root
 from benchmarks.record import Board, Figure, Goal, Outcome, say
 from tamiz.classifiers.base import softmax
 from tamiz.classifiers.zero_shot import ZeroShotClassifier, method_for
-from tamiz.classifiers.zero_shot_prior import USUAL_STRENGTH
+from tamiz.classifiers.zero_shot_prior import USUAL_STRENGTH, shifts
+from tamiz.classifiers.zero_shot_scores import EmbeddingScorer
 from tamiz.encoders.catalogue import CATALOGUE
 from tamiz.encoders.find import find
 from tamiz.encoders.known import whereabouts
@@ -41,11 +43,11 @@ _UNLABELLED = 500
 _FORM = "int8"
 _SMALL = 35e6  # parameters up to which a model is held to the goals
 _CORRECTIONS = {"none": 0.0, "a quarter": USUAL_STRENGTH, "all": 1.0}
-_ADAPTS = ("none", "unlabelled")
 _USUAL = next(name for name, strength in _CORRECTIONS.items() if strength == USUAL_STRENGTH)
 _MEASURES = ["accuracy (95 %)", "macro F1 (95 %)", "log loss", "texts/s", "MB", "zero-shot"]
 _HEADINGS = ["model", "labels", "correction", *_MEASURES]
 _SCORES = ("accuracy", "f1_macro")
+_CALLED = "as called"
 _PEER = "bart-large-mnli, 407M parameters"
 
 
@@ -63,6 +65,7 @@ class _Set:
         language: of the template.
         out: a label whose rows are left out.
         published: accuracy of bart-large-mnli that its users report.
+        named: whether its labels are words, and are measured as they are called, too.
     """
 
     name: str
@@ -74,12 +77,15 @@ class _Set:
     language: str = "en"
     out: str | None = None
     published: float | None = None
+    named: bool = False
 
 
 _SETS = (
-    _Set("resolutions", "resolutions", 0.5, label="category", test="sample.parquet", train="sample.parquet"),
-    _Set("agnews", "topics/agnews", 0.78, published=0.727),
-    _Set("imdb", "imdb", 0.8, published=0.929),
+    _Set(
+        "resolutions", "resolutions", 0.5, label="category", test="sample.parquet", train="sample.parquet", named=True
+    ),
+    _Set("agnews", "topics/agnews", 0.78, published=0.727, named=True),
+    _Set("imdb", "imdb", 0.8, published=0.929, named=True),
     _Set("newsgroups", "topics/newsgroups", 0.6),
     _Set("banking77", "topics/banking77", 0.68),
     _Set("clinc150", "topics/clinc150", 0.62, out="oos"),
@@ -96,6 +102,24 @@ class _Data(NamedTuple):
     unlabelled: list[str]
     labels: tuple[str, ...]
     about: str
+
+
+class _Scores(NamedTuple):
+    """Scores of texts for the labels of a data set, worded in one way.
+
+    Attributes:
+        labels: how they are worded.
+        adapt: `unlabelled` where texts moved them.
+        seconds: of processor time that the texts took.
+        scores: of the texts that are measured, `(n, k)`.
+        unlabelled: of the texts without labels.
+    """
+
+    labels: str
+    adapt: str
+    seconds: float
+    scores: FloatArray
+    unlabelled: FloatArray
 
 
 @dataclass(frozen=True)
@@ -119,7 +143,12 @@ def measure(options: dict[str, Any]) -> Outcome:
         if options["parts"] and one.name not in options["parts"]:
             continue
         data = _read(one, most)
-        rows = [row for model in models for row in _rows(one, model, data)]
+        rows = []
+        for model in models:
+            found = _rows(one, model, data)
+            for row in found:
+                say(f"{one.name}: " + ", ".join(_cells(row)))
+            rows += found
         boards.append(Board(_title(one, data), _HEADINGS, [_cells(row) for row in rows]))
         details[one.name] = {"about": data.about, "rows": rows}
         figures += [_figure(one, row) for row in rows if row["correction"] == _USUAL]
@@ -183,47 +212,51 @@ def _title(one: _Set, data: _Data) -> str:
 
 
 def _rows(one: _Set, model: _Model, data: _Data) -> list[dict[str, Any]]:
-    """Measure one model on one data set, labels as they are worded and, if they have vectors, adapted."""
+    """Measure one model on one data set, labels as they are worded or called and, if they have vectors, adapted."""
     method = method_for(model.name)
-    adapts = _ADAPTS if method == "embedding" else _ADAPTS[:1]
-    return [row for adapt in adapts for row in _passed(one, model, data, method, adapt)]
-
-
-def _passed(one: _Set, model: _Model, data: _Data, method: str, adapt: str) -> list[dict[str, Any]]:
-    """Measure by one pass, and the correction by parts taken back from it."""
-    params: dict[str, Any] = {
-        "method": method,
-        "model": model.name,
-        "form": _FORM,
-        "language": one.language,
-        "descriptions": words_of(one.name, data.labels),
-        "adapt": adapt,
-        "prior": "unlabelled",
-        "prior_strength": 1.0,
-        "unlabelled_texts": _UNLABELLED,
-        "num_threads": 1,
-    }
-    classifier = ZeroShotClassifier(data.labels, Task.MULTI_CLASS, **params).prepare().settle(data.unlabelled)
-    start = time.process_time()
-    whole = classifier.predict_proba(data.texts)
-    seconds = time.process_time() - start
-    facts = classifier.facts()
-    shift = np.array([facts["prior"][label] for label in data.labels]) / facts["temperature"]
+    params: dict[str, Any] = {"model": model.name, "form": _FORM, "language": one.language, "num_threads": 1}
+    classifier = ZeroShotClassifier(data.labels, Task.MULTI_CLASS, method=method, **params).prepare()
+    wordings = {"as worded": words_of(one.name, data.labels), **({_CALLED: {}} if one.named else {})}
+    told = {name: classifier.with_labels(data.labels, descriptions=said) for name, said in wordings.items()}
     about = {
         "model": model.shown,
         "method": method,
-        "adapt": adapt,
         "parameters": model.parameters,
         "seen": bool({one.name, one.folder.rpartition("/")[2]} & set(model.seen)),
-        "texts_per_s": len(data.texts) / seconds,
         "megabytes": _megabytes(classifier),
     }
+    temperature = classifier.facts()["temperature"]
     rows = []
-    for correction, strength in _CORRECTIONS.items():
-        probabilities = softmax(np.log(np.maximum(whole, 1e-300)) + (1 - strength) * shift)
-        rows.append({**about, "correction": correction, **_scored(data, probabilities)})
-        say(f"{one.name}: " + ", ".join(_cells(rows[-1])))
+    for labels, adapt, seconds, scores, unlabelled in _scores(told, data, temperature):
+        even = np.full(len(data.labels), 1 / len(data.labels))
+        shift = shifts(unlabelled, even, temperature=temperature, multi_label=False)
+        how = {"labels": labels, "adapt": adapt, "texts_per_s": len(data.texts) / seconds}
+        for correction, strength in _CORRECTIONS.items():
+            probabilities = softmax((scores - strength * shift) / temperature)
+            rows.append({**about, **how, "correction": correction, **_scored(data, probabilities)})
     return rows
+
+
+def _scores(told: dict[str, ZeroShotClassifier], data: _Data, temperature: float) -> Iterator[_Scores]:
+    """Yield the scores of the texts for each wording of the labels; texts that have vectors are read once."""
+    scorer = next(iter(told.values())).scorer
+    alone: dict[str, Any] = {"multi_label": False}
+    if not isinstance(scorer, EmbeddingScorer):
+        for name, one in told.items():
+            start = time.process_time()
+            scores = scorer.scores(data.texts, one.prompts, **alone)
+            seconds = time.process_time() - start
+            yield _Scores(name, "none", seconds, scores, scorer.scores(data.unlabelled, one.prompts, **alone))
+        return
+    start = time.process_time()
+    texts = list(scorer.read(data.texts))
+    seconds = time.process_time() - start
+    others = list(scorer.read(data.unlabelled))
+    for name, one in told.items():
+        moved = scorer.adapt(others, one.prompts, temperature=temperature)
+        for labels, adapt, by in ((name, "none", scorer), (f"{name}, adapted", "unlabelled", moved)):
+            scores, unlabelled = (by.scores_of(some, one.prompts, **alone) for some in (texts, others))
+            yield _Scores(labels, adapt, seconds, scores, unlabelled)
 
 
 def _scored(data: _Data, probabilities: FloatArray) -> dict[str, Any]:
@@ -242,11 +275,11 @@ def _megabytes(classifier: ZeroShotClassifier) -> float:
 
 
 def _figure(one: _Set, row: dict[str, Any]) -> Figure:
-    adapted = "adapted labels, " if row["adapt"] != "none" else ""
-    title = f"{one.name}, {row['model']}, {adapted}{row['correction']} of the correction: accuracy"
+    title = f"{one.name}, {row['model']}, labels {row['labels']}, {row['correction']} of the correction: accuracy"
     if row["seen"]:
         return Figure(f"{title} (seen in training)", "", row["accuracy"])
-    goal = Goal(">=", one.goal) if row["parameters"] < _SMALL else None
+    worded = not row["labels"].startswith(_CALLED)
+    goal = Goal(">=", one.goal) if row["parameters"] < _SMALL and worded else None
     peer = one.published is not None
     return Figure(title, "", row["accuracy"], one.published, f"{_PEER}, published" if peer else "", goal)
 
@@ -254,7 +287,7 @@ def _figure(one: _Set, row: dict[str, Any]) -> Figure:
 def _cells(row: dict[str, Any]) -> list[str]:
     return [
         f"{row['model']} ({row['parameters'] / 1e6:.0f}M, {row['method']})",
-        "as worded" if row["adapt"] == "none" else "adapted",
+        row["labels"],
         row["correction"],
         *(f"{row[name]:.3f} ({row[f'{name}_interval'][0]:.3f}-{row[f'{name}_interval'][1]:.3f})" for name in _SCORES),
         f"{row['log_loss']:.3f}",
