@@ -105,6 +105,23 @@ def test_the_ladder_is_climbed_as_labels_come(begun, tamiz, place, truth):
     assert "0 labels taken in; 40 in all" in shown.out
 
 
+def test_a_label_that_nobody_needs_holds_nothing_up(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    fill_in(folder, lambda row: "" if truth[row["text"]] == "money" else truth[row["text"]])
+    found = tamiz("ladder", "ladder", "--json").json
+    assert found["labels"]["money"] == 0
+    assert found["decision"]["verdict"] == "up"
+    assert Model.load(folder / "model").labels == LABELS
+
+
+def test_one_label_alone_is_not_learnt_from(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    fill_in(folder, lambda row: "sport")
+    found = tamiz("ladder", "ladder", "--json").json
+    assert found["decision"]["verdict"] == "too_few"
+    assert "2 are needed to learn and to measure" in found["decision"]["reason"]
+
+
 def test_the_same_labels_again_change_nothing(begun, tamiz, place, truth):
     folder = place / "ladder"
     filled = fill_in(folder, lambda row: truth[row["text"]])

@@ -80,6 +80,7 @@ def test_labels_in_a_language_that_the_model_does_not_know_are_answered_with_a_n
     tiny = replace(catalogue.CATALOGUE["minilm"], name="tiny", parts=parts)
     monkeypatch.setitem(catalogue.CATALOGUE, "tiny", tiny)
     monkeypatch.setattr(known, "_installed", lambda _: [folder / part.name for part in parts])
+    Path("tiny").mkdir()  # a folder of that name is no reason to look elsewhere
     asked = [word for language in languages for word in ("--language", language)]
     answer = tamiz(*ask("tiny", *asked, "el pan"))
     assert (answer.code, answer.err != "") == (0, said)
@@ -87,6 +88,11 @@ def test_labels_in_a_language_that_the_model_does_not_know_are_answered_with_a_n
         assert "note: tiny was not trained on" in answer.err
         assert "--model e5-small" in answer.err
         assert "--model minilm" not in answer.err
+
+
+def test_a_folder_above_the_models_says_which_one_is_meant(refused, encoder):
+    above = Path(encoder).parent
+    assert f"Did you mean {encoder}?" in "".join(refused(1, *ask(above, "x")).splitlines())
 
 
 def test_lines_of_standard_input(tamiz, encoder, monkeypatch):

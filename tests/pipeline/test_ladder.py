@@ -109,6 +109,7 @@ def test_a_rare_label_stays_to_be_learnt_from_in_every_fold():
     for part in folds(targets, np.arange(42), seed=0):
         assert 2 in np.delete(targets, part)
     assert folds(np.array([0] * 20 + [1]), np.arange(21), seed=0) is None
+    assert folds(np.array([0] * 20 + [1] * 20 + [2]), np.arange(41), seed=0) is not None  # one text teaches nothing
 
 
 # --- suggesting

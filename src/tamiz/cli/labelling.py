@@ -218,8 +218,10 @@ def _package(ref: str) -> Model | None:
     from tamiz.encoders.catalogue import CATALOGUE
 
     folder = Path(ref)
-    weights = folder.is_dir() and (folder / "config.json").is_file() and not (folder / MANIFEST_NAME).is_file()
-    if weights or (ref in CATALOGUE and not folder.exists()):
+    package = (folder / MANIFEST_NAME).is_file()
+    # A folder one above the weights, too: what is said of it names the right one.
+    weights = folder.is_dir() and any((*folder.glob("config.json"), *folder.glob("*/config.json")))
+    if not package and (weights or ref in CATALOGUE):
         return None
     try:
         return load(ref)
@@ -248,13 +250,14 @@ def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPla
 
 def _say_if_strange(ref: str, languages: Sequence[str]) -> None:
     """Say so where a model was not trained on the language of the labels, and which ones were."""
+    from tamiz.classifiers.zero_shot_templates import LANGUAGES
     from tamiz.encoders.catalogue import CATALOGUE
 
     def reads(name: str) -> bool:
         of = CATALOGUE[name].languages
         return "multilingual" in of or set(languages) <= set(of)
 
-    if ref in CATALOGUE and not reads(ref):
+    if set(languages) <= set(LANGUAGES) and ref in CATALOGUE and not reads(ref):
         others = " or ".join(f"--model {name}" for name in sorted(CATALOGUE, reverse=True) if reads(name))
         errors.print(f"note: {ref} was not trained on {', '.join(languages)}; take {others}", markup=False)
 

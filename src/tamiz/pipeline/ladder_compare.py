@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tamiz.decision import DecisionRule
 from tamiz.metrics import holm
+from tamiz.pipeline.ladder_suggest import FEWEST
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
 __all__ = ["Against", "Answering", "Climb", "climb", "folds", "right_counts", "sign_flip", "texts_to_tell"]
@@ -91,7 +92,7 @@ def folds(targets: NDArray[Any], measured: IntArray, *, seed: int) -> list[IntAr
         seed: of the division.
 
     Returns:
-        Places a fold; `None` where no division leaves each label an example to learn from.
+        Places a fold; `None` where no division leaves each label of two texts or more an example to learn from.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -113,9 +114,11 @@ def folds(targets: NDArray[Any], measured: IntArray, *, seed: int) -> list[IntAr
 
 
 def _teaches(learnt: NDArray[Any], targets: NDArray[Any]) -> bool:
-    """Tell whether every label that occurs is there to learn from; multi-label: its absence, too."""
+    """Tell whether two labels and all that occur twice are there to learn from; multi-label: all, and their absence."""
     if targets.ndim == 1:
-        return set(np.unique(learnt)) == set(np.unique(targets))
+        found, counts = np.unique(targets, return_counts=True)
+        there = set(np.unique(learnt).tolist())
+        return len(there) >= 2 and there >= set(found[counts >= FEWEST].tolist())
     return bool((learnt.any(axis=0) == targets.any(axis=0)).all() and (~learnt).any(axis=0).all())
 
 

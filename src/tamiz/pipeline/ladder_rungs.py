@@ -164,7 +164,8 @@ class Rungs:
         k, several = len(self._state.labels), self._state.task is Task.MULTI_LABEL
         counts = self._targets.sum(axis=0) if several else np.bincount(self._targets, minlength=k)
         few = [(label, int(one)) for label, one in zip(self._state.labels, counts, strict=True) if one < FEWEST]
-        if not few:
+        # Some labels are rare for long, or for ever; what cannot be learnt of them counts against the rungs that learn.
+        if not few or (not several and k - len(few) >= max(2, k / 2)):
             return ""
         more = f" (and {len(few) - 1} labels more)" if len(few) > 1 else ""
         return f"{few[0][0]!r} has {few[0][1]} labelled texts{more}; {FEWEST} are needed to learn and to measure"
