@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,10 +20,10 @@ from benchmarks.distilling import teacher_for
 from benchmarks.record import Board, Figure, Outcome, say
 from benchmarks.zero_shot import words_of
 from tamiz.config import CandidateConfig, Project
-from tamiz.metrics import bootstrap, score
 from tamiz.model import Model
+from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.ladder import Begin, begin, step
-from tamiz.pipeline.ladder_state import place_of, read_state, read_texts
+from tamiz.pipeline.ladder_state import Suggestion, place_of, read_state, read_texts
 from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.settings import read_project
 from tamiz.types import Task
@@ -74,20 +75,16 @@ def _climbed(name: str, size: int) -> tuple[list[dict[str, Any]], str]:
             row["random"] = _at_random(project, train, test, count) if count else None
             rows.append(row)
             say(f"{name}: " + ", ".join(_cells(row)))
-            _answer(folder / "to_label.csv", texts, truth)
+            _answer(folder / "to_label.csv", done.waiting, texts, truth)
     return rows, f"{name}: {len(truth):,} texts, {len(train.labels)} labels, batches of {size}, begun with {model}"
 
 
-def _answer(path: Path, texts: list[str], truth: dict[str, str]) -> None:
-    """Fill in the column `label` of a batch."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row["label"] = truth[texts[place_of(row["id"])]]
+def _answer(path: Path, waiting: Iterable[Suggestion], texts: list[str], truth: dict[str, str]) -> None:
+    """Write the labels of a batch."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file)
+        writer.writerow(("id", "label"))
+        writer.writerows((row.id, truth[texts[place_of(row.id)]]) for row in waiting)
 
 
 def _own_figure(decision: dict[str, Any], rung: str) -> float | None:
@@ -107,13 +104,8 @@ def _at_random(project: Project, train: Labelled, test: Labelled, count: int) ->
 
 
 def _scored(model: Model, test: Labelled) -> dict[str, Any]:
-    probabilities = model.predict_proba(test.texts)
-    order = [model.labels.index(label) for label in test.labels]
-    about: dict[str, Any] = {"task": Task.MULTI_CLASS, "labels": test.labels}
-    decided = probabilities[:, order].argmax(axis=1)
-    found = score(test.targets, probabilities[:, order], decided, **about)
-    interval = bootstrap(test.targets, probabilities[:, order], decided, **about)["accuracy"]
-    return {"accuracy": found["accuracy"], "interval": interval}
+    found = evaluate(model, test.texts, test.targets, prefix="")
+    return {"accuracy": found.metrics["accuracy"], "interval": found.intervals["accuracy"]}
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -74,7 +74,11 @@ def test_several_labels(tamiz, given, place):
     [
         (2, [], "--labels is needed"),
         (1, ["--labels", "a,b", "--sample", "sample.csv", "--label-column", "topic"], "unknown label"),
-        (1, ["--labels", LABELS, "--sample", "sample.csv"], "Name it with --label-column"),
+        (
+            1,
+            ["--labels", LABELS, "--sample", "sample.csv"],
+            "no column 'label'; allowed: body, topic. Name it with --label-column",
+        ),
         (2, ["--labels", LABELS, "--family", "liner"], "did you mean 'linear'"),
     ],
 )

@@ -162,9 +162,9 @@ def third(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     ("name", "metric", "least", "text", "label"),
     [
-        ("movies", "test_roc_auc_macro", 0.82, "A detective hunts a serial killer through the city.", "Crime"),
-        ("complaints", "test_f1_macro", 0.75, "A debt collector calls me every day.", "debt_collection"),
-        ("reviews", "test_accuracy", 0.86, "A waste of time, boring and badly acted.", "negative"),
+        ("movies", "test_roc_auc_macro", 0.85, "A detective hunts a serial killer through the city.", "Crime"),
+        ("complaints", "test_f1_macro", 0.78, "A debt collector calls me every day.", "debt_collection"),
+        ("reviews", "test_accuracy", 0.88, "A waste of time, boring and badly acted.", "negative"),
     ],
 )
 @pytest.mark.usefixtures("third")
