@@ -51,6 +51,14 @@ def test_texts(tamiz, encoder):
     assert abs(sum(second["scores"]) - 1) < 1e-9
 
 
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_a_pretrained_model_without_labels_says_that_they_are_missing(tamiz, encoder, command):
+    for ref in ("minilm", encoder):
+        answer = tamiz(command, "--model", ref, TEXTS[0])
+        assert (answer.code, answer.out) == (2, "")
+        assert "has no labels of its own: tamiz predict --labels" in answer.err
+
+
 def test_options_change_the_answer(tamiz, encoder):
     def scores(*more):
         (found,) = tamiz(*ask(encoder, "--json", *more, TEXTS[0])).json

@@ -63,8 +63,9 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         "where, or how to get it",
     )
     output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
+    width = max(len(one["name"]) for one in found)
     for one in found:
-        output.print(f"{one['name']:<9} {one['purpose']}", markup=False)
+        output.print(f"{one['name']:<{width}}  {one['purpose']}", markup=False)
     output.print(f"Scores: {SOURCE}", markup=False)
 
 

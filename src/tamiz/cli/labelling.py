@@ -32,6 +32,7 @@ __all__ = [
     "Requests",
     "Template",
     "answer_requests",
+    "is_pretrained",
     "labelled",
     "texts_of",
 ]
@@ -213,15 +214,23 @@ def _for_requests(ref: str, asked: Asked) -> tuple[Model, tuple[str, ...] | None
     return (_of_package(package, package.labels, asked) if changed else package), None
 
 
+def is_pretrained(ref: str) -> bool:
+    """Tell whether a reference is a folder of weights or a name of `tamiz models`, and no package."""
+    from tamiz.encoders.catalogue import CATALOGUE
+
+    folder = Path(ref)
+    if (folder / MANIFEST_NAME).is_file():
+        return False
+    # A folder one above the weights, too: what is said of it names the right one.
+    return ref in CATALOGUE or any((*folder.glob("config.json"), *folder.glob("*/config.json")))
+
+
 def _package(ref: str) -> Model | None:
     """Load a package, or say by `None` that the reference is one of a pretrained model."""
     from tamiz.encoders.catalogue import CATALOGUE
 
     folder = Path(ref)
-    package = (folder / MANIFEST_NAME).is_file()
-    # A folder one above the weights, too: what is said of it names the right one.
-    weights = folder.is_dir() and any((*folder.glob("config.json"), *folder.glob("*/config.json")))
-    if not package and (weights or ref in CATALOGUE):
+    if is_pretrained(ref):
         return None
     try:
         return load(ref)

@@ -26,10 +26,11 @@ from tamiz.cli.labelling import (
     Requests,
     Template,
     answer_requests,
+    is_pretrained,
     labelled,
 )
 from tamiz.cli.options import AsJson
-from tamiz.errors import ConfigError, RequestError
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, RequestError
 from tamiz.model import Model, Prediction
 from tamiz.rankings import sequence_answer
 from tamiz.settings import read_project
@@ -55,7 +56,14 @@ def register(app: typer.Typer) -> None:
 def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
     """Load the model that was named, else the champion of the project."""
     if ref is not None:
-        return load(ref)
+        try:
+            return load(ref)
+        except (ModelNotFoundError, PackageError) as error:
+            if not is_pretrained(ref):
+                raise
+            raise ConfigError(
+                f"{ref} is a pretrained model, which has no labels of its own: tamiz predict --labels a,b,c"
+            ) from error
     if not (project.is_file() or (project / "tamiz.yaml").is_file()):
         raise ConfigError("say which model with --model, or stand in the folder of a tamiz.yaml")
     found = read_project(project)
