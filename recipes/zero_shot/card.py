@@ -27,8 +27,7 @@ def render(training: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]) -> 
     head = [
         "## Training",
         "",
-        f"{options['steps']} steps from {_start(training)}, seed {options['seed']}; "
-        f"{training['alpha']:g} of the trained weights and {1 - training['alpha']:g} of the starting ones are kept.",
+        f"{options['steps']} steps from {_start(training)}, seed {options['seed']}; {_kept(training['alpha'])}.",
         "",
         "| data | rows | terms |",
         "| --- | --- | --- |",
@@ -51,6 +50,13 @@ def _start(training: Mapping[str, Any]) -> str:
     if cut is None:
         return f"`{training['options']['start']}`"
     return f"`{cut['start']}`, cut to the {cut['pieces']:,} pieces that {', '.join(cut['languages'])} need most"
+
+
+def _kept(trained: float) -> str:
+    """Say what the weights are a mean of."""
+    if trained == 1:
+        return "the trained weights are kept as they are"
+    return f"{trained:g} of the trained weights and {1 - trained:g} of the starting ones are kept"
 
 
 def _row(one: Mapping[str, Any], name: str) -> str:

@@ -20,6 +20,7 @@ from tamiz.classifiers.ensemble import EnsembleClassifier
 from tamiz.classifiers.transformer import TransformerClassifier
 from tamiz.classifiers.transformer_batches import budget_batches, shuffled_batches
 from tamiz.classifiers.transformer_choices import Judge, choose_policy, parity
+from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import Reader
 from tamiz.encoders.runtime import Tokenizer
 from tamiz.errors import ConfigError, PackageError
@@ -227,6 +228,40 @@ def test_a_fit_that_goes_on_says_so(encoder, tmp_path):
     assert all(message.endswith("left, resumed at step 5") for message, _ in steps)
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_fit_inside_an_ensemble_goes_on_too(encoder, tmp_path, refit):
+    texts, targets, labels = examples(Task.BINARY)
+    fine_tuned = {**FAST, "encoder": encoder, "form": "fp32", "checkpoint_seconds": 0}
+    members = [{"family": "linear"}, {"family": "transformer", "params": fine_tuned}]
+    told: list[str] = []
+
+    def progress(message, done=0, total=0):
+        told.append(message)
+        if done == 6 and not resumed:
+            raise KeyboardInterrupt
+
+    def fit(ensemble):
+        if refit:
+            return ensemble.refit(texts, targets, seed=0, progress=progress)
+        return ensemble.fit(texts, targets, progress=progress)
+
+    resumed = True
+    first = EnsembleClassifier(labels, Task.BINARY, members=members).fit(texts, targets)
+    whole = fit(first if refit else EnsembleClassifier(labels, Task.BINARY, members=members))
+    for resumed in (False, True):
+        told.clear()
+        ensemble = first if refit else EnsembleClassifier(labels, Task.BINARY, members=members)
+        ensemble.keep_in(tmp_path)
+        with nullcontext() if resumed else pytest.raises(KeyboardInterrupt):
+            again = fit(ensemble)
+        said = "member 2 of 2, transformer: goes on from step 5 of 12 (checkpoint of an earlier run)"
+        assert (said in told) == resumed
+    assert [path.name for path in tmp_path.iterdir()] == ["member_1"]
+    np.testing.assert_array_equal(again.predict_proba(texts), whole.predict_proba(texts))
+    if not refit:
+        assert again.figures()["earlier_seconds"] > 0
+
+
 def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):
     texts, targets, _ = examples(Task.BINARY)
     first = made(encoder, form="fp32")
@@ -244,7 +279,33 @@ def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):
     assert not np.array_equal(other.fit(texts, targets).predict_proba(texts), p)
 
 
-# --- batches, choices
+# --- precision, batches, choices
+
+
+@pytest.mark.parametrize(
+    ("able", "bf16_s", "expected"),
+    [(True, 0.3, "bf16"), (True, 1.9, "fp32"), (True, 0.9, "fp32"), (False, 0.3, "fp32")],
+)
+def test_bf16_is_taken_where_the_processor_is_faster_with_it(monkeypatch, able, bf16_s, expected):
+    import torch
+
+    from tamiz.classifiers import transformer_network as network
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    monkeypatch.setattr(network, "_product_seconds", {"bfloat16": bf16_s, "float32": 1.0}.__getitem__)
+    network._bf16_pays.cache_clear()
+    try:
+        assert network.chosen_precision(TransformerParams(), "cpu") == expected
+        assert network.chosen_precision(TransformerParams(precision="bf16"), "cpu") == "bf16"
+    finally:
+        network._bf16_pays.cache_clear()
+
+
+def test_the_time_of_a_product_is_measured_in_either_precision():
+    from tamiz.classifiers.transformer_network import _product_seconds
+
+    assert _product_seconds("float32") > 0
+    assert _product_seconds("bfloat16") > 0
 
 
 def test_batches_are_of_like_length_and_repeat():

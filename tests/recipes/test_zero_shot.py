@@ -253,6 +253,18 @@ def test_the_best_share_is_chosen_and_the_smaller_on_ties():
     assert exporting.choose(lambda alpha: {"x": figures[alpha]}, (0.0, 0.5, 1.0))["alpha"] == 0.5
 
 
+@pytest.mark.parametrize(
+    ("alpha", "said"),
+    [
+        (0.75, "0.75 of the trained weights and 0.25 of the starting ones are kept."),
+        (1.0, "seed 0; the trained weights are kept as they are."),
+    ],
+)
+def test_a_card_says_what_the_weights_are_a_mean_of(alpha, said):
+    about = {"options": {"steps": 3, "start": "minilm", "seed": 0}, "alpha": alpha, "nli": {}, "trained_on": {}}
+    assert said in card.render(about, [])
+
+
 def test_a_card_is_written_between_its_marks(tmp_path):
     about = {"options": {"steps": 3, "start": "minilm", "seed": 0}, "alpha": 0.5, "nli": {}, "trained_on": {}}
     readme = tmp_path / "README.md"

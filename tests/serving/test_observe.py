@@ -116,3 +116,4 @@ def test_logs_are_json_lines_and_withhold_foreign_messages(capsys):
     assert "a user's text" not in json.dumps(foreign)
     assert "test_observe" in foreign["traceback"]
     assert own["error_message"] == "the key is wrong"
+    assert "traceback" not in own  # its message says what to do

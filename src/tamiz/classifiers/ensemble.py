@@ -20,7 +20,19 @@ from pydantic import Field, model_validator
 from tamiz.classifiers import base, check_params, classifier_class
 from tamiz.cleaning import Cleaner, StepSpec
 from tamiz.errors import ConfigError, PackageError
-from tamiz.types import BoolArray, Classifier, FloatArray, Point, Progress, Refits, Task, Traces, Validation
+from tamiz.types import (
+    EARLIER_SECONDS,
+    BoolArray,
+    Classifier,
+    FloatArray,
+    Point,
+    Progress,
+    Refits,
+    Resumes,
+    Task,
+    Traces,
+    Validation,
+)
 
 __all__ = ["EnsembleClassifier"]
 
@@ -92,6 +104,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         self._prepare = [Cleaner(member.prepare) for member in self.params.members]
         count = len(self.params.members)
         self._borrowed: Mapping[int, Classifier] = {}
+        self._checkpoints: Path | None = None
         self._traces: dict[int, Traces] = {}  # of members that `fit` fits itself, the present one included
         self.members_: dict[int, Classifier] = {}
         """Fitted members by place; those that do not count are left out."""
@@ -102,6 +115,10 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
     def tolerance(self) -> float:  # type: ignore[override]
         """How far a text's probabilities may move with the texts beside it: as far as the least exact member's."""
         return max([1e-9, *(getattr(member, "tolerance", 1e-9) for member in self.members_.values())])
+
+    def keep_in(self, folder: Path | None) -> None:
+        """Keep the state of the members' next fits in `folder`, each that keeps one in a folder of its own."""
+        self._checkpoints = folder
 
     def fit(
         self,
@@ -131,6 +148,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
             told = _told(progress, f"member {place + 1} of {count}, {member.family}")
             if isinstance(made, Traces):
                 self._traces[place] = made
+            self._keep(place, made)
             fitted.append(made.fit(prepare.many(texts), targets, validation=held, progress=told))
         return self.combine(fitted, validation=validation)
 
@@ -143,8 +161,9 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         ]
 
     def figures(self) -> Mapping[str, float]:
-        """Return nothing: a member's own figures would be taken for the ensemble's."""
-        return {}
+        """Return the seconds that an earlier, killed fit of members took; other figures of theirs are not its own."""
+        earlier = sum(member.figures().get(EARLIER_SECONDS, 0.0) for member in self._traces.values())
+        return {EARLIER_SECONDS: earlier} if earlier else {}
 
     def borrow(self, members: Mapping[int, Classifier]) -> None:
         """Take these members, by place, in the next `fit` instead of fitting them."""
@@ -167,6 +186,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         for place, member in self.members_.items():
             config, own = self.params.members[place], self._prepare[place].many(texts)
             told = _told(progress, f"member {place + 1} of {count}, {config.family}")
+            self._keep(place, member)
             if isinstance(member, Refits):
                 new.members_[place] = member.refit(own, targets, seed=seed, progress=told)
             else:
@@ -174,6 +194,11 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
                 made: Classifier = cls(self.labels, self.task, seed=seed, **config.params)
                 new.members_[place] = made.fit(own, targets, progress=told)
         return new
+
+    def _keep(self, place: int, member: Classifier) -> None:
+        """Say where a member that goes on from where it was cut off keeps its state."""
+        if isinstance(member, Resumes):
+            member.keep_in(None if self._checkpoints is None else self._checkpoints / f"member_{place}")
 
     def _combine(self, validation: Validation | None) -> None:
         """Choose temperatures and weights."""

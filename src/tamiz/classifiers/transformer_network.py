@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tamiz.types import BoolArray, FloatArray, Task
 
 __all__ = ["chosen_device", "chosen_precision", "load_network", "losses", "optimizer_for", "threads"]
 
+_WORTH = 0.8  # of the time in fp32, that a product in bf16 may take; the conversions around it take time too
 _LAYER = re.compile(r"\.(?:layer|layers|h|block|blocks)\.(\d+)\.")
 _EMBEDDINGS = re.compile(r"(?:^|\.)(?:embeddings|embed_tokens|wte|wpe|word_embedding)\.")
 _DROPOUTS = {
@@ -161,7 +164,29 @@ def chosen_precision(params: TransformerParams, device: str) -> str:
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     able = torch.cpu.get_capabilities()
-    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("sve_bf16") else "fp32"
+    claimed = any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+    return "bf16" if claimed and _bf16_pays() else "fp32"
+
+
+@cache
+def _bf16_pays() -> bool:
+    """Tell whether this processor multiplies matrices faster in bf16, conversions paid.
+
+    With AVX512-BF16 alone some take twice as long for it as for fp32; with AMX they take a fraction.
+    """
+    return _product_seconds("bfloat16") < _WORTH * _product_seconds("float32")
+
+
+def _product_seconds(dtype: str) -> float:
+    """Return the seconds that one layer of a small encoder takes for a batch, the best of a few."""
+    torch = require("torch", extra="transformers")
+    values, weights = (torch.ones(shape, dtype=getattr(torch, dtype)) for shape in ((2048, 384), (1536, 384)))
+    found = []
+    for _ in range(6):
+        began = time.perf_counter()
+        torch.nn.functional.linear(values, weights)
+        found.append(time.perf_counter() - began)
+    return min(found)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class TransformerParams(base.Params):
     validation_size: Annotated[int, Field(ge=1)] | None = 2000
     """Use so many validation texts at most for the choices made while fitting; `null` for all."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of the training; `auto`: bf16 where the processor or the GPU has it."""
+    """Arithmetic of the training; `auto`: bf16 where the GPU has it or the processor is faster with it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the training runs; `auto`: on a GPU if there is one."""
     num_threads: Annotated[int, Field(ge=0)] = 0

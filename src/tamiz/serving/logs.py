@@ -19,7 +19,8 @@ __all__ = ["JsonLines", "configure_logs"]
 class JsonLines(logging.Formatter):
     """Format a record and its `fields` as one line of JSON.
 
-    Exceptions keep their type and stack; the message of one that is not ours is withheld, for it may quote a text.
+    An exception of ours has its message, which says what to do; any other has its stack, and its message is withheld,
+    for it may quote a text.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -38,7 +39,8 @@ class JsonLines(logging.Formatter):
             line["error"] = type(error).__name__
             if isinstance(error, TamizError):
                 line["error_message"] = str(error)
-            line["traceback"] = "".join(traceback.format_tb(error.__traceback__))
+            else:
+                line["traceback"] = "".join(traceback.format_tb(error.__traceback__))
         return to_json(line, fallback=str).decode("utf-8")
 
 
