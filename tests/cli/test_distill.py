@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tamiz.classifiers.checks import examples
@@ -53,6 +55,22 @@ def test_people_get_a_table(tamiz, given):
     assert "texts/s" in answer.out
     assert "held out" in answer.out
     assert "tamiz predict --model student" in answer.err
+
+
+@pytest.mark.parametrize(("agreement", "said"), [(0.79, True), (0.8, False)])
+def test_a_student_that_differs_much_is_told_of(tamiz, given, monkeypatch, agreement, said):
+    from tamiz.pipeline import distill as pipeline
+
+    real = pipeline.distill
+
+    def distilled(*args, **kwargs):
+        done = real(*args, **kwargs)
+        return done._replace(report=replace(done.report, agreement=agreement))
+
+    monkeypatch.setattr(pipeline, "distill", distilled)
+    answer = tamiz("distill", *given, "--labels", "food,money", "--prior")
+    assert answer.code == 0
+    assert ("more texts help, and so may --family few_shot" in " ".join(answer.err.split())) == said
 
 
 def test_several_labels(tamiz, given, place):

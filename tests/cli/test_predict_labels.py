@@ -56,7 +56,24 @@ def test_a_pretrained_model_without_labels_says_that_they_are_missing(tamiz, enc
     for ref in ("minilm", encoder):
         answer = tamiz(command, "--model", ref, TEXTS[0])
         assert (answer.code, answer.out) == (2, "")
-        assert "has no labels of its own: tamiz predict --labels" in answer.err
+        assert "has no labels of its own; give it some, such as --labels a,b,c" in answer.err
+
+
+def test_the_words_that_made_the_score_of_a_label_are_shown(tamiz, encoder):
+    asked = ("explain", "--model", encoder, "--labels", "sport, food", "--label", "food", TEXTS[1])
+    found = tamiz(*asked, "--json").json
+    assert found["label"] == "food"
+    words = [TEXTS[1][part["start"] : part["end"]] for part in found["contributions"]]
+    assert words == TEXTS[1].replace(",", " ,").split()
+    others = tamiz(*asked, "--describe", "sport=oil and butter", "--json").json
+    assert others["score"] != found["score"]
+    assert tamiz(*asked).out.startswith("food: score")
+
+
+def test_wrong_use_of_an_explanation(refused, encoder):
+    assert "--template goes with --labels" in refused(2, "explain", "--model", encoder, "--template", "{}", "x")
+    said = refused(2, "explain", "--model", encoder, "--labels", "sport,food", "--label", "fod", "x")
+    assert "did you mean 'food'" in said
 
 
 def test_options_change_the_answer(tamiz, encoder):
@@ -167,7 +184,7 @@ def test_a_package_answers_for_other_labels(tamiz, encoder, place):
     ("more", "said"),
     [
         (["--labels", "a,a", "x"], "stands twice"),
-        (["--labels", " , ", "x"], "none is given"),
+        (["--labels", " , ", "x"], "--labels: none is given; give one or more, such as --labels sport,politics"),
         (["--labels", "a,b", "--template", "none", "x"], "{}"),
         (["--labels", "a,b", "--language", "de", "x"], "language"),
         (["--labels", "a,b", "--describe", "a", "x"], "LABEL=WORDS"),

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_GOOD_AGREEMENT = 0.8  # of student and teacher; on news topics both families reach more
+_SIMILAR = "few_shot"  # reads texts by an encoder, as most teachers do
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -144,7 +147,14 @@ def _show(done: Distilled, folder: Path) -> None:
         f"on {report.held_out:,} texts held out, the student gives the teacher's answer to {report.agreement:.1%}",
         markup=False,
     )
+    if report.agreement < _GOOD_AGREEMENT:
+        errors.print(f"note: the student often differs from its teacher; {_remedy(done)}", markup=False)
     errors.print(f"student in {folder}; ask it with: tamiz predict --model {folder} TEXT", markup=False)
+
+
+def _remedy(done: Distilled) -> str:
+    family = done.student.manifest.family
+    return "more texts help" + ("" if family == _SIMILAR else f", and so may --family {_SIMILAR}")
 
 
 def _rows(report: Report) -> list[tuple[str, str, str]]:

@@ -160,6 +160,8 @@ def labelled(ref: str | None, asked: Asked, place: InputPlace | None) -> Model:
         TamizError: there is no such model, or the labels or options cannot be used.
     """
     labels = split_labels(asked.labels or "")
+    if not labels:
+        raise ConfigError("--labels: none is given; give one or more, such as --labels sport,politics")
     PromptLimits().check((), labels)
     if place is None and (name := asked.of_texts()):
         raise ConfigError(f"{name} goes with --input: it learns from the texts of a file")

@@ -62,7 +62,7 @@ def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
             if not is_pretrained(ref):
                 raise
             raise ConfigError(
-                f"{ref} is a pretrained model, which has no labels of its own: tamiz predict --labels a,b,c"
+                f"{ref} is a pretrained model, which has no labels of its own; give it some, such as --labels a,b,c"
             ) from error
     if not (project.is_file() or (project / "tamiz.yaml").is_file()):
         raise ConfigError("say which model with --model, or stand in the folder of a tamiz.yaml")
@@ -212,20 +212,28 @@ def _show(model: Model, text: str, answer: Prediction) -> None:
 def explain(
     text: Annotated[str, typer.Argument(help="One text.")],
     label: Annotated[str | None, typer.Option("--label", help="Label to explain; by default the answer.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help=_MODEL)] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help=f"{_MODEL} {_PRETRAINED}")] = None,
     project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
         "tamiz.yaml"
     ),
     budget_ms: Annotated[
         float, typer.Option("--budget-ms", min=0, help="Time for leaving words out, where the family needs that.")
     ] = BUDGET_MS,
+    labels: Labels = None,
+    multi_label: MultiLabel = False,
+    template: Template = None,
+    language: Language = None,
+    describe: Describe = None,
     as_json: AsJson = False,
 ) -> None:
     """Show which words of a text made the score of a label.
 
     Example: tamiz explain "Dull from start to end."
+
+    Example: tamiz explain --labels "sport,politics,health" "The match was lost in the last minute."
     """
-    found = chosen_model(model, project)
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt=False, prior=False)
+    found = chosen_model(model, project) if labels is None else labelled(model, asked, None)
     explanation = found.explain(text, label, budget_ms=budget_ms)
     parts: list[dict[str, Any]] = [
         {"start": c.start, "end": c.end, "text": text[c.start : c.end], "value": c.value}
