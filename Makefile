@@ -18,10 +18,12 @@ $(VENV)/.base: requirements/base.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt requirements/torch.txt requirements/encoders.txt $(VENV)/.base
+$(VENV)/.dev: requirements/dev.txt requirements/torch.txt requirements/encoders.txt $(wildcard packages/*/model/training.json) \
+		$(VENV)/.base
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/encoders.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation packages/*/
 	@touch $@
 
 install: $(VENV)/.base  ## Make a virtual environment with Tamiz and all it needs

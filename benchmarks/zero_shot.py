@@ -84,6 +84,15 @@ _SETS = (
     _Set(
         "resolutions", "resolutions", 0.5, label="category", test="sample.parquet", train="sample.parquet", named=True
     ),
+    _Set(
+        "resolutions_es",
+        "resolutions",
+        0.5,
+        label="category",
+        test="sample.parquet",
+        train="sample.parquet",
+        language="es",
+    ),
     _Set("agnews", "topics/agnews", 0.78, published=0.727, named=True),
     _Set("imdb", "imdb", 0.8, published=0.929, named=True),
     _Set("newsgroups", "topics/newsgroups", 0.6),
