@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +23,8 @@ _BARS = 40
 _LANGUAGE_SAMPLE = 500
 _LEAST_LETTERS = 20
 _MOST_CHARACTERS = 1_000
+_LEAST_SURE = 0.5
+_UNSURE = "und"  # undetermined, of ISO 639-2
 _ONE_LANGUAGE = 0.95
 _MANY_REPEATS = 0.05
 _MANY_CONFLICTS = 0.005
@@ -85,17 +89,15 @@ def _length_plots(words: NDArray[np.float64]) -> tuple[Plot, ...]:
 
 def languages_finding(rows: Rows, *, seed: int) -> Finding:
     """Guess the languages of a random sample; a mixture is worth a note, for guesses on short texts are weak."""
-    langdetect = require("langdetect", extra="train")
-    langdetect.DetectorFactory.seed = seed  # its guesses are random without
     rng = np.random.default_rng(seed)
     sample = rng.permutation(len(rows))[:_LANGUAGE_SAMPLE]
-    guesses = Counter(_language(langdetect, rows.texts[at]) for at in sorted(sample.tolist()))
+    guesses = Counter(_language(rows.texts[at]) for at in sorted(sample.tolist()))
     unknown = guesses.pop("", 0)
     told = guesses.total()
     common = guesses.most_common()
     main = common[0][1] / told if told else 1.0
     shown = ", ".join(f"{name} {n / told:.1%}" for name, n in common[:4])
-    summary = f"{shown or 'none could be told'} (sample of {len(sample):,} texts, {unknown:,} too short to tell)"
+    summary = f"{shown or 'none could be told'} (sample of {len(sample):,} texts, {unknown:,} too short or odd to tell)"
     return Finding(
         "languages",
         Severity.OK if main >= _ONE_LANGUAGE else Severity.NOTE,
@@ -113,15 +115,22 @@ def _shares(common: Sequence[tuple[str, int]], total: int) -> tuple[tuple[str, i
     return tuple((name, n, round(n / total, 4)) for name, n in common)
 
 
-def _language(langdetect: object, text: str) -> str:
-    """Return the code of the likeliest language, nothing where there are too few letters to tell."""
+def _language(text: str) -> str:
+    """Return the code of the likeliest language, nothing where there are too few letters to tell or none is likely."""
     text = text[:_MOST_CHARACTERS]
     if sum(map(str.isalpha, text)) < _LEAST_LETTERS:
         return ""
-    try:
-        return str(langdetect.detect(text))  # type: ignore[attr-defined]
-    except langdetect.LangDetectException:  # type: ignore[attr-defined]
-        return ""
+    code: str = _identifier().classify(text)[0]
+    return "" if code == _UNSURE else code
+
+
+@cache
+def _identifier() -> Any:
+    """Return the guesser of languages that have a code of two letters; it takes most of a second to load."""
+    langid = require("py3langid.langid", extra="train")
+    found = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True, min_confidence=_LEAST_SURE)
+    found.set_languages([code for code in found.labels if len(code) == 2])
+    return found
 
 
 def duplicates_finding(rows: Rows, near: NDArray[np.int64]) -> Finding:
