@@ -229,6 +229,8 @@ def _caveats(manifest: Manifest, facts: CardFacts) -> Iterator[str]:
         yield f"Probabilities are off by {error:.3f} on average (expected calibration error): take them as a ranking."
     if "test_ece" not in manifest.metrics:
         yield "No figures on a test side are known."
+    if "distilled" in manifest.facts:
+        yield "Its labels were given by another model, whose mistakes it learnt with them."
     languages = _languages(manifest)
     if languages:
         yield f"Its cleaning steps are for texts in: {', '.join(languages)}."
@@ -241,11 +243,28 @@ def _languages(manifest: Manifest) -> list[str]:
     return sorted({_text(value) for step in steps for name, value in step.items() if name in ("stop_words", "stem")})
 
 
+def _distilling(about: Mapping[str, Any]) -> list[str]:
+    """Say what a student learnt from, and what it is worth beside its teacher."""
+    lines = [
+        f"- Taught by a model of any labels: its answers to {about['texts']:,} texts; "
+        f"the same answer as its teacher's to {about['agreement']:.1%} of {about['held_out']:,} others"
+    ]
+    for name, student in about.get("quality", {}).get("student", {}).items():
+        teacher = about["quality"]["teacher"][name]
+        lines.append(
+            f"- On {about['sample']:,} labelled texts that it did not learn from: "
+            f"{_text(name)} {student['value']:.3f}, its teacher {teacher['value']:.3f}"
+        )
+    return lines
+
+
 def _making(manifest: Manifest, facts: CardFacts) -> list[str]:
     lines = [f"- Family: {manifest.family}" + (f", candidate {manifest.candidate}" if manifest.candidate else "")]
     if manifest.params:
         named = ", ".join(f"{name} = {_parameter(value)}" for name, value in manifest.params.items())
         lines.append(f"- Parameters: {named}")
+    if found := manifest.facts.get("distilled"):
+        lines += _distilling(found)
     steps = [_step(step) for step in (*manifest.clean, *manifest.prepare)]
     lines.append("- Cleaning: " + (", ".join(steps) or "none"))
     if manifest.data.get("refit"):

@@ -109,6 +109,19 @@ def test_a_slow_classifier_ends_with_its_time():
     values(found, text)
 
 
+def test_what_the_first_answer_has_to_load_costs_no_word_its_value():
+    import time
+
+    class Cold(Counted):
+        def predict_proba(self, texts):
+            time.sleep(0 if self.asked else 0.5)
+            return super().predict_proba(texts)
+
+    text = " ".join(f"w{n}" for n in range(20))
+    found = occlude(Cold({"w7": 3.0}), text, 1, budget_ms=400)
+    assert values(found, text) == {"w7": 3.0}
+
+
 def test_scripts_without_spaces_are_explained_by_characters():
     class Han(Counted):
         def predict_proba(self, texts):

@@ -55,10 +55,12 @@ def test_markup_in_labels_and_texts_is_shown_as_it_is(place, tamiz):
 
 def test_suspects_go_out_and_corrections_come_back(place, tamiz):
     write_project(place, n=240)
-    assert tamiz("check", "--suspects", "suspects.csv", "--quiet").code == 0
+    answer = tamiz("check", "--suspects", "suspects.csv", "--quiet")
+    assert answer.code == 0
     with (place / "suspects.csv").open(encoding="utf-8-sig", newline="") as file:
         listed = list(csv.DictReader(file))
     assert listed  # every tenth label is wrong
+    assert f"wrote suspects.csv: {len(listed)} rows with doubtful labels" in answer.out
     for row in listed:
         row["corrected_label"] = row["suggested_label"]
     write_csv(place / "suspects.csv", listed)

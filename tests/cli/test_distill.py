@@ -45,6 +45,10 @@ def test_a_student_and_what_it_is_worth(tamiz, given, place):
     student = Model.load(place / "student")
     assert student.labels == ("food", "money", "sport")
     assert student.manifest.facts["distilled"]["agreement"] == found["agreement"]
+    card = (place / "student" / "model.md").read_text(encoding="utf-8")
+    accuracy = {who: found["quality"][who]["accuracy"]["value"] for who in ("student", "teacher")}
+    assert f"answers to 72 texts; the same answer as its teacher's to {found['agreement']:.1%} of 18 others" in card
+    assert f"accuracy {accuracy['student']:.3f}, its teacher {accuracy['teacher']:.3f}" in card
     answer = tamiz("predict", "--model", "student", "bread and soup")
     assert answer.code == 0
 
@@ -91,6 +95,8 @@ def test_several_labels(tamiz, given, place):
     ("code", "more", "said"),
     [
         (2, [], "--labels is needed"),
+        (2, ["--labels", "a"], "--labels: two or more are needed"),
+        (2, ["--labels", "a", "--multi-label"], "--labels: two or more are needed"),
         (1, ["--labels", "a,b", "--sample", "sample.csv", "--label-column", "topic"], "unknown label"),
         (
             1,

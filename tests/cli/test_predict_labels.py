@@ -70,9 +70,17 @@ def test_the_words_that_made_the_score_of_a_label_are_shown(tamiz, encoder):
     assert tamiz(*asked).out.startswith("food: score")
 
 
+def test_an_explanation_without_a_word_says_so(tamiz, encoder):
+    asked = ("explain", "--model", encoder, "--labels", "sport,food")
+    assert "more --budget-ms may find some" in tamiz(*asked, "--budget-ms", "0", TEXTS[1]).err
+    assert tamiz(*asked, TEXTS[1]).err == ""
+
+
 def test_wrong_use_of_an_explanation(refused, encoder):
     assert "--template goes with --labels" in refused(2, "explain", "--model", encoder, "--template", "{}", "x")
-    said = refused(2, "explain", "--model", encoder, "--labels", "sport,food", "--label", "fod", "x")
+    asked = ("explain", "--model", encoder, "--labels", "sport,food")
+    assert "--project does not go with --labels" in refused(2, *asked, "-p", "other.yaml", "x")
+    said = refused(2, *asked, "--label", "fod", "x")
     assert "did you mean 'food'" in said
 
 
@@ -195,6 +203,7 @@ def test_a_package_answers_for_other_labels(tamiz, encoder, place):
         (["--labels", "a,b", "--adapt", "--requests", "in.jsonl"], "--adapt goes with --input"),
         (["--adapt", "--requests", "in.jsonl"], "--adapt goes with --labels and --input"),
         (["--multi-label", "x"], "--multi-label goes with --labels"),
+        (["--labels", "a,b", "-p", "other.yaml", "x"], "--project does not go with --labels"),
         (["--labels", "a,b", "--requests", "in.jsonl", "x"], "without texts"),
     ],
 )

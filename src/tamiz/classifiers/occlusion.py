@@ -45,7 +45,8 @@ def occlude(
         classifier: any fitted classifier.
         text: a text as the classifier reads it.
         label: which of its labels.
-        budget_ms: time to spend; the batch under way when it ends is finished.
+        budget_ms: time to spend after the whole text was asked for, which may load what the classifier needs; the
+            batch under way when it ends is finished.
         passes: most texts to ask the classifier, besides the whole one.
 
     Source: Li, Monroe & Jurafsky (2016), "Understanding neural networks through representation erasure", section 3.
@@ -53,6 +54,8 @@ def occlude(
     scores = _Scores(classifier, label, budget_ms / 1000, passes)
     whole = scores.of(text)
     words = [match.span() for match in _WORD_OR_MARKS.finditer(text)]
+    if scores.too_slow_for(len(words)):
+        scores.time_again(text)
     room = scores.affordable()
     if len(words) <= room:
         left_out = dict(zip(words, scores.without(text, words), strict=False))
@@ -69,18 +72,32 @@ class _Scores:
 
     def __init__(self, classifier: Classifier, label: int, budget_s: float, passes: int) -> None:
         self._classifier, self._label = classifier, label
-        self._ends_s = time.perf_counter() + budget_s
+        self._budget_s, self._ends_s = budget_s, 0.0
         self._left = passes
         self._each_s = 0.0
 
     def of(self, text: str) -> float:
-        """Return the score of the whole text, which no budget forbids."""
-        return float(self._ask([text])[0])
+        """Return the score of the whole text, which no budget forbids; the time begins after it."""
+        score = float(self._ask([text])[0])
+        self._ends_s = time.perf_counter() + self._budget_s
+        return score
+
+    def too_slow_for(self, count: int) -> bool:
+        """Tell whether the time, rather than the passes, allows fewer texts than `count`."""
+        return self._in_time() < min(self._left, count)
+
+    def time_again(self, text: str) -> None:
+        """Take the time of a text anew: the first one may have waited for something to be loaded."""
+        if self._budget_s > 0:
+            self._left -= 1
+            self._ask([text])
 
     def affordable(self) -> int:
         """Return how many texts may still be asked, as far as the time of the last ones tells."""
-        left_s = self._ends_s - time.perf_counter()
-        return max(0, min(self._left, int(left_s / self._each_s)))
+        return min(self._left, self._in_time())
+
+    def _in_time(self) -> int:
+        return max(0, int((self._ends_s - time.perf_counter()) / self._each_s))
 
     def without(self, text: str, spans: Sequence[Span]) -> Iterator[float]:
         """Yield the score of the text without each span, in order; fewer than there are spans when the budget ends."""

@@ -66,7 +66,9 @@ def check(
     if as_json:
         print_json(report.to_dict())
     else:
-        _show(report, [path for path in (html, suspects) if path is not None])
+        written = [] if html is None else [str(html)]
+        written += [] if suspects is None else [f"{suspects}: {len(report.suspects):,} rows with doubtful labels"]
+        _show(report, written)
     if strict and report.warnings:
         raise typer.Exit(1)
 
@@ -91,7 +93,7 @@ def _notice(text: str) -> None:
     errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
-def _show(report: Report, written: Sequence[Path]) -> None:
+def _show(report: Report, written: Sequence[str]) -> None:
     rows = [
         [f"[{_STYLES[one.severity]}]{one.severity}[/]", one.name, _cell(one.summary, None)] for one in report.findings
     ]

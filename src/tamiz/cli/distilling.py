@@ -23,6 +23,7 @@ from tamiz.cli.labelling import (
 from tamiz.cli.options import AsJson
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.model import Model
+from tamiz.prompting import split_labels
 from tamiz.types import Task
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def distill(
 
     if labels is None:
         raise ConfigError("--labels is needed, such as --labels sport,politics,health")
+    if len(split_labels(labels)) == 1:
+        raise ConfigError("--labels: two or more are needed, between which a student can tell")
     if output_.exists():
         raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
     asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior)

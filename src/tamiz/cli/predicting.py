@@ -38,6 +38,7 @@ from tamiz.types import Explanation
 
 __all__ = ["register"]
 
+_PROJECT = Path("tamiz.yaml")
 _LINES = 256  # lines of standard input answered at once
 
 Shape = Callable[[Model, Prediction, str], dict[str, Any]]
@@ -53,7 +54,7 @@ def register(app: typer.Typer) -> None:
     app.command("explain")(explain)
 
 
-def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
+def chosen_model(ref: str | None, project: Path = _PROJECT) -> Model:
     """Load the model that was named, else the champion of the project."""
     if ref is not None:
         try:
@@ -73,9 +74,7 @@ def chosen_model(ref: str | None, project: Path = Path("tamiz.yaml")) -> Model:
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads lines from standard input.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=f"{_MODEL} {_PRETRAINED}")] = None,
-    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
-        "tamiz.yaml"
-    ),
+    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = _PROJECT,
     input_: Annotated[str | None, typer.Option("--input", "-i", help="CSV, TSV, JSONL, Parquet or Excel file.")] = None,
     output_: Annotated[Path | None, typer.Option("--output", "-o", help="File to write, by its ending.")] = None,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
@@ -107,6 +106,7 @@ def predict(
         answer_requests(model, asked, requests, output_, as_json=as_json)
         return
     shape: Shape = record
+    _check_project(asked, project)
     if asked.labels is None:
         found = chosen_model(model, project)
     else:
@@ -142,6 +142,12 @@ def _check_use(
     stray = [name for name, given in of_input.items() if given is not None]
     if input_ is None and stray:
         raise ConfigError(f"{stray[0]} goes with --input")
+
+
+def _check_project(asked: Asked, project: Path) -> None:
+    """Refuse a project beside labels of the moment, which it would not be asked for."""
+    if asked.labels is not None and project != _PROJECT:
+        raise ConfigError("--project does not go with --labels; give the model of one with --model")
 
 
 def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
@@ -213,9 +219,7 @@ def explain(
     text: Annotated[str, typer.Argument(help="One text.")],
     label: Annotated[str | None, typer.Option("--label", help="Label to explain; by default the answer.")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help=f"{_MODEL} {_PRETRAINED}")] = None,
-    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = Path(
-        "tamiz.yaml"
-    ),
+    project: Annotated[Path, typer.Option("--project", "-p", help="Project whose champion answers.")] = _PROJECT,
     budget_ms: Annotated[
         float, typer.Option("--budget-ms", min=0, help="Time for leaving words out, where the family needs that.")
     ] = BUDGET_MS,
@@ -228,13 +232,19 @@ def explain(
 ) -> None:
     """Show which words of a text made the score of a label.
 
+    The score is not the probability: it is on a scale of log-odds and before calibration. The base is what no word or
+    sentence that was looked at accounts for.
+
     Example: tamiz explain "Dull from start to end."
 
     Example: tamiz explain --labels "sport,politics,health" "The match was lost in the last minute."
     """
     asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt=False, prior=False)
+    _check_project(asked, project)
     found = chosen_model(model, project) if labels is None else labelled(model, asked, None)
     explanation = found.explain(text, label, budget_ms=budget_ms)
+    if not explanation.contributions and text.strip():
+        errors.print("note: no word or sentence was found to count; more --budget-ms may find some", markup=False)
     parts: list[dict[str, Any]] = [
         {"start": c.start, "end": c.end, "text": text[c.start : c.end], "value": c.value}
         for c in explanation.contributions

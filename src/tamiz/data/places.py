@@ -106,7 +106,8 @@ def _nearest(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"Neither does its folder {folder}"
-    return f"In its folder {folder}, {one_of(path.name, (entry.name for entry in folder.iterdir()), limit=10)}"
+    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return f"In its folder {folder}, {one_of(path.name, names, limit=10)}"
 
 
 def _visible(name: str) -> bool:

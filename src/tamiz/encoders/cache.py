@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tamiz._files import building, explain, holding, replacing, sha256_of
-from tamiz.errors import SourceError
+from tamiz.errors import MissingExtraError, SourceError
 from tamiz.extras import require
 from tamiz.types import Progress
 
@@ -28,12 +28,15 @@ def root() -> Path:
     """Return the folder of all that is cached: `TAMIZ_CACHE`, else the user's own cache folder.
 
     Raises:
-        MissingExtraError: `platformdirs` is not installed.
+        MissingExtraError: the extra for pretrained models is not installed.
     """
     stated = os.environ.get("TAMIZ_CACHE")
     if stated:
         return Path(stated)
-    found: Path = require("platformdirs", extra="onnx").user_cache_path("tamiz", appauthor=False)
+    try:
+        found: Path = require("platformdirs", extra="onnx").user_cache_path("tamiz", appauthor=False)
+    except MissingExtraError as error:
+        raise MissingExtraError("pretrained models need an extra of Tamiz: pip install 'tamiz[onnx]'") from error
     return found
 
 
