@@ -307,7 +307,7 @@ def test_wrong_deployments_are_refused(shared_app, body, status):
     assert ask(shared_app, "POST", f"{URL}/deploy", json=body).status_code == status
 
 
-@pytest.mark.parametrize("body", [{"version": "777"}, {"alias": "nobody"}])
+@pytest.mark.parametrize("body", [{"version": "777777777"}, {"alias": "nobody"}])
 def test_an_unknown_version_is_refused_without_its_name_or_the_place_of_the_store(store, tmp_path, body):
     publish(store, make_model(), tmp_path)
     live = LiveModels(store, ["demo"])
