@@ -19,6 +19,7 @@ from tamiz.cli.labelling import (
     Adapt,
     Asked,
     Describe,
+    InputPlace,
     Labels,
     Language,
     MultiLabel,
@@ -105,13 +106,9 @@ def predict(
     if requests is not None:
         answer_requests(model, asked, requests, output_, as_json=as_json)
         return
-    shape: Shape = record
-    _check_project(asked, project)
-    if asked.labels is None:
-        found = chosen_model(model, project)
-    else:
-        place = None if input_ is None else (input_, text_column, encoding)
-        found, shape = labelled(model, asked, place), _sequence
+    place = None if input_ is None else (input_, text_column, encoding)
+    found = _asked_model(model, asked, project, place)
+    shape: Shape = record if asked.labels is None else _sequence
     if input_ is not None:
         _predict_file(found, input_, output_, text_column, encoding, as_json=as_json)
     elif texts:
@@ -144,10 +141,17 @@ def _check_use(
         raise ConfigError(f"{stray[0]} goes with --input")
 
 
-def _check_project(asked: Asked, project: Path) -> None:
-    """Refuse a project beside labels of the moment, which it would not be asked for."""
-    if asked.labels is not None and project != _PROJECT:
+def _asked_model(ref: str | None, asked: Asked, project: Path, place: InputPlace | None) -> Model:
+    """Load the model for labels of the moment, where there are some; else the one that was named, or the champion.
+
+    Raises:
+        ConfigError: a project is named beside labels, which it would not be asked for.
+    """
+    if asked.labels is None:
+        return chosen_model(ref, project)
+    if project != _PROJECT:
         raise ConfigError("--project does not go with --labels; give the model of one with --model")
+    return labelled(ref, asked, place)
 
 
 def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
@@ -240,8 +244,7 @@ def explain(
     Example: tamiz explain --labels "sport,politics,health" "The match was lost in the last minute."
     """
     asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt=False, prior=False)
-    _check_project(asked, project)
-    found = chosen_model(model, project) if labels is None else labelled(model, asked, None)
+    found = _asked_model(model, asked, project, None)
     explanation = found.explain(text, label, budget_ms=budget_ms)
     if not explanation.contributions and text.strip():
         errors.print("note: no word or sentence was found to count; more --budget-ms may find some", markup=False)

@@ -106,7 +106,7 @@ def _nearest(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"Neither does its folder {folder}"
-    names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
+    names = [entry.name for entry in folder.iterdir() if _visible(entry.name)]
     return f"In its folder {folder}, {one_of(path.name, names, limit=10)}"
 
 
