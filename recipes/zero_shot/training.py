@@ -22,7 +22,7 @@ from recipes.zero_shot.mixture import Batch, Mixture
 from recipes.zero_shot.sources import NLI_SOURCES, SETS, LabelledSet, NliPairs
 from tamiz.classifiers.transformer_batches import padded
 from tamiz.classifiers.transformer_checkpoints import Checkpoint, Checkpoints
-from tamiz.classifiers.transformer_network import chosen_precision, threads
+from tamiz.classifiers.transformer_network import attend_in_fp32, chosen_precision, threads
 from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.encoders.find import find
 from tamiz.errors import ConfigError
@@ -96,6 +96,8 @@ class Encoder:
         self.network: Any = transformers.AutoModel.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
+        if precision == "bf16":
+            attend_in_fp32(self.network)
         self._torch, self._precision = torch, precision
         self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -262,7 +264,7 @@ class _Run:
             {"params": decays, "weight_decay": options.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
+        self._optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
         self._checkpoints = Checkpoints(folder / "checkpoints", self._identity(), options.checkpoint_seconds)
         self._losses: list[list[Any]] = []  # source and loss of each step
 

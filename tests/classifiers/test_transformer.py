@@ -301,6 +301,46 @@ def test_bf16_is_taken_where_the_processor_is_faster_with_it(monkeypatch, able, 
         network._bf16_pays.cache_clear()
 
 
+def test_attention_alone_is_computed_in_fp32_where_a_processor_trains_in_bf16(encoder, monkeypatch):
+    import torch
+
+    from tamiz.classifiers.transformer_network import attend_in_fp32, load_network
+
+    network = load_network(Path(encoder), ("a", "b"), TransformerParams(encoder=encoder, dropout=0.0)).eval()
+    ids, mask = torch.randint(5, 40, (4, 12)), torch.ones((4, 12), dtype=torch.long)
+    mask[1:, 7:] = 0  # rows are filled up to one length
+    expected = network(input_ids=ids, attention_mask=mask).logits
+    seen, products = [], []
+    attend, linear = torch.nn.functional.scaled_dot_product_attention, torch.nn.Linear.forward
+
+    def spied(query, *given, **more):
+        seen.append(query.dtype)
+        return attend(query, *given, **more)
+
+    def also_spied(layer, values):
+        found = linear(layer, values)
+        products.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spied)
+    monkeypatch.setattr(torch.nn.Linear, "forward", also_spied)
+    attend_in_fp32(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = network(input_ids=ids, attention_mask=mask).logits
+    assert set(seen) == {torch.float32}
+    assert set(products) == {torch.bfloat16}
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
+    network.set_attn_implementation("eager")
+    attend_in_fp32(network)
+    assert network.config._attn_implementation == "eager"
+
+
+def test_a_training_in_bf16_learns_what_one_in_fp32_does(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    classifier = made(encoder, precision="bf16", epochs=6, form="fp32").fit(texts, targets)
+    assert (classifier.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9
+
+
 def test_the_time_of_a_product_is_measured_in_either_precision():
     from tamiz.classifiers.transformer_network import _product_seconds
 

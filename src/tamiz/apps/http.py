@@ -205,19 +205,23 @@ def _serve_here(settings: HttpSettings, models: Models) -> None:
 def _serve_workers(settings: HttpSettings) -> None:
     """Let uvicorn run several processes, which find settings and the metrics' folder in their environment."""
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    class Supervisor(Multiprocess):
+        def keep_subprocess_alive(self) -> None:
+            for process in self.processes:
+                # Held open here, a worker's end of the pipe outlives it, and one that dies as it is asked how it is
+                # would be waited for as long as one that hangs.
+                process.child_conn.close()
+            super().keep_subprocess_alive()
 
     folder = tempfile.TemporaryDirectory(prefix="tamiz-metrics-")
     with _listen(settings) as listening, folder as metrics_dir, _plain_end():
         os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
         os.environ[METRICS_VARIABLE] = metrics_dir
+        config = uvicorn.Config("tamiz.apps.http:worker", factory=True, workers=settings.workers, **_options(settings))
         try:
-            uvicorn.run(
-                "tamiz.apps.http:worker",
-                factory=True,
-                workers=settings.workers,
-                fd=listening.fileno(),
-                **_options(settings),
-            )
+            Supervisor(config, [listening]).run()
         finally:
             del os.environ[SETTINGS_VARIABLE], os.environ[METRICS_VARIABLE]
 

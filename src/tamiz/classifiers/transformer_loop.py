@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tamiz.classifiers.transformer_batches import budget_batches, padded, shuffled_batches
 from tamiz.classifiers.transformer_checkpoints import Checkpoint, Checkpoints
 from tamiz.classifiers.transformer_network import (
+    attend_in_fp32,
     chosen_device,
     chosen_precision,
     label_weights,
@@ -109,6 +110,8 @@ class FineTuning:
         self.device = chosen_device(params)
         self.precision = chosen_precision(params, self.device)
         self._network = network.to(self.device)
+        if (self.device, self.precision) == ("cpu", "bf16"):
+            attend_in_fp32(network)
         self._params, self._task, self._pad, self._seed = params, task, pad, seed
         self._checkpoints, self._progress = checkpoints, progress
         self._optimizer = optimizer_for(network, params)
