@@ -39,6 +39,21 @@ def test_strict_fails_where_there_is_a_warning(place, tamiz):
     assert "2 rows have the text of another" in answer.out
 
 
+def test_few_rows_are_not_said_to_be_well_labelled(place, tamiz):
+    table = [{**row, "text": f"{row['text']} {number}"} for number, row in enumerate(rows(8))]
+    write_csv(
+        place / "posts.csv", [*table, {**table[0], "id": "none", "text": "nobody said what this is", "label": ""}]
+    )
+    answer = tamiz("check", "posts.csv")
+    assert answer.code == 0, answer.err
+    assert "1 row without" in answer.out
+    assert "1 rows" not in answer.out
+    errors = next(
+        one for one in tamiz("check", "posts.csv", "--json").json["findings"] if one["name"] == "label errors"
+    )
+    assert (errors["severity"], errors["figures"]["looked_at"]) == ("note", 0)
+
+
 def test_markup_in_labels_and_texts_is_shown_as_it_is(place, tamiz):
     table = rows(120)
     for row in table:

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from tamiz.audit.findings import Finding, Plot, Severity, Table
+from tamiz.audit.findings import Finding, Plot, Severity, Table, counted
 from tamiz.audit.rows import Rows, missing_by_column, sample_columns
 from tamiz.config import Project
 from tamiz.data.lake import Lake
@@ -40,13 +40,13 @@ def missing_finding(lake: Lake, project: Project) -> Finding:
     if any(shares[name] > _MUCH_MISSING for name in used & set(shares)):
         severity = Severity.WARNING
     lacking = [f"{name} {shares[name]:.1%}" for name in missing if name in used and missing[name]]
-    summary = f"{rows:,} rows; " + (f"missing: {', '.join(lacking)}" if lacking else "no used column lacks a value")
+    said = f"missing: {', '.join(lacking)}" if lacking else "no used column lacks a value"
     cells = [(name, "yes" if name in used else "", n, round(shares[name], 4)) for name, n in missing.items()]
     plot = Plot("Missing values", "bar", tuple(missing), {"share": tuple(shares.values())}, y_title="share of rows")
     return Finding(
         "missing values",
         severity,
-        summary,
+        f"{counted(rows, 'row')}; {said}",
         figures={"rows": rows, "missing": missing},
         tables=(Table("Missing values by column", ("column", "used", "missing", "share"), tuple(cells)),),
         plots=(plot,) if any(missing.values()) else (),
@@ -59,12 +59,12 @@ def giveaway_finding(lake: Lake, project: Project) -> Finding:
     label = columns[project.data.label]
     others = [column for name, column in columns.items() if name not in (project.data.label, project.data.text)]
     warnings = leak_warnings(others, label)
-    given = f"{len(warnings)} column{'s give' if len(warnings) > 1 else ' gives'}" if warnings else "no column gives"
+    given = counted(len(warnings), "column", ("gives", "give")) if warnings else "no column gives"
     summary = f"{given} the label away"
     return Finding(
         "giveaways",
         Severity.NOTE if warnings else Severity.OK,  # Tamiz learns from the text alone
-        f"{summary} (first {len(label.values):,} rows)",
+        f"{summary} (first {counted(len(label.values), 'row')})",
         details=tuple(warnings),
         figures={"columns": len(warnings), "rows": len(label.values)},
     )
@@ -81,8 +81,8 @@ def labels_finding(rows: Rows, project: Project) -> Finding:
     spelled = any("differ only" in detail for detail in details)
     if rare:
         details.append(
-            f"{len(rare)} label{'s have' if len(rare) > 1 else ' has'} fewer than {_FEW_EXAMPLES} examples: too few to "
-            "learn or to measure"
+            f"{counted(len(rare), 'label', ('has', 'have'))} fewer than {_FEW_EXAMPLES} examples: too few to learn or "
+            "to measure"
         )
     if ratio > _UNEVEN:
         details.append(
@@ -97,11 +97,11 @@ def labels_finding(rows: Rows, project: Project) -> Finding:
     return Finding(
         "labels",
         severity,
-        f"{len(counts)} labels, most to fewest examples {ratio:{',.0f' if ratio >= 10 else '.1f'}} to 1"
-        + (f"; {unlabeled:,} rows without" * bool(unlabeled)),
+        f"{counted(len(counts), 'label')}, most to fewest examples {ratio:{',.0f' if ratio >= 10 else '.1f'}} to 1"
+        + (f"; {counted(unlabeled, 'row')} without" * bool(unlabeled)),
         details=tuple(details),
         figures={"counts": dict(counts), "unlabeled": unlabeled, "ratio": ratio, "rare": rare},
-        tables=(Table(f"Labels (of {labelled:,} labelled rows)", ("label", "examples", "share"), cells),),
+        tables=(Table(f"Labels (of {counted(labelled, 'labelled row')})", ("label", "examples", "share"), cells),),
         plots=(plot,) if common else (),
     )
 
@@ -123,7 +123,7 @@ def trend_finding(rows: Rows, project: Project) -> Finding | None:
     undated = len(rows) - len(dated)
     pairs = rows.label_pairs().join(dated, on="at").sort("time", "at")
     if len(dated) < _LEAST_DATED or dated["time"].n_unique() < 2:
-        return Finding("time", Severity.NOTE, f"{len(dated):,} rows with a time are too few for a trend")
+        return Finding("time", Severity.NOTE, f"{counted(len(dated), 'row')} with a time: too few for a trend")
     v, p = _drift(pairs)
     severity = Severity.OK
     if p < _CLEAR_P and v >= _WEAK:
@@ -133,7 +133,10 @@ def trend_finding(rows: Rows, project: Project) -> Finding | None:
     if severity is not Severity.OK:
         details.append("labels come in other shares early and late; split.by: time measures how a model ages")
     if undated:
-        details.append(f"{undated:,} rows have no time, {rows.unread_times:,} of them one that cannot be understood")
+        details.append(
+            f"{counted(undated, 'row', ('has', 'have'))} no time, "
+            f"{rows.unread_times:,} of them one that cannot be understood"
+        )
     return Finding(
         "time",
         severity,

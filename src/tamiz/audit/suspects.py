@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.audit.confidence import Doubts, doubt_labels, doubt_sets
-from tamiz.audit.findings import Finding, Plot, Severity, Suspect, Table
+from tamiz.audit.findings import Finding, Plot, Severity, Suspect, Table, counted
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
@@ -56,7 +56,7 @@ def find_suspects(
     usable = _usable(targets, len(labels))
     texts, targets, chosen = [texts[at] for at in usable], targets[usable], chosen[usable]
     if len(texts) < 2 * _FOLDS or (targets.ndim == 1 and len(np.unique(targets)) < 2):
-        return [], len(texts), n
+        return [], 0, n
     probabilities = held_out(texts, targets, labels, project, progress=progress)
     order, doubts = ranked(probabilities, targets, project.task)
     order = order[: int(doubts.suspected.sum())]
@@ -174,6 +174,13 @@ def _names(target: Any, labels: Sequence[str]) -> tuple[str, ...]:
 
 def suspects_finding(suspects: Sequence[Suspect], looked_at: int, rows: int) -> Finding:
     """Say how many labels are suspected, and show the worst."""
+    if rows and not looked_at:
+        return Finding(
+            "label errors",
+            Severity.NOTE,
+            f"no label could be judged: that takes {2 * _FOLDS} rows, and two labels with {_FOLDS} of them each",
+            figures={"suspected": 0, "share": 0.0, "looked_at": 0, "rows": rows, "folds": _FOLDS},
+        )
     share = len(suspects) / max(looked_at, 1)
     severity = Severity.OK if not suspects else Severity.WARNING if share >= _MANY else Severity.NOTE
     seen = f"all {rows:,}" if looked_at == rows else f"a random {looked_at:,} of {rows:,}"
@@ -197,7 +204,8 @@ def suspects_finding(suspects: Sequence[Suspect], looked_at: int, rows: int) -> 
     return Finding(
         "label errors",
         severity,
-        f"{len(suspects):,} rows have a label that looks wrong ({share:.1%} of {seen} training and validation rows)",
+        f"{counted(len(suspects), 'row', ('has', 'have'))} a label that looks wrong "
+        f"({share:.1%} of {seen} training and validation rows)",
         details=tuple(details) if suspects else (),
         figures={"suspected": len(suspects), "share": share, "looked_at": looked_at, "rows": rows, "folds": _FOLDS},
         tables=tables if suspects else (),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tamiz.audit.findings import Finding, Plot, Severity, Table
+from tamiz.audit.findings import Finding, Plot, Severity, Table, counted
 from tamiz.audit.rows import Rows
 from tamiz.extras import require
 
@@ -97,7 +97,8 @@ def languages_finding(rows: Rows, *, seed: int) -> Finding:
     common = guesses.most_common()
     main = common[0][1] / told if told else 1.0
     shown = ", ".join(f"{name} {n / told:.1%}" for name, n in common[:4])
-    summary = f"{shown or 'none could be told'} (sample of {len(sample):,} texts, {unknown:,} too short or odd to tell)"
+    looked_at = f"sample of {counted(len(sample), 'text')}, {unknown:,} too short or odd to tell"
+    summary = f"{shown or 'none could be told'} ({looked_at})"
     return Finding(
         "languages",
         Severity.OK if main >= _ONE_LANGUAGE else Severity.NOTE,
@@ -153,7 +154,7 @@ def duplicates_finding(rows: Rows, near: NDArray[np.int64]) -> Finding:
     return Finding(
         "duplicates",
         severity,
-        f"{exact:,} texts repeat another, {close:,} nearly do ({share:.1%} of the texts)",
+        f"{counted(exact, 'text', ('repeats', 'repeat'))} another, {close:,} nearly ({share:.1%} of the texts)",
         details=tuple(details),
         figures={"exact": exact, "near": close, "share": share},
         tables=(Table("Largest groups of repeats", ("texts", "first row", "text"), cells, texts=True),)
@@ -187,7 +188,8 @@ def conflicts_finding(rows: Rows, near: NDArray[np.int64]) -> Finding:
     return Finding(
         "conflicts",
         severity,
-        f"{len(exact):,} rows have the text of another and a different label, {len(close):,} nearly the text",
+        f"{counted(len(exact), 'row', ('has', 'have'))} the text of another and a different label, "
+        f"{len(close):,} nearly the text",
         details=tuple(details),
         figures={"exact": len(exact), "near": len(close)},
         tables=(Table("Rows at odds", ("row", "label", "text"), cells, texts=True),) if cells else (),
