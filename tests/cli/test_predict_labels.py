@@ -174,6 +174,16 @@ def test_requests_with_labels_of_their_own(tamiz, encoder, place):
     )
     assert piped.stdout.decode() == out
     assert [json.loads(line).get("line") for line in out.splitlines()] == [None, None, 3]
+    assert "3 lines answered, 1 of them with an error" in piped.stderr.decode()
+
+
+def test_requests_none_of_which_can_be_answered_are_a_failure(tamiz, encoder, place):
+    (place / "in.jsonl").write_text("{\n[]", encoding="utf-8")
+    answer = tamiz("predict", "--model", encoder, "--requests", "in.jsonl")
+    assert answer.code == 1
+    assert [json.loads(line)["line"] for line in answer.out.splitlines()] == [1, 2]
+    (place / "in.jsonl").write_text("", encoding="utf-8")
+    assert tamiz("predict", "--model", encoder, "--requests", "in.jsonl").code == 0
 
 
 def test_a_package_answers_for_other_labels(tamiz, encoder, place):

@@ -184,6 +184,7 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
 
     Raises:
         TamizError: there is no such model, the file cannot be read, or the labels or options cannot be used.
+        typer.Exit: no line could be answered.
     """
     from tamiz.batch import answer_request_file
 
@@ -197,10 +198,11 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
         terminal.close()
     if target is not None and as_json:
         print_json({"lines": counts.lines, "failed": counts.failed, "output": str(target)})
-    elif target is not None:
-        errors.print(
-            f"{counts.lines:,} lines answered in {target}, {counts.failed:,} of them with an error", markup=False
-        )
+    elif target is not None or counts.failed:
+        place = "" if target is None else f" in {target}"
+        errors.print(f"{counts.lines:,} lines answered{place}, {counts.failed:,} of them with an error", markup=False)
+    if 0 < counts.lines == counts.failed:
+        raise typer.Exit(1)
 
 
 def _for_requests(ref: str, asked: Asked) -> tuple[Model, tuple[str, ...] | None]:
