@@ -26,7 +26,7 @@ $(VENV)/.dev: requirements/dev.txt requirements/torch.txt requirements/encoders.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation packages/*/
 	@touch $@
 
-install: $(VENV)/.base  ## Make a virtual environment with Tamiz and all it needs
+install: $(VENV)/.base  ## Make a virtual environment with Tamiz; encoders need an extra beside it
 	@echo "Tamiz is ready: $(TAMIZ) --help"
 
 demo: $(VENV)/.base  ## From nothing to a served champion on real film-review snippets

@@ -48,24 +48,14 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
             one["licence"],
             ", ".join(f"{name} {score:.2f}" for name, score in one["zero_shot"].items()) or "-",
             "yes" if one["on_disk"] else "no",
-            one["where"] or f"tamiz models install {one['name']}",
         )
         for one in found
     ]
-    columns = (
-        "name",
-        "kind",
-        "download",
-        "languages",
-        "licence",
-        "zero-shot accuracy",
-        "on disk",
-        "where, or how to get it",
-    )
+    columns = ("name", "kind", "download", "languages", "licence", "zero-shot accuracy", "on disk")
     output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
-    width = max(len(one["name"]) for one in found)
     for one in found:
-        output.print(f"{one['name']:<{width}}  {one['purpose']}", markup=False)
+        place = f"in {one['where']}" if one["where"] else f"tamiz models install {one['name']}"
+        output.print(f"{one['name']}: {one['purpose']}\n    {place}", markup=False, soft_wrap=True)
     output.print(f"Scores: {SOURCE}", markup=False)
 
 
