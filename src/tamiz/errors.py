@@ -52,6 +52,7 @@ __all__ = [
     "TamizError",
     "TooLargeError",
     "UnauthorizedError",
+    "counted",
     "one_of",
     "reason_of",
 ]
@@ -139,6 +140,17 @@ class ForbiddenError(RequestError):
 
 class OverloadedError(RequestError):
     """The server has no room for the request now; try again later."""
+
+
+def counted(n: int, one: str, verbs: tuple[str, str] | None = None) -> str:
+    """Return a number with what it counts and, where they are given, the verb for one and that for several.
+
+    Example:
+        >>> counted(1, "row", ("has", "have")), counted(2000, "row")
+        ('1 row has', '2,000 rows')
+    """
+    verb = f" {verbs[n != 1]}" if verbs else ""
+    return f"{n:,} {one}{'s' * (n != 1)}{verb}"
 
 
 def one_of(given: str, allowed: Iterable[str], *, limit: int = 20) -> str:

@@ -83,7 +83,7 @@ def test_a_data_set_comes_with_its_terms(quiet_cache, tamiz):
         get = ("fetch", "complaints", "--to", "data", "--from", f"{web.url}/c.zip")
         shown = tamiz(*get)
         assert "Public data of the US government" in shown.out
-        assert "1 rows of a product without a category were left out: Crops" in shown.err
+        assert "1 row of a product without a category left out: Crops" in shown.err
         again = tamiz(*get, "--json").json
         assert (again["fresh"], again["rows"], again["categories"]) == (False, 1, {"loans": 1})
         assert "is in data already" in tamiz(*get).out

@@ -96,7 +96,7 @@ def test_each_reason_for_a_refusal(lake):
     assert done.rows == len(BASE) + 2
     row = next(r for r in rows_of(lake, "silver/quarantine") if r["row_number"] == 13)
     assert json.loads(row["row"]) == {"text": "TEXT 0  of a", "label": "a"}
-    assert any("1 rows were put aside" in notice for notice in done.notices)
+    assert any("1 row was put aside" in notice for notice in done.notices)
 
 
 def test_the_first_in_order_of_ingest_is_kept_wherever_it_stands(lake):

@@ -55,7 +55,7 @@ def finished(request, tmp_path_factory) -> Finished:
 def test_every_step_is_done_and_told(finished):
     assert finished.result.steps == dict.fromkeys(STEPS, "done")
     assert tuple(finished.told.done) == STEPS
-    assert finished.told.done["ingest"] == "120 rows of 1 files"
+    assert finished.told.done["ingest"] == "120 rows of 1 file"
     assert finished.told.done["train"] == "2 of 2 candidates"
 
 
@@ -252,7 +252,7 @@ def test_new_rows_leave_old_ones_on_their_side(tmp_path):
     told = Told()
     second = run(project, listener=told)
     after = sides(project)
-    assert told.done["ingest"] == "60 rows of 1 files, 1 known"
+    assert told.done["ingest"] == "60 rows of 1 file, 1 known"
     assert len(before) == 120
     assert len(after) == 180
     assert {row: after[row] for row in before} == before

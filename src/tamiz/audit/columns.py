@@ -8,12 +8,13 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
-from tamiz.audit.findings import Finding, Plot, Severity, Table, counted
+from tamiz.audit.findings import Finding, Plot, Severity, Table
 from tamiz.audit.rows import Rows, missing_by_column, sample_columns
 from tamiz.config import Project
 from tamiz.data.lake import Lake
 from tamiz.data.leaks import label_warnings, leak_warnings
 from tamiz.data.profiles import Profile, profile
+from tamiz.errors import counted
 
 __all__ = ["giveaway_finding", "labels_finding", "missing_finding", "trend_finding"]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Finding", "Plot", "Severity", "Suspect", "Table", "counted", "worst"]
+__all__ = ["Finding", "Plot", "Severity", "Suspect", "Table", "worst"]
 
 
 class Severity(StrEnum):
@@ -127,14 +127,3 @@ def worst(severities: Sequence[Severity]) -> Severity:
         'warning'
     """
     return max(severities, key=_ORDER.index, default=Severity.OK)
-
-
-def counted(n: int, one: str, verbs: tuple[str, str] | None = None) -> str:
-    """Return a number with what it counts and, where they are given, the verb for one and that for several.
-
-    Example:
-        >>> counted(1, "row", ("has", "have")), counted(2000, "row")
-        ('1 row has', '2,000 rows')
-    """
-    verb = f" {verbs[n != 1]}" if verbs else ""
-    return f"{n:,} {one}{'s' * (n != 1)}{verb}"

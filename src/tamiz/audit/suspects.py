@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.audit.confidence import Doubts, doubt_labels, doubt_sets
-from tamiz.audit.findings import Finding, Plot, Severity, Suspect, Table, counted
+from tamiz.audit.findings import Finding, Plot, Severity, Suspect, Table
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
+from tamiz.errors import counted
 from tamiz.types import FloatArray, IntArray, Progress, Task
 
 __all__ = ["find_suspects", "held_out", "ranked", "suspects_finding", "write_suspects"]

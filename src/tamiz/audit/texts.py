@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tamiz.audit.findings import Finding, Plot, Severity, Table, counted
+from tamiz.audit.findings import Finding, Plot, Severity, Table
 from tamiz.audit.rows import Rows
+from tamiz.errors import counted
 from tamiz.extras import require
 
 __all__ = ["conflicts_finding", "duplicates_finding", "languages_finding", "lengths_finding"]

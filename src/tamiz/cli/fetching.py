@@ -8,6 +8,7 @@ import typer
 
 from tamiz.cli.console import Terminal, errors, output, print_json, table
 from tamiz.cli.options import AsJson
+from tamiz.errors import counted
 from tamiz.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,4 +101,4 @@ def _show(found: Fetched, to: str) -> None:
         output.print(f"{key:<9} {value:,}" if isinstance(value, int) else f"{key:<9} {value}", markup=False)
     for product, count in record.get("unknown_products", {}).items():
         errors.print("[yellow]note[/]  ", end="")
-        errors.print(f"{count:,} rows of a product without a category were left out: {product}", markup=False)
+        errors.print(f"{counted(count, 'row')} of a product without a category left out: {product}", markup=False)

@@ -14,7 +14,7 @@ import typer
 
 from tamiz.api import load
 from tamiz.cli.console import Terminal, errors, print_json
-from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, one_of
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, counted, one_of
 from tamiz.model import Model
 from tamiz.package import MANIFEST_NAME
 from tamiz.prompting import PromptLimits, prompted_model, split_labels
@@ -200,7 +200,8 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
         print_json({"lines": counts.lines, "failed": counts.failed, "output": str(target)})
     elif target is not None or counts.failed:
         place = "" if target is None else f" in {target}"
-        errors.print(f"{counts.lines:,} lines answered{place}, {counts.failed:,} of them with an error", markup=False)
+        said = f"{counted(counts.lines, 'line')} answered{place}"
+        errors.print(f"{said}, {counts.failed:,} of them with an error", markup=False)
     if 0 < counts.lines == counts.failed:
         raise typer.Exit(1)
 

@@ -31,7 +31,7 @@ from tamiz.cli.labelling import (
     labelled,
 )
 from tamiz.cli.options import AsJson
-from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, RequestError
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, RequestError, counted
 from tamiz.model import Model, Prediction
 from tamiz.rankings import sequence_answer
 from tamiz.settings import read_project
@@ -185,7 +185,7 @@ def _predict_file(
     if target is not None and as_json:
         print_json({"rows": rows, "output": str(target), "model": model.name, "version": model.version})
     elif target is not None:
-        errors.print(f"{rows:,} rows answered in {target}", markup=False)
+        errors.print(f"{counted(rows, 'row')} answered in {target}", markup=False)
 
 
 def _sequence(model: Model, answer: Prediction, text: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tamiz.config import Project
 from tamiz.data.corrections import CORRECTED, DROPPED
 from tamiz.data.rows import Labels
-from tamiz.errors import LabelError, one_of
+from tamiz.errors import LabelError, counted, one_of
 from tamiz.types import Task
 
 __all__ = ["Judged", "KeyTable", "Reason", "check_labels", "folded", "judge", "text_key"]
@@ -299,7 +299,11 @@ def _rare_notices(rare: dict[str, int]) -> list[str]:
 def _id_notices(frame: pl.DataFrame, reasons: NDArray[np.int8]) -> list[str]:
     kept = frame.filter(pl.Series(reasons == 0))
     repeated = int(kept.select((pl.len() - pl.struct("part", "id").n_unique()).alias("n")).item())
-    return [f"{repeated} rows have an id that an earlier row has; row_id is not unique"] if repeated else []
+    return (
+        [f"{counted(repeated, 'row', ('has', 'have'))} an id that an earlier row has; row_id is not unique"]
+        if repeated
+        else []
+    )
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:

@@ -25,7 +25,7 @@ from tamiz.data.refusals import Judged, KeyTable, Reason, check_labels, judge, t
 from tamiz.data.rows import Labels, Row, RowReader, partition_columns
 from tamiz.data.spool import Spool
 from tamiz.data.times import TimeReader
-from tamiz.errors import RefusedShareError
+from tamiz.errors import RefusedShareError, counted
 from tamiz.types import Task
 
 __all__ = ["QUARANTINE", "Cleaned", "clean", "silver_schema"]
@@ -300,4 +300,8 @@ def _time_notices(times: TimeReader, project: Project) -> list[str]:
 
 def _clash_notices(reasons: Counter[str]) -> list[str]:
     clashes = reasons[Reason.CLASH]
-    return [f"{clashes} rows were put aside because their text stands in the test set"] if clashes else []
+    return (
+        [f"{counted(clashes, 'row', ('was', 'were'))} put aside for a text that stands in the test set"]
+        if clashes
+        else []
+    )

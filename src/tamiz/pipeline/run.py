@@ -23,7 +23,7 @@ from tamiz.data.lake import Lake
 from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
-from tamiz.errors import ConfigError, LabelError, one_of
+from tamiz.errors import ConfigError, LabelError, counted, one_of
 from tamiz.extras import require
 from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
@@ -269,7 +269,10 @@ def _ingest(context: Context) -> dict[str, Any]:
             skipped + len(found.skipped_files),
         )
     if added:
-        context.finish("ingest", f"{rows:,} rows of {added:,} files" + (f", {skipped:,} known" if skipped else ""))
+        context.finish(
+            "ingest",
+            f"{counted(rows, 'row')} of {counted(added, 'file')}" + (f", {skipped:,} known" if skipped else ""),
+        )
     else:
         context.skip("ingest", f"all {skipped:,} files are in the lake already")
     return versions
@@ -301,7 +304,7 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     result = {**asdict(cleaned), "bronze": bronze}
     context.state.remember("clean", inputs, result)
     refused = "".join(f"; {count:,} {reason}" for reason, count in sorted(cleaned.reasons.items()))
-    context.finish("clean", f"{cleaned.rows:,} rows, {cleaned.quarantined:,} in quarantine{refused}")
+    context.finish("clean", f"{counted(cleaned.rows, 'row')}, {cleaned.quarantined:,} in quarantine{refused}")
     return result
 
 
