@@ -33,7 +33,7 @@ _SIDES = ("train", "validation")
 def find_suspects(
     lake: Lake, project: Project, *, sample: int, progress: Progress | None = None
 ) -> tuple[list[Suspect], int, int]:
-    """Return the suspected rows, worst first, the number of rows looked at and of rows there are.
+    """Return the suspected rows, worst first, the number of rows looked at (0: too few to judge) and of rows there are.
 
     Training and validation rows are looked at. Test rows are not: correcting those that a model disagrees with would
     raise the test figures of its like.

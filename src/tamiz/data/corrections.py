@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tamiz.config import Project
 from tamiz.data.rows import Labels
-from tamiz.errors import ConfigError, DataError, one_of
+from tamiz.errors import ConfigError, DataError, counted, one_of
 from tamiz.types import Task
 
 __all__ = ["CORRECTED", "DROP", "DROPPED", "Corrections", "load_corrections", "split_labels"]
@@ -109,7 +109,7 @@ class Corrections:
         if wrong:
             line, label = min(wrong)
             others = len({at for at, _ in wrong} - {line})
-            more = f" (so on {others} more line{'s' if others > 1 else ''})" if others else ""
+            more = f" (so on {counted(others, 'more line')})" if others else ""
             raise DataError(
                 f"{self._place}: line {line}: corrected_label {label!r} is no label of the project{more}; "
                 f"{one_of(label, allowed)}. {DROP!r} takes a row out; a new label must stand in labels.names"

@@ -299,11 +299,8 @@ def _rare_notices(rare: dict[str, int]) -> list[str]:
 def _id_notices(frame: pl.DataFrame, reasons: NDArray[np.int8]) -> list[str]:
     kept = frame.filter(pl.Series(reasons == 0))
     repeated = int(kept.select((pl.len() - pl.struct("part", "id").n_unique()).alias("n")).item())
-    return (
-        [f"{counted(repeated, 'row', ('has', 'have'))} an id that an earlier row has; row_id is not unique"]
-        if repeated
-        else []
-    )
+    rows = counted(repeated, "row", ("has", "have"))
+    return [f"{rows} an id that an earlier row has; row_id is not unique"] if repeated else []
 
 
 def _listed(names: Sequence[str], limit: int = 10) -> str:

@@ -300,8 +300,5 @@ def _time_notices(times: TimeReader, project: Project) -> list[str]:
 
 def _clash_notices(reasons: Counter[str]) -> list[str]:
     clashes = reasons[Reason.CLASH]
-    return (
-        [f"{counted(clashes, 'row', ('was', 'were'))} put aside for a text that stands in the test set"]
-        if clashes
-        else []
-    )
+    rows = counted(clashes, "row", ("was", "were"))
+    return [f"{rows} put aside for a text that stands in the test set"] if clashes else []

@@ -9,7 +9,7 @@ from typing import Any
 from tamiz.blobs import open_blobs
 from tamiz.config import Project
 from tamiz.data.places import find_files
-from tamiz.errors import ConfigError, SourceError
+from tamiz.errors import ConfigError, SourceError, counted
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, split_inputs, train_inputs
 from tamiz.pipeline.members import named
 from tamiz.pipeline.publish import CHAMPION
@@ -62,7 +62,7 @@ def jobs(project: Project) -> list[Job]:
         Job(
             "fetch",
             bool(names),
-            missing or f"{len(names):,} {'file' if len(names) == 1 else 'files'}",
+            missing or counted(len(names), "file"),
             "tamiz fetch NAME --to FOLDER",
         ),
         Job("clean", gold is not None, "", "tamiz split"),

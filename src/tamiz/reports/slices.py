@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tamiz.card import SliceFigures
+from tamiz.errors import counted
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, IntArray, Task
 
@@ -54,7 +55,7 @@ def left_out(sample: Sample) -> list[str]:
     """Say which columns have one value, or too many, to divide the examples by."""
     counts = {name: len({name_of(cell) for cell in cells}) for name, cells in sample.columns.items()}
     return [
-        f"{name} ({count:,} value{'s' if count != 1 else ''}, at most {_MOST_VALUES})"
+        f"{name} ({counted(count, 'value')}, at most {_MOST_VALUES})"
         for name, count in counts.items()
         if not 2 <= count <= _MOST_VALUES
     ]
