@@ -40,6 +40,7 @@ __all__ = [
     "EncodingError",
     "ForbiddenError",
     "LabelError",
+    "LaterFormatError",
     "MissingExtraError",
     "ModelNotFoundError",
     "OverloadedError",
@@ -48,6 +49,7 @@ __all__ = [
     "RegistryError",
     "RequestError",
     "SourceError",
+    "SplitError",
     "StoreError",
     "TamizError",
     "TooLargeError",
@@ -94,8 +96,16 @@ class RefusedShareError(DataError):
     """More rows went to quarantine than the project allows."""
 
 
+class SplitError(DataError):
+    """The rows cannot be divided as the project asks."""
+
+
 class PackageError(TamizError, ValueError):
     """A model package is damaged, truncated, foreign or of a future format."""
+
+
+class LaterFormatError(PackageError):
+    """A model package is of a format that only later releases know."""
 
 
 class StoreError(TamizError, RuntimeError):

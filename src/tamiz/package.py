@@ -22,7 +22,7 @@ from pydantic_core import from_json
 
 from tamiz._archive import extract_archive, write_archive
 from tamiz._files import building, explain, is_unfinished, relative_fault
-from tamiz.errors import PackageError, reason_of
+from tamiz.errors import LaterFormatError, PackageError, reason_of
 from tamiz.types import Task
 
 __all__ = [
@@ -265,7 +265,7 @@ def _parse(data: bytes, path: Path) -> Manifest:
         raise PackageError(f"{path} does not describe a Tamiz model: its `format` is not {FORMAT!r}")
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise PackageError(
+        raise LaterFormatError(
             f"{path} is of format {version}; this Tamiz reads up to {FORMAT_VERSION}. "
             "Install a newer release: pip install --upgrade tamiz"
         )

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 from pydantic import ValidationError
@@ -144,7 +145,16 @@ class ModelStore:
             return local
         return self._fetch_remote(name, version, sha256)
 
-    def set_alias(self, name: str, alias: str, version: str | None, *, by: str, reason: str) -> None:
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str | None,
+        *,
+        by: str,
+        reason: str,
+        instead_of: str | EllipsisType | None = ...,
+    ) -> None:
         """Point an alias at a version, or remove it with None; the same again changes nothing.
 
         Args:
@@ -153,15 +163,20 @@ class ModelStore:
             version: a published version.
             by: who does it.
             reason: why; kept in the history.
+            instead_of: the version that it must be at now, `None` for at none; by default that does not matter.
 
         Raises:
             ModelNotFoundError: no such model or version.
+            ConflictError: it is at another version than `instead_of`.
         """
         _check("an alias", alias, _ALIAS)
 
         def point(index: Index) -> Index:
             if version is not None:
                 self._check_version(name, version, index)
+            now = index.aliases.get(alias)
+            if instead_of is not ... and now not in (instead_of, version):
+                raise ConflictError(f"{alias} of {name!r} is at version {now} now, not at {instead_of}; look again")
             return index.with_alias(alias, version, by=by, reason=reason)
 
         self._update(name, point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -347,3 +348,6 @@ def test_suspects_are_written_to_be_filled_in(tmp_path):
     assert (first["row_id"], first["label"], first["suggested_label"]) == ("r0", "money", "food")
     assert first["text"] == table[0]["text"]
     assert first["corrected_label"] is None
+    formula = [replace(one, text=f"=1+{one.text}") for one in report.suspects]
+    write_suspects(formula, tmp_path / "s.csv", project)
+    assert pl.read_csv(tmp_path / "s.csv")["text"][0] == f"'=1+{table[0]['text']}"

@@ -85,3 +85,47 @@ def test_suspects_go_out_and_corrections_come_back(place, tamiz):
     figures = next(one for one in again.json["findings"] if one["name"] == "label errors")["figures"]
     assert figures["suspected"] < len(listed) / 2
     assert not {one["row_id"] for one in again.json["suspects"]} & {row["row_id"] for row in listed}
+
+
+def test_what_was_filled_in_is_kept(place, tamiz, refused):
+    write_project(place, n=240)
+    assert tamiz("check", "--suspects", "suspects.csv", "--quiet").code == 0
+    with (place / "suspects.csv").open(encoding="utf-8-sig", newline="") as file:
+        listed = list(csv.DictReader(file))
+    done = listed[:2]
+    for row in done:
+        row["corrected_label"] = row["suggested_label"]
+    write_csv(place / "suspects.csv", [*listed, {**listed[0], "row_id": "r0", "corrected_label": "-"}])
+    write_project(place, labels={"corrections": "suspects.csv"})
+    answer = tamiz("check", "--suspects", "suspects.csv", "--quiet")
+    assert answer.code == 0, answer.err
+    assert "3 lines filled in before kept" in answer.out
+    with (place / "suspects.csv").open(encoding="utf-8-sig", newline="") as file:
+        again = {row["row_id"]: row for row in csv.DictReader(file)}
+    kept = {row_id: row["corrected_label"] for row_id, row in again.items() if row["corrected_label"]}
+    assert kept == {**{row["row_id"]: row["suggested_label"] for row in done}, "r0": "-"}
+    assert again[done[0]["row_id"]]["text"] == done[0]["text"]
+    assert len(again) > len(kept)
+    foreign = "texts.csv is there and is no list of suspects"
+    assert foreign in refused(2, "check", "--suspects", "texts.csv")
+
+
+def test_too_few_times_to_divide_by_are_told_and_the_rest_is_checked(place, tamiz):
+    table = [{**row, "day": "2024-01-01"} for row in rows(120)]
+    write_csv(place / "texts.csv", table)
+    write_project(place, data={"time": "day"}, split={"by": "time", "validation": 0.2, "test": 0.2})
+    answer = tamiz("check", "--json")
+    assert answer.code == 0, answer.err
+    findings = {one["name"]: one for one in answer.json["findings"]}
+    assert "needs at least 3 different times" in findings["cleaning and split"]["summary"]
+    assert findings["labels"]["figures"]["counts"]
+
+
+def test_dated_rows_without_labels_have_no_trend(place, tamiz):
+    table = [{**row, "label": "", "day": f"2024-01-{1 + i % 28:02}"} for i, row in enumerate(rows(120))]
+    write_csv(place / "texts.csv", table)
+    write_project(place, data={"time": "day"})
+    answer = tamiz("check", "--json")
+    assert answer.code == 0, answer.err
+    time = next(one for one in answer.json["findings"] if one["name"] == "time")
+    assert (time["severity"], time["figures"]["p"]) == ("ok", 1.0)

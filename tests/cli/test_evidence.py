@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tamiz.store import ModelStore
+from tests.projects import LABELS, PRIOR, rows, write_csv, write_project
 
 
 def store(project) -> ModelStore:
@@ -92,6 +93,17 @@ def test_two_versions_are_compared(project, tamiz):
     shown = tamiz("versions", "diff", "1", "2").out
     assert "family" in shown
     assert "prior" in shown
+
+
+def test_markup_in_labels_is_shown_when_versions_are_compared(place, tamiz):
+    table = [{**row, "label": f"[/{row['label']}]"} for row in rows(120)]
+    write_csv(place / "texts.csv", table)
+    for names in ([f"[/{label}]" for label in LABELS], [f"[/{label}]" for label in reversed(LABELS)]):
+        write_project(place, labels={"names": names}, candidates=PRIOR)
+        assert tamiz("run", "--quiet").code == 0
+    answer = tamiz("versions", "diff", "1", "2")
+    assert (answer.code, answer.err) == (0, "")
+    assert "['[/food]'" in answer.out
 
 
 def test_a_version_is_deleted_unless_it_is_used(project, tamiz, refused):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,40 @@ def test_files_that_are_none_are_refused(tmp_path):
     (tmp_path / FILE).write_bytes(b"row_id,corrected_label\nr1,f\xff\n")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_corrections(make_project(tmp_path, labels={"corrections": FILE}))
+
+
+def own_test(folder: Path, *lines: str, head: str) -> dict[tuple[str, str], str]:
+    """Correct a project whose test set numbers its rows as the source does; return labels by part and row."""
+    write_csv(folder / "texts.csv", rows(60))
+    write_csv(folder / "mine.csv", [{**row, "text": f"another {row['text']}"} for row in rows(60, seed=3)])
+    project = corrected(folder, *lines, head=head, data={"test": "mine.csv"})
+    run(project, until="clean")
+    table = Lake(project.resolve(project.lake)).read("silver/texts").to_pylist()
+    return {(row["part"], row["row_id"]): row["label"] for row in table}
+
+
+def test_a_test_set_of_ones_own_is_not_corrected_by_the_ids_of_the_source(tmp_path):
+    train, test = rows(60), rows(60, seed=3)
+    lines = [f"r3,train,{other(train[3]['label'])}", "r4,validation,-", f"r5,test,{other(test[5]['label'])}"]
+    found = own_test(tmp_path, *lines, head="row_id,side,corrected_label")
+    assert (found["train", "r3"], found["test", "r3"]) == (other(train[3]["label"]), test[3]["label"])
+    assert ("train", "r4") not in found
+    assert found["test", "r4"] == test[4]["label"]
+    assert (found["train", "r5"], found["test", "r5"]) == (train[5]["label"], other(test[5]["label"]))
+
+
+def test_a_row_id_of_two_rows_is_an_error_where_no_side_is_given(tmp_path):
+    with pytest.raises(DataError, match=r"the row_id of line 3 stands in data\.source and in data\.test"):
+        own_test(tmp_path, "r99,", "r4,-", head="row_id,corrected_label")
+
+
+def test_a_list_with_a_long_text_is_read_in_a_process_that_read_no_other_file(tmp_path):
+    (tmp_path / FILE).write_text(f"row_id,corrected_label,text\nr1,food,{'word ' * 40_000}\n", encoding="utf-8")
+    code = (
+        "import sys, pathlib; from tamiz.data.corrections import filled_lines; "
+        "print(len(filled_lines(pathlib.Path(sys.argv[1]))))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / FILE)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "1"

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tamiz.data.gold import load_examples
+from tamiz.data.origin import example_columns
 from tamiz.errors import ColumnError, DataError, LabelError
 from tamiz.types import Task
+from tests.projects import LABELS, lake_of, make_project, rows, run, write_csv
 
 from .lakes import divided, project, rows_of
 
@@ -108,3 +110,21 @@ def test_examples_are_taken_in_the_order_asked_for(local_lake):
     assert part.targets.tolist() == every.targets[[5, 0]].tolist()
     assert part.columns["group"] == [every.columns["group"][5], every.columns["group"][0]]
     assert load_examples(local_lake, **about, raw=False).take(np.array([1])).texts_raw == []
+
+
+def test_columns_of_a_file_that_changed_are_those_of_each_content(tmp_path):
+    for era, start in (("old", 0), ("new", 100)):
+        write_csv(tmp_path / "texts.csv", [{**row, "era": era} for row in rows(100, start=start)])
+        project = make_project(tmp_path)
+        run(project, until="split")
+    lake = lake_of(project)
+    versions = {
+        "gold": lake.version("gold/examples"),
+        "silver": lake.version("silver/texts"),
+        "bronze": lake.version("bronze/texts"),
+    }
+    for side in ("train", "test"):
+        ids = load_examples(lake, side=side, labels=LABELS, task=project.task).row_ids
+        found = example_columns(lake, side=side, versions=versions, columns=["era"])["era"]
+        assert found == ["old" if int(row_id[1:]) < 100 else "new" for row_id in ids]
+        assert set(found) == {"old", "new"}

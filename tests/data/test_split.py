@@ -187,6 +187,25 @@ def test_new_settings_divide_anew_and_old_ones_find_their_sides_again(local_lake
     assert sides_of(local_lake, old, labels) == first
 
 
+def test_texts_that_are_cleaned_in_another_way_keep_their_sides(local_lake):
+    old = project()
+    rows = [{"text": f"{text}, {i} of them!", "label": "ab"[i % 2]} for i, text in enumerate(texts(120))]
+    version = put(local_lake, rows).version
+
+    def sides(of):
+        silver = clean(local_lake, bronze_version=version, project=of).version
+        done = split(local_lake, silver_version=silver, project=of)
+        found = rows_of(local_lake, "gold/examples", columns=["row_id", "side", "text"])
+        return {row["row_id"]: row["side"] for row in found}, {row["text"] for row in found}, done.notices
+
+    first, cleaned_so, _ = sides(old)
+    new = project(clean=["numbers", "special", "whitespace"])
+    again, cleaned_otherwise, notices = sides(new)
+    assert not cleaned_so & cleaned_otherwise
+    assert (again, notices) == (first, ())
+    assert sides(new)[0] == sides(old)[0] == first
+
+
 def test_a_row_that_joins_two_groups_moves_neither(local_lake):
     base = texts(1, length=200)[0].split()
     of = project(split={"validation": 0.3, "test": 0.3})

@@ -12,7 +12,7 @@ import pytest
 from tamiz.config import Project
 from tamiz.data.gold import load_examples
 from tamiz.data.lake import Lake
-from tamiz.errors import ConfigError, ModelNotFoundError
+from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.model import Model
 from tamiz.pipeline.decide import describe, redecide
 from tamiz.registry import MemoryRegistry
@@ -53,6 +53,16 @@ def side(project: Project, name: str):
 
 def aliases(project: Project) -> dict[str, str]:
     return ModelStore(project.resolve(project.registry.store)).index("topics").aliases
+
+
+def test_rows_of_another_lake_are_not_taken_for_those_of_the_version(finished):
+    project, registry = finished(Task.BINARY)
+    other = make_project(project.folder, Task.BINARY, lake="lake2", split={"validation": 0.2, "test": 0.25, "seed": 5})
+    run(other, until="split")
+    with pytest.raises(
+        PackageError, match="version 1 of 'topics' was made from the lake 'lake', the project's is 'lake2'"
+    ):
+        redecide(other, registry, "1", {"thresholds": {"metric": "f1"}}, by="ana")
 
 
 @pytest.mark.parametrize("task", [Task.BINARY, Task.MULTI_LABEL])

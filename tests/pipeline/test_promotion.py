@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 from tamiz.config import CandidateConfig, Project, SelectConfig, parse_project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
-from tamiz.errors import ConfigError, ModelNotFoundError, RegistryError, StoreError
+from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, RegistryError, StoreError
 from tamiz.model import Model
+from tamiz.pipeline import promotion
 from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.evidence import Answers, limits, slices
-from tamiz.pipeline.promotion import Decision, decide, replay
+from tamiz.pipeline.promotion import Decision, _ordered, decide, replay, weigh
 from tamiz.pipeline.publish import promote
 from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.registry import MemoryRegistry
@@ -41,13 +43,19 @@ class Place:
     store: ModelStore
     sides: dict[str, Examples]
 
-    def publish(self, chosen: Any, **data: Any) -> str:
+    def publish(self, chosen: Any, *, labels: tuple[str, str] = ("no", "yes"), **data: Any) -> str:
         """Train on the chosen places of the training side and publish."""
+        if labels == ("yes", "no"):
+            turned = {name: replace(side, targets=1 - side.targets) for name, side in self.sides.items()}
+            return replace(self, sides=turned)._publish(chosen, labels, data)
+        return self._publish(chosen, labels, data)
+
+    def _publish(self, chosen: Any, labels: tuple[str, str], data: dict[str, Any]) -> str:
         train = self.sides["train"]
         part = Examples(
             [], [train.texts[i] for i in chosen], train.targets[chosen], [train.row_ids[i] for i in chosen], {}
         )
-        config, labels = CandidateConfig(family="linear"), ("no", "yes")
+        config = CandidateConfig(family="linear")
         classifier, _ = fit_classifier(config, labels, self.project.task, part, None, seed=0)
         made_from = {"gold": self.lake.version("gold/examples"), "lake": self.project.lake, **data}
         model = assemble(self.project, config, classifier, self.sides["validation"], made_from)
@@ -268,6 +276,20 @@ def test_examples_that_a_model_learnt_from_are_left_out(place):
     assert replay(place.store, place.lake, place.record(all_)) == []
 
 
+def test_what_a_model_learnt_from_is_known_however_it_was_cleaned(place):
+    """All texts have other keys now, and a third of the test was training when the champion was made."""
+    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(web)
+    table = place.lake.read("gold/examples")
+    side = np.array(table.column("side").to_pylist(), dtype=object)
+    side[np.flatnonzero(side == "train")[:100]] = "test"
+    for name, cells in (("side", side.tolist()), ("text_key", [f"other{i}" for i in range(len(side))])):
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), pa.array(cells))
+    place.lake.replace("gold/examples", table.schema, table.to_batches(), partition_by=["side"])
+    place.decide(all_)
+    assert place.record(all_)["inputs"]["test"]["seen"]["champion"] == {"rows": 100, "unknown": None}
+
+
 def test_a_champion_from_another_lake_is_compared_and_the_doubt_recorded(place):
     web, all_ = place.publish(of_channel(place, "web"), lake="s3://elsewhere/lake"), place.publish(everything(place))
     place.crown(web)
@@ -275,6 +297,81 @@ def test_a_champion_from_another_lake_is_compared_and_the_doubt_recorded(place):
     seen = place.record(all_)["inputs"]["test"]["seen"]
     assert seen["champion"] == {"rows": None, "unknown": "it was not made from this lake"}
     assert seen["version"] == {"rows": 0, "unknown": None}
+
+
+# --- champions that are hard to compare with
+
+
+def test_labels_in_another_order_are_the_same_labels(place):
+    all_, web = place.publish(everything(place)), place.publish(of_channel(place, "web"), labels=("yes", "no"))
+    place.crown(all_)
+    found = place.decide(web)
+    assert (found.promoted, found.outcome, place.champion) == (False, "refuse", all_)
+    figures = place.record(web)["gates"][1]["figures"]
+    metrics = place.store.index("mail").versions
+    assert figures["second"] == pytest.approx(metrics[all_].metrics["test_f1_macro"])
+    assert figures["first"] == pytest.approx(metrics[web].metrics["test_f1_macro"])
+
+
+@pytest.mark.parametrize("decided", [[0, 2, -1], [[True, False, False], [False, True, True]]])
+def test_answers_are_put_in_another_order_of_labels(decided):
+    given = Answers(np.array([[0.1, 0.2, 0.7]] * len(decided)), np.array(decided))
+    found = _ordered(given, ("a", "b", "c"), ("c", "a", "b"))
+    assert found.probabilities.tolist() == [[0.7, 0.1, 0.2]] * len(decided)
+    assert found.decided.tolist() == (
+        [1, 0, -1] if given.decided.ndim == 1 else [[False, True, False], [True, False, True]]
+    )
+    back = _ordered(found, ("c", "a", "b"), ("a", "b", "c"))
+    assert all(np.array_equal(a, b) for a, b in zip(back, given, strict=True))
+
+
+def test_a_champion_of_a_later_format_does_not_give_way(place):
+    one, two = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(one)
+    manifest, index = (Path(place.store.place) / "mail" / name for name in (f"{one}/model.json", "index.json"))
+    later = manifest.read_bytes().replace(b'"format_version": 1', b'"format_version": 9')
+    manifest.write_bytes(later)
+    before = place.store.index("mail").versions[one].sha256
+    index.write_text(index.read_text().replace(before, hashlib.sha256(later).hexdigest()))
+    found = place.decide(two)
+    assert (found.promoted, found.outcome, place.champion) == (False, "no evidence", one)
+    assert "Install a newer release" in found.reason
+    assert place.decide(two, asked="hand").promoted
+
+
+def test_who_became_champion_during_the_weighing_is_compared_with(place, monkeypatch):
+    web, mail, all_ = (
+        place.publish(rows) for rows in (of_channel(place, "web"), of_channel(place, "mail"), everything(place))
+    )
+    place.crown(mail)
+    weighed = []
+
+    def weigh_slowly(*given, **about):
+        if not weighed:
+            place.crown(all_)
+        weighed.append(about["champion"])
+        return weigh(*given, **about)
+
+    monkeypatch.setattr(promotion, "weigh", weigh_slowly)
+    found = place.decide(web, evidence="none")
+    assert (found.promoted, weighed) == (True, [mail, all_])
+    assert place.record(web)["inputs"]["champion"] == all_
+    assert place.store.index("mail").history[-1].previous == all_
+    with pytest.raises(ConflictError, match=f"champion of 'mail' is at version {web} now, not at {mail}"):
+        place.store.set_alias("mail", "champion", all_, by="ana", reason="late", instead_of=mail)
+
+
+def test_what_the_test_lacks_does_not_stop_a_forced_promotion(place):
+    one, two = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(two)
+    found = place.decide(one, slices=["country"])
+    assert (found.promoted, found.outcome) == (False, "no evidence")
+    assert "gold/examples has no column 'country'" in found.reason
+    project = place.project.model_copy(
+        update={"select": place.project.select.model_copy(update={"slices": ["country"]})}
+    )
+    forced = decide(project, place.store, place.lake, None, one, by="ana", asked="hand", why="the law", force=True)
+    assert (forced.promoted, place.champion) == (True, one)
 
 
 # --- gates on made-up answers
@@ -326,6 +423,35 @@ def test_equals_seldom_fail_on_some_slice():
         about = {"labels": ("a", "b"), "texts": cells, "columns": {"place": cells}}
         failed += not slices(SelectConfig(slices=["place"], min_slice=30), targets, *given, **about).passed
     assert failed <= 5
+
+
+def test_among_many_slices_a_clear_loss_is_seen():
+    """Sixty labels; a quarter of the texts by length loses a third of its right decisions."""
+    rng = np.random.default_rng(5)
+    targets = rng.random((400, 60)) < 0.5
+    old, new = targets.copy(), targets.copy()
+    old ^= rng.random(targets.shape) < 0.02
+    new ^= rng.random(targets.shape) < 0.02
+    lengths = np.repeat([1, 2, 3, 4], 100)
+    new[lengths == 4] ^= rng.random((100, 60)) < 0.35
+    about = {"labels": [str(j) for j in range(60)], "texts": ["x" * n for n in lengths], "columns": {}}
+    given = [Answers(model.astype(float), model) for model in (new, old)]
+    gate = slices(SelectConfig(slices=["label", "length"], min_slice=30), targets, *given, **about)
+    worse = {row["slice"]: row["worse"] for row in gate.figures["slices"] if row["slice"].startswith("length")}
+    assert list(worse.values()) == [False, False, False, True]
+
+
+def test_every_value_of_a_column_with_enough_examples_is_judged():
+    """Sixty values alike for sixty characters, one of them wrong throughout; and as many as there are other rows."""
+    cells = [f"{'x' * 60}{i % 60:02}" for i in range(2400)] + [f"alone {i}" for i in range(500)]
+    targets = np.zeros(len(cells), np.int64)
+    old = targets.copy()
+    new = np.where([cell.endswith("x07") for cell in cells], 1, 0)
+    given = [Answers(np.eye(2)[decided], decided) for decided in (new, old)]
+    about = {"labels": ("a", "b"), "texts": cells, "columns": {"place": cells}}
+    gate = slices(SelectConfig(slices=["place"], min_slice=30), targets, *given, **about)
+    assert (len(gate.figures["slices"]), gate.figures["too_small"]) == (60, 500)
+    assert [row["n"] for row in gate.figures["slices"] if row["worse"]] == [40]
 
 
 def test_limits_hold_for_the_test_figure_too():

@@ -75,6 +75,19 @@ def test_a_limit_on_what_was_not_measured_is_not_kept():
     assert choice.refused == {"none": "latency_p99_ms was not measured"}
 
 
+def test_who_always_answers_has_a_coverage_of_one():
+    sure = candidate("sure", val_accuracy=0.8)
+    unsure = candidate("unsure", val_accuracy=0.7, val_coverage=0.75, val_selective_accuracy=0.9)
+    assert select((sure, unsure), SelectConfig(metric="val_accuracy", limits={"val_coverage": 0.8})).refused == {
+        "unsure": "val_coverage is 0.75, the limit is 0.8"
+    }
+    config = SelectConfig(metric="val_selective_accuracy", limits={"val_selective_accuracy": 0.85})
+    assert (names(leaderboard((sure, unsure), config)), set(select((sure, unsure), config).refused)) == (
+        ["unsure", "sure"],
+        {"sure"},
+    )
+
+
 def test_no_candidate_inside_the_limits_is_an_error_that_names_all():
     with pytest.raises(ConfigError, match="no candidate keeps them") as caught:
         select(ALL, SelectConfig(limits={"latency_p99_ms": 0.5}))

@@ -67,7 +67,7 @@ def read_rows(lake: Lake, project: Project) -> Rows:
         columns = RowReader(project, lake.schema(table), f"the table {table}", labelled=True)
         for batch in lake.scan(table, columns=columns.columns):
             read = columns.read(batch)
-            labels, marks = corrections.apply(read.ids, read.labels)
+            labels, marks = corrections.apply(read.ids, read.labels, part)
             reader.observe(read.times)
             kept = [at for at, mark in enumerate(marks) if mark != DROPPED]
             texts = [read.texts[at] or "" for at in kept]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz._files import replacing
 from tamiz.audit.confidence import Doubts, doubt_labels, doubt_sets
 from tamiz.audit.findings import Finding, Plot, Severity, Suspect, Table
 from tamiz.classifiers import classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
+from tamiz.data.delimited import harmless
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
@@ -28,6 +30,7 @@ _MANY = 0.05
 _SHOWN = 50
 _EXCERPT = 300
 _SIDES = ("train", "validation")
+_COLUMNS = ("row_id", "side", "label", "suggested_label", "probability", "corrected_label", "text")
 
 
 def find_suspects(
@@ -221,12 +224,33 @@ def _pair_plot(common: Sequence[tuple[tuple[str, str], int]]) -> tuple[Plot, ...
     return (Plot("Suspected labels and suggestions", "bar", x, {"rows": tuple(n for _, n in common[:15])}),)
 
 
-def write_suspects(suspects: Sequence[Suspect], path: Path, project: Project) -> None:
-    """Write the suspected rows, worst first, with an empty column `corrected_label` to fill in."""
+def write_suspects(
+    suspects: Sequence[Suspect], path: Path, project: Project, *, filled: Sequence[Mapping[str, str]] = ()
+) -> None:
+    """Write the suspected rows, worst first, with a column `corrected_label` to fill in.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it; the other cells are read back.
+
+    Args:
+        suspects: the rows.
+        path: the CSV file.
+        project: how several labels are parted.
+        filled: lines of such a file that were filled in before; they are kept, those of other rows at the end.
+    """
     separator = project.data.separator or "|"
-    with path.open("w", newline="", encoding="utf-8-sig") as file:  # with a mark, or spreadsheets misread letters
-        writer = csv.writer(file)
-        writer.writerow(["row_id", "side", "label", "suggested_label", "probability", "corrected_label", "text"])
+    before = {line["row_id"]: line for line in filled}
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8-sig", errors="replace") as file:
+        writer = csv.DictWriter(file, _COLUMNS, restval="", extrasaction="ignore")  # the mark is for spreadsheets
+        writer.writeheader()
         for one in suspects:
-            given, suggested = separator.join(one.labels), separator.join(one.suggested)
-            writer.writerow([one.row_id, one.side, given, suggested, f"{one.probability:.4f}", "", one.text])
+            cells = {
+                "row_id": one.row_id,
+                "side": one.side,
+                "label": separator.join(one.labels),
+                "suggested_label": separator.join(one.suggested),
+                "probability": f"{one.probability:.4f}",
+                "corrected_label": before.pop(one.row_id, {}).get("corrected_label", ""),
+                "text": harmless(one.text),
+            }
+            writer.writerow(cells)
+        writer.writerows(before.values())

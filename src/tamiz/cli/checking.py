@@ -14,8 +14,9 @@ from tamiz.cli.console import Terminal, errors, output, print_json, table
 from tamiz.cli.options import AsJson, ProjectPath, Quiet
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project
+from tamiz.data.corrections import filled_lines
 from tamiz.data.lake import Lake
-from tamiz.errors import LabelError, RefusedShareError
+from tamiz.errors import LabelError, RefusedShareError, SplitError, counted
 from tamiz.pipeline import run as run_pipeline
 from tamiz.registry.memory import MemoryRegistry
 from tamiz.settings import read_project
@@ -58,16 +59,19 @@ def check(
     Example: tamiz check reviews.csv --suspects suspects.csv
     """
     found = guessed_project(source, save=None) if source else read_project(project, notice=_notice)
+    filled = [] if suspects is None else filled_lines(suspects)  # refuses a foreign file before the work
     report = _report(found, sample=sample, quiet=quiet or as_json, wait_s=wait)
     if html is not None:
         write_page(report, html)
     if suspects is not None:
-        write_suspects(report.suspects, suspects, found)
+        write_suspects(report.suspects, suspects, found, filled=filled)
     if as_json:
         print_json(report.to_dict())
     else:
         written = [] if html is None else [str(html)]
-        written += [] if suspects is None else [f"{suspects}: {len(report.suspects):,} rows with doubtful labels"]
+        if suspects is not None:
+            kept = f"; {counted(len(filled), 'line')} filled in before kept" if filled else ""
+            written.append(f"{suspects}: {counted(len(report.suspects), 'row')} with doubtful labels{kept}")
         _show(report, written)
     if strict and report.warnings:
         raise typer.Exit(1)
@@ -80,7 +84,7 @@ def _report(project: Project, *, sample: int, quiet: bool, wait_s: float) -> Rep
     try:
         try:
             run_pipeline(project, MemoryRegistry(), listener=terminal, until="split", wait_s=wait_s)
-        except (LabelError, RefusedShareError) as error:
+        except (LabelError, RefusedShareError, SplitError) as error:
             refusal = str(error)
         terminal.started("check")
         lake = Lake(project.resolve(project.lake))

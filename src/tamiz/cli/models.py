@@ -16,6 +16,7 @@ from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, StoreError
 from tamiz.metrics.choice import Best, best_version
 from tamiz.pipeline.choose import figures_of
+from tamiz.pipeline.evidence import check_slices
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import CHAMPION
 from tamiz.pipeline.publish import promote as promote_version
@@ -81,6 +82,7 @@ def promote(
     if best is not None:
         change["best"] = asdict(best)
     if alias == CHAMPION:
+        check_slices(found)
         change |= _champion(found, store, number, reason or "asked for by hand", force=force, dry_run=dry_run)
     elif not dry_run:
         user = Settings.from_environment().user

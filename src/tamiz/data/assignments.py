@@ -1,6 +1,7 @@
 """Which side every training text was given, kept for good: what was a test text yesterday is one tomorrow.
 
-`gold/assignments` has a row for each text and rule, `gold/cuts` the cut points of each rule by time. A rule is the part
+`gold/assignments` has a row for each text and rule, under its keys as it was cleaned and as it came, so that a text
+cleaned in another way is known again; `gold/cuts` has the cut points of each rule by time. A rule is the part
 of the project that a division depends on; with other settings texts are divided anew, and going back to old settings
 finds the old sides again.
 """
@@ -19,14 +20,14 @@ from numpy.typing import NDArray
 from tamiz.config import Project
 from tamiz.data.lake import Lake
 from tamiz.data.quotas import SIDES, TEST, TRAIN, VALIDATION
-from tamiz.errors import DataError
+from tamiz.errors import SplitError
 from tamiz.types import IntArray
 
 __all__ = ["Cuts", "Stored", "rule_of", "sides_by_time"]
 
 _ASSIGNMENTS = "gold/assignments"
 _CUTS = "gold/cuts"
-_ASSIGNMENT = pa.schema([(name, pa.string()) for name in ("text_key", "group_key", "side", "rule")])
+_ASSIGNMENT = pa.schema([(name, pa.string()) for name in ("text_key", "raw_key", "group_key", "side", "rule")])
 _CUT = pa.schema([("rule", pa.string()), ("side", pa.string()), ("from_time", pa.timestamp("us", "UTC"))])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -61,16 +62,18 @@ class Stored:
         self._lake, self._rule = lake, rule
         self.renewed = False
         """Whether there are assignments, but of other rules only."""
-        columns = ["text_key", "group_key", "side"]
+        columns = ["text_key", "raw_key", "group_key", "side"]
         self.frame = pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
         if lake.version(_ASSIGNMENTS) is not None:
-            table = lake.read(_ASSIGNMENTS, columns=columns, filters=ds.field("rule") == rule)
+            held = [name for name in columns if name in lake.schema(_ASSIGNMENTS).names]  # once without raw keys
+            table = lake.read(_ASSIGNMENTS, columns=held, filters=ds.field("rule") == rule)
             # Two runs at once may both have stored a text; one row each keeps joins one to one.
-            self.frame = pl.DataFrame(pl.from_arrow(table)).unique("text_key", keep="first", maintain_order=True)
+            rows = pl.DataFrame(pl.from_arrow(table)).unique("text_key", keep="first", maintain_order=True)
+            self.frame = pl.concat([self.frame, rows], how="diagonal")
             self.renewed = self.frame.is_empty() and lake.count(_ASSIGNMENTS) > 0
 
     def add(self, keys: pl.DataFrame, sides: NDArray[np.int8]) -> None:
-        """Store new assignments in one commit: columns text_key and group_key, and a side for each row."""
+        """Store new assignments in one commit: columns text_key, raw_key and group_key, and a side for each row."""
         if keys.is_empty():
             return
         rows = keys.with_columns(pl.Series("side", sides).replace_strict(range(3), SIDES), rule=pl.lit(self._rule))
@@ -87,7 +90,7 @@ class Stored:
             test: share of all rows for test, 0 for none.
 
         Raises:
-            DataError: there are fewer different times than sides.
+            SplitError: there are fewer different times than sides.
         """
         found: Cuts = {}
         if self._lake.version(_CUTS) is not None:
@@ -122,7 +125,7 @@ def _find_cuts(times: IntArray, missing: int, validation: float, test: float) ->
     newer = counts[::-1].cumsum()[::-1]  # rows at each time or after
     wanted = {TEST: test, VALIDATION: test + validation} if test else {VALIDATION: validation}
     if len(distinct) <= len(wanted):
-        raise DataError(
+        raise SplitError(
             f"split.by: time needs at least {len(wanted) + 1} different times, and data.time gives {len(distinct)}. "
             "Use split.by: hash"
         )

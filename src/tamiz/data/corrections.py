@@ -2,32 +2,38 @@
 
 A row is known by its `row_id`: the value of the project's id column or, without one, the start of its file's hash and
 its place in the file. Lines without a `corrected_label` are passed over, so that a list of suspected rows can be filled
-in as far as one has come.
+in as far as one has come. A column `side`, as that list has it, tells rows of a test set of the user's own from others
+with the same `row_id`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 
 from tamiz.config import Project
+from tamiz.data.delimited import allow_long_fields
 from tamiz.data.rows import Labels
-from tamiz.errors import ConfigError, DataError, counted, one_of
+from tamiz.errors import ColumnError, ConfigError, DataError, counted, one_of
 from tamiz.types import Task
 
-__all__ = ["CORRECTED", "DROP", "DROPPED", "Corrections", "load_corrections", "split_labels"]
+__all__ = ["CORRECTED", "DROP", "DROPPED", "Corrections", "filled_lines", "load_corrections", "split_labels"]
 
 DROP = "-"
 """Value of `corrected_label` that takes a row out."""
 
 CORRECTED, DROPPED = 1, 2
 _COLUMNS = ("row_id", "corrected_label")
+_SIDE = "side"
 _SHOWN = 5
+
+RowKey = tuple[str, str | None]
+"""Row id, and part (`train` or `test`) or `None` for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +54,13 @@ class Corrections:
 
     Args:
         place: the file, for messages.
-        by_id: what is to be done with each row, by row id.
+        by_id: what is to be done with each row, by row id and part; a part `None` is any.
     """
 
-    def __init__(self, place: str = "", by_id: dict[str, Correction] | None = None) -> None:
+    def __init__(self, place: str = "", by_id: dict[RowKey, Correction] | None = None) -> None:
         self._place = place
         self._by_id = by_id or {}
-        self._met: set[str] = set()
+        self._met: dict[RowKey, set[str]] = {}
         self._labels: set[str] = set()
 
     def __len__(self) -> int:
@@ -66,21 +72,30 @@ class Corrections:
         """Hash of what is to be done, whatever else the file holds and in whatever order; `None` without any."""
         if not self._by_id:
             return None
-        effect = {row_id: one.labels for row_id, one in self._by_id.items()}
-        text = json.dumps(effect, sort_keys=True, ensure_ascii=False)
+        effect = sorted((row_id, part or "", one.labels) for (row_id, part), one in self._by_id.items())
+        text = json.dumps(effect, ensure_ascii=False)
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def apply(self, ids: Sequence[str], labels: Sequence[Labels]) -> tuple[list[Labels], list[int]]:
-        """Return the labels after correction and, for each row, 0, `CORRECTED` or `DROPPED`."""
+    def apply(self, ids: Sequence[str], labels: Sequence[Labels], part: str) -> tuple[list[Labels], list[int]]:
+        """Return the labels after correction and, for each row, 0, `CORRECTED` or `DROPPED`.
+
+        Args:
+            ids: row ids.
+            labels: labels of each row.
+            part: `train` (`data.source`) or `test` (`data.test`).
+        """
         out, marks = list(labels), [0] * len(ids)
         if not self._by_id:
             return out, marks
         for at, (row_id, own) in enumerate(zip(ids, labels, strict=True)):
             self._labels.update(own or ())
-            found = self._by_id.get(row_id)
+            key: RowKey = (row_id, part)
+            if key not in self._by_id:
+                key = (row_id, None)
+            found = self._by_id.get(key)
             if found is None:
                 continue
-            self._met.add(row_id)
+            self._met.setdefault(key, set()).add(part)
             if found.labels is None:
                 marks[at] = DROPPED
             else:
@@ -94,9 +109,16 @@ class Corrections:
             names: labels of the project; by default all labels of the data are allowed.
 
         Raises:
-            DataError: a row id is not in the data, or a label is not one of the project's, or of the data's.
+            DataError: a row id is not in the data, or both in the source and in the own test set, or a label is not one
+                of the project's, or of the data's.
         """
-        unmet = sorted(one.line for row_id, one in self._by_id.items() if row_id not in self._met)
+        twice = sorted(self._by_id[key].line for key, parts in self._met.items() if len(parts) > 1)
+        if twice:
+            raise DataError(
+                f"{self._place}: the row_id of {_lines(twice)} stands in data.source and in data.test; add a column "
+                "`side` that says `train` or `test`"
+            )
+        unmet = sorted(one.line for key, one in self._by_id.items() if key not in self._met)
         if unmet:
             raise DataError(
                 f"{self._place}: no labelled row has the row_id of {_lines(unmet)}. Take the ids from "
@@ -136,7 +158,29 @@ def load_corrections(project: Project) -> Corrections:
         raise ConfigError(
             f"labels.corrections: {place} {why}. `tamiz check --suspects FILE.csv` writes such a file"
         ) from error
-    return Corrections(named, _read(named, text, project))
+    found: dict[RowKey, Correction] = {}
+    for line, cells in _filled(named, text):
+        _add(found, _key(cells, project), Correction(line, _labels(cells["corrected_label"], project)), named)
+    return Corrections(named, found)
+
+
+def filled_lines(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a list of suspects that were filled in, as cells by column; none where there is no file.
+
+    Raises:
+        ConfigError: there is another file.
+        DataError: it is damaged.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is there and is no list of suspects; name another file") from error
+    try:
+        return [cells for _, cells in _filled(str(path), text)] if text.strip() else []
+    except ColumnError as error:
+        raise ConfigError(f"{path} is there and is no list of suspects; name another file") from error
 
 
 def split_labels(cell: str, project: Project) -> tuple[str, ...]:
@@ -147,24 +191,27 @@ def split_labels(cell: str, project: Project) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
-def _read(place: str, text: str, project: Project) -> dict[str, Correction]:
+def _filled(place: str, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number and the cells of each line with a `corrected_label`."""
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)  # spreadsheets write what their country's settings say
+    allow_long_fields()
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter)
     names = [name.strip() for name in next(reader, [])]
     for column in _COLUMNS:
         if column not in names:
-            raise DataError(f"{place}: there is no column {column!r}; {one_of(column, names)}")
-    at_id, at_label = (names.index(column) for column in _COLUMNS)
-    found: dict[str, Correction] = {}
+            raise ColumnError(f"{place}: there is no column {column!r}; {one_of(column, names)}")
     while True:
         line = reader.line_num + 1
-        cells = _next(reader, place, line)
-        if cells is None:
-            return found
-        given = cells[at_label].strip() if len(cells) > max(at_id, at_label) else ""
-        if given:
-            _add(found, cells[at_id].strip(), Correction(line, _labels(given, project)), place)
+        row = _next(reader, place, line)
+        if row is None:
+            return
+        cells = dict(zip(names, row, strict=False))
+        cells |= {column: cells.get(column, "").strip() for column in (*_COLUMNS, _SIDE)}
+        if cells["corrected_label"]:
+            if not cells["row_id"]:
+                raise DataError(f"{place}: line {line} has a corrected_label and no row_id")
+            yield line, cells
 
 
 def _next(reader: Iterator[list[str]], place: str, line: int) -> list[str] | None:
@@ -178,10 +225,15 @@ def _labels(given: str, project: Project) -> Labels:
     return None if given == DROP else split_labels(given, project)
 
 
-def _add(found: dict[str, Correction], row_id: str, correction: Correction, place: str) -> None:
-    if not row_id:
-        raise DataError(f"{place}: line {correction.line} has a corrected_label and no row_id")
-    known = found.setdefault(row_id, correction)
+def _key(cells: Mapping[str, str], project: Project) -> RowKey:
+    """Return row id and part; only a test set of the user's own is a part of its own."""
+    if project.data.test is None:
+        return cells["row_id"], None
+    return cells["row_id"], {"train": "train", "validation": "train", "test": "test"}.get(cells[_SIDE])
+
+
+def _add(found: dict[RowKey, Correction], key: RowKey, correction: Correction, place: str) -> None:
+    known = found.setdefault(key, correction)
     if known.labels != correction.labels:
         raise DataError(f"{place}: lines {known.line} and {correction.line} correct the same row in different ways")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["check_names", "read_delimited"]
+__all__ = ["allow_long_fields", "check_names", "harmless", "read_delimited"]
 
 _DELIMITERS = (",", ";", "\t", "|")
 _SAMPLE_CHARACTERS = 1 << 18
@@ -28,6 +28,7 @@ _BATCH_ROWS = 50_000
 
 # A quote that is never closed would make one field of the rest of the file: reading stops here instead.
 _MAX_FIELD_CHARACTERS = 1 << 26
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,20 @@ def read_delimited(opened: Callable[[], TextIO], where: str, delimiter: str | No
         complete = len(sample) < _SAMPLE_CHARACTERS
     if not sample.strip():
         raise SourceError(f"{where} is empty: a header line and rows are expected")
-    # The limit is one for the whole process; it is only ever raised.
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+    allow_long_fields()
     dialect = _sniff(sample, complete, delimiter)
     with opened() as stream:
         yield from _read(dialect.reader(stream), where, dialect)
+
+
+def allow_long_fields() -> None:
+    """Let `csv` read long texts; the limit is one for the whole process, and is only ever raised."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARACTERS))
+
+
+def harmless(cell: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula: with an apostrophe before what looks like one."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _sniff(sample: str, complete: bool, delimiter: str | None) -> _Dialect:

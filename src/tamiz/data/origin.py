@@ -17,7 +17,7 @@ __all__ = ["example_columns"]
 _EXAMPLES = "gold/examples"
 _OWN = frozenset({"row_id", "text_raw", "text", "label", "labels", "text_key", "side"})
 _KEYS = ["row_id", "text_key"]
-_ORIGIN = ["_source", "_row"]
+_ORIGIN = ["_source", "_row", "_ingested_at"]  # a file that changed keeps its path, and its rows of before
 
 
 def example_columns(

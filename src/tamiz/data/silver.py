@@ -156,7 +156,7 @@ def _first_pass(
             times.observe(row.times)
             marks = [0] * len(row.texts)
             if part.name != "unlabeled":
-                labels, marks = corrections.apply(row.ids, row.labels)
+                labels, marks = corrections.apply(row.ids, row.labels, part.name)
                 row = replace(row, labels=labels)
             cleaned = cleaner.many([text or "" for text in row.texts])
             rows = zip(row.texts, cleaned, row.labels, marks, strict=True)

@@ -22,6 +22,7 @@ from tamiz.data.gold import write_gold
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
 from tamiz.data.quotas import SIDES, TEST, TRAIN, VALIDATION, Groups, Held, fill
+from tamiz.data.refusals import text_key
 from tamiz.data.rows import partition_columns
 from tamiz.errors import DataError, LabelError, one_of
 from tamiz.types import IntArray, Task
@@ -60,7 +61,7 @@ def split(lake: Lake, *, silver_version: int, project: Project) -> Divided:
 
     Raises:
         LabelError: fewer than two labels have training examples.
-        DataError: the split is by time and there are fewer different times than sides.
+        SplitError: the split is by time and there are fewer different times than sides.
     """
     rows = _Rows(lake, silver_version, project)
     aside = rows.too_near_to_test()
@@ -91,7 +92,7 @@ class _Rows:
     """The labelled rows of silver as arrays, in the order of the scan.
 
     Attributes:
-        frame: text_key, group, time and the row's place `order` by ingest.
+        frame: text_key, raw_key, group, time and the row's place `order` by ingest.
         own_test: whether there is a test set of the user's own.
         test: whether each row belongs to it.
         train: whether each row is to be divided.
@@ -112,7 +113,8 @@ class _Rows:
         pairs = frame.select("at", pl.col(self.label_column).alias("label"))
         if multi:
             pairs = pairs.explode("label").drop_nulls("label")
-        self.frame = placed.select("text_key", "group", "order", pl.col("time").dt.epoch("us"))
+        raw_keys = pl.Series("raw_key", self._raw_keys(lake, version), dtype=pl.String)
+        self.frame = placed.select("text_key", raw_keys, "group", "order", pl.col("time").dt.epoch("us"))
         self.test = (frame["part"] == "test").to_numpy()
         self.train = ~self.test
         self.own_test = bool(self.test.any())
@@ -123,6 +125,10 @@ class _Rows:
         self._pair_label = _coded(pairs["label"], codes)
         self._near = self._clusters(lake, version, near=project.split.near_duplicates)
         self.unit = self._units()
+
+    def _raw_keys(self, lake: Lake, version: int) -> list[str]:
+        batches = lake.scan("silver/texts", version=version, columns=["text_raw"], filters=self.filters)
+        return [text_key(text) for batch in batches for text in batch.column("text_raw").to_pylist()]
 
     def _clusters(self, lake: Lake, version: int, *, near: bool) -> IntArray:
         if near:
@@ -202,20 +208,29 @@ def _assign(rows: _Rows, stored: Stored, project: Project) -> tuple[NDArray[np.i
     sides[frame["at"].to_numpy()] = frame["side"].fill_null(frame["unit_side"]).fill_null(-1).to_numpy()
     fresh = rows.train & (sides < 0)
     _divide(rows, stored, project, frame, sides, fresh)
-    new = frame.filter(pl.col("side").is_null())
-    stored.add(new.select("text_key", "group_key"), sides[new["at"].to_numpy()])
+    new = frame.filter(~pl.col("known"))
+    stored.add(new.select("text_key", "raw_key", "group_key"), sides[new["at"].to_numpy()])
     return sides, notices
 
 
 def _with_stored(rows: _Rows, stored: Stored) -> pl.DataFrame:
     """Return training rows with the key of their group, their stored side and that of their group.
 
-    A group has the side of its earliest stored member; a group none of whose stored texts is left, that of its key.
+    A group has the side of its earliest stored member; a group none of whose stored texts is left, that of its key. A
+    text that was cleaned in another way when it was stored is `known` only by what it was as it came.
     """
     frame = rows.frame.with_columns(unit=pl.Series(rows.unit)).with_row_index("at").filter(pl.Series(rows.train))
     code = pl.col("side").replace_strict(list(SIDES), [TRAIN, VALIDATION, TEST], return_dtype=pl.Int8)
     known = stored.frame.with_columns(code)
-    frame = frame.join(known.select("text_key", "side", old_key="group_key"), on="text_key", how="left").sort("order")
+    frame = frame.join(known.select("text_key", "side", old_key="group_key"), on="text_key", how="left")
+    raw = known.drop_nulls("raw_key").unique("raw_key", keep="first", maintain_order=True)
+    raw = raw.select("raw_key", raw_side="side", raw_group="group_key")
+    frame = frame.join(raw, on="raw_key", how="left").sort("order")
+    frame = frame.with_columns(
+        known=pl.col("side").is_not_null(),
+        side=pl.coalesce("side", "raw_side"),
+        old_key=pl.coalesce("old_key", "raw_group"),
+    )
     own_key = pl.concat_str(pl.lit("group:"), "group")
     frame = frame.with_columns(
         group_key=pl.coalesce(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from tamiz.errors import ConfigError, one_of
 
-__all__ = ["METRICS", "base_name", "higher_is_better"]
+__all__ = ["METRICS", "base_name", "figure_of", "higher_is_better"]
 
 METRICS: dict[str, str] = {
     "accuracy": "Share of examples with the right label; an abstention is wrong (binary, multi-class).",
@@ -62,6 +63,24 @@ def base_name(metric: str) -> str:
         'f1_macro'
     """
     return _PREFIX.sub("", metric)
+
+
+def figure_of(metrics: Mapping[str, float], metric: str) -> float | None:
+    """Return a figure, `None` where it was not measured; who never abstains has a coverage of 1.
+
+    Args:
+        metrics: figures by name.
+        metric: the name, with its prefix.
+
+    Example:
+        >>> figure_of({"val_accuracy": 0.9}, "val_coverage"), figure_of({"val_accuracy": 0.9}, "val_selective_accuracy")
+        (1.0, 0.9)
+    """
+    base = base_name(metric)
+    answered = metrics.get(metric.removesuffix(base) + "accuracy")
+    if metric in metrics or answered is None:
+        return metrics.get(metric)
+    return {"coverage": 1.0, "selective_accuracy": answered}.get(base)
 
 
 def higher_is_better(metric: str) -> bool:

@@ -155,7 +155,7 @@ def redecide(
         )
     judge = judge or base
     raw = judge.classifier.predict_proba(base.prepare.many(validation.texts))
-    model = _decided(base, config, raw, validation.targets, by_hand, changes, seed=project.split.seed)
+    model = _decided(base, config, raw, validation.targets, by_hand, changes, seed=_seed(project, base))
     made = Redecided(
         base_version,
         None,
@@ -257,12 +257,23 @@ def _before_refit(project: Project, base: Model) -> Model | None:
     return None
 
 
+def _seed(project: Project, base: Model) -> int:
+    """Return the seed that the version was made with; a package of an older release does not say."""
+    return int((base.manifest.data.get("training") or {}).get("seed", project.split.seed))
+
+
 def _side(project: Project, base: Model, side: str) -> Examples:
     version = base.manifest.data.get("gold")
     if version is None:
         raise PackageError(
             f"version {base.version} of {base.name!r} does not say which gold table it was trained from; "
             "train it with: tamiz run"
+        )
+    made_in = base.manifest.data.get("lake", project.lake)
+    if made_in != project.lake:  # its table versions are others
+        raise PackageError(
+            f"version {base.version} of {base.name!r} was made from the lake {made_in!r}, the project's is "
+            f"{project.lake!r}; set `lake` in the project file to that one"
         )
     lake = Lake(project.resolve(project.lake))
     about: dict[str, Any] = {"labels": base.labels, "task": base.task, "version": version}
@@ -291,7 +302,8 @@ def _publish(
     )
     sides = {side: _side(project, model, side) for side in ("train", "test")} | {"validation": validation}
     before_refit = replace(model, classifier=judge)
-    checked = evaluate(before_refit, validation.texts_raw, validation.targets, prefix="val_", seed=project.split.seed)
+    seed = _seed(project, model)
+    checked = evaluate(before_refit, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
     kept = {k: v for k, v in model.manifest.metrics.items() if not k.startswith(("val_", "test_"))}
     metrics = {**kept, **checked.metrics, **speed(model, validation.texts_raw)}
     data = {**model.manifest.data, "key": key, "weights_of": made.base}

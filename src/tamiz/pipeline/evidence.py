@@ -18,17 +18,16 @@ from tamiz.config import Project, SelectConfig
 from tamiz.data.gold import Examples
 from tamiz.errors import ConfigError, DataError, one_of
 from tamiz.metrics import METRICS, Comparison, compare, compare_values, holm, mcnemar
-from tamiz.metrics.names import base_name
+from tamiz.metrics.names import base_name, figure_of
 from tamiz.model import Model
 from tamiz.pipeline.select import beyond, prefers_higher
-from tamiz.reports.slices import length_parts, name_of
+from tamiz.reports.slices import length_parts, name_of, shortened
 from tamiz.types import BoolArray, FloatArray
 
 __all__ = ["BUILT_IN", "SEED", "Answers", "Gate", "answers", "better", "check_slices", "lead", "limits", "slices"]
 
 BUILT_IN = ("label", "length")
 SEED = 0
-_MOST_SLICES = 50  # of one column, the largest
 _SLICE_RESAMPLES = 1000
 _ALPHA = 0.05
 _EXAMPLE_WISE = ("accuracy", "subset_accuracy")
@@ -148,7 +147,7 @@ def limits(settings: SelectConfig, metrics: Mapping[str, float]) -> Gate:
     for name, limit in settings.limits.items():
         twin = "test_" + name.removeprefix("val_") if name.startswith("val_") else name
         for figure in dict.fromkeys((name, twin)):
-            value = metrics.get(figure)
+            value = figure_of(metrics, figure)
             if value is None and figure != name:
                 continue  # no test side
             why = beyond(figure, value, limit)
@@ -184,13 +183,13 @@ def slices(
         columns: values of the further columns that slices go by, by name.
     """
     rows, small = [], 0
-    for title, members, column in _slices(settings.slices, targets, labels, texts, columns):
-        if np.count_nonzero(members) < settings.min_slice:
+    for title, members, column in _slices(settings, targets, labels, texts, columns):
+        if members is None or np.count_nonzero(members) < settings.min_slice:
             small += 1
             continue
         first, second = (_values(targets, model.decided, column)[members] for model in (new, old))
         found = compare_values(first, second, resamples=_SLICE_RESAMPLES, seed=SEED)
-        rows.append({"slice": title, **found._asdict(), "p_worse": _p_worse(first, second, found)})
+        rows.append({"slice": title, **found._asdict(), "p_worse": _p_worse(first, second)})
     for row, adjusted in zip(rows, holm([row["p_worse"] for row in rows]), strict=True):
         row["p_adjusted"] = adjusted
         drop = settings.max_slice_drop
@@ -207,14 +206,17 @@ def slices(
 
 
 def _slices(
-    names: Sequence[str],
+    settings: SelectConfig,
     targets: NDArray[Any],
     labels: Sequence[str],
     texts: Sequence[str],
     columns: Mapping[str, Sequence[Any]],
-) -> Iterator[tuple[str, BoolArray, int | None]]:
-    """Yield title, members `(n,)` and, for a label of a multi-label task, its column."""
-    for name in names:
+) -> Iterator[tuple[str, BoolArray | None, int | None]]:
+    """Yield title, members `(n,)` and, for a label of a multi-label task, its column.
+
+    Members are `None` for values of a column that have too few examples: there may be as many as rows.
+    """
+    for name in settings.slices:
         if name == "label":
             several = targets.ndim == 2
             for j, label in enumerate(labels):
@@ -227,9 +229,13 @@ def _slices(
                 yield f"length={part}", np.asarray(codes == code, dtype=np.bool_), None
             continue
         cells = [name_of(cell) for cell in columns[name]]
-        values = np.array(cells, dtype=object)
-        for value, _ in sorted(Counter(cells).most_common(_MOST_SLICES)):
-            yield f"{name}={value}", np.asarray(values == value, dtype=np.bool_), None
+        counts = Counter(cells)
+        values = sorted(counts)
+        place = {value: at for at, value in enumerate(values)}
+        places = np.array([place[cell] for cell in cells])
+        for at, value in enumerate(values):
+            enough = counts[value] >= settings.min_slice
+            yield f"{name}={shortened(value)}", np.asarray(places == at, np.bool_) if enough else None, None
 
 
 def lead(settings: SelectConfig, winner: Model, runner_up: Model, validation: Examples) -> dict[str, Any] | None:
@@ -271,8 +277,16 @@ def _values(targets: NDArray[Any], decided: NDArray[Any], column: int | None) ->
     return np.asarray(same.mean(axis=1) if column is None else same[:, column])
 
 
-def _p_worse(first: FloatArray, second: FloatArray, found: Comparison) -> float:
-    """Return how likely so large a loss is between two equals."""
+def _p_worse(first: FloatArray, second: FloatArray) -> float:
+    """Return how likely so large a loss is between two equals: McNemar's test, of shares the paired t-test.
+
+    Both can come to values as small as Holm's correction for many slices asks for, unlike a share of resamples.
+    """
+    from scipy.stats import ttest_rel
+
     if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
         return mcnemar(first > 0, second > 0).p_second_better
-    return 1 - found.p_lower
+    loss = second - first
+    if np.ptp(loss) == 0:  # the same everywhere
+        return 0.5 ** len(loss) if loss[0] > 0 else 1.0
+    return float(ttest_rel(first, second, alternative="less").pvalue)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isclose
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from tamiz.config import Project, SelectConfig
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
-from tamiz.errors import ConfigError, DataError, RegistryError, TamizError
+from tamiz.data.refusals import text_key
+from tamiz.errors import ConfigError, ConflictError, DataError, LaterFormatError, RegistryError, TamizError
 from tamiz.metrics import METRICS
 from tamiz.metrics.names import base_name
 from tamiz.model import Model
 from tamiz.package import Manifest
-from tamiz.pipeline.evidence import BUILT_IN, SEED, Gate, answers, better, limits, slices
+from tamiz.pipeline.evidence import BUILT_IN, SEED, Answers, Gate, answers, better, limits, slices
 from tamiz.pipeline.publish import CHAMPION, promote
 from tamiz.pipeline.state import code_version
 from tamiz.store import ModelStore
@@ -50,6 +50,7 @@ _SETTINGS = (
 )
 _GOLD = "gold/examples"
 _TOLERANCE = 1e-9
+_ATTEMPTS = 5
 # What the evidence came to.
 PROMOTE, REFUSE, GIVES_WAY, NO_EVIDENCE = "promote", "refuse", "gives way", "no evidence"
 
@@ -107,47 +108,56 @@ def decide(
 
     Raises:
         ModelNotFoundError: no such version.
+        ConflictError: others promote all the time.
         StoreError: the store refused.
     """
-    champion = store.index(project.name).aliases.get(CHAMPION)
-    if champion == version:
-        if not dry_run:  # tells the registry again, which may have missed it
-            promote(store, registry, project.name, version, by=by, reason=why or "again", notice=notice)
-        return Decision(True, CHAMPION, "it is the champion already")
-    weighed = weigh(
-        store,
-        lake,
-        project.name,
-        version,
-        champion=champion,
-        settings=project.select,
-        lake_name=project.lake,
-        gold=gold,
-    )
-    outcome, reason = weighed["outcome"], weighed["reason"]
-    passes = outcome in (PROMOTE, GIVES_WAY) or (outcome == NO_EVIDENCE and asked == "hand")
-    promoted = passes or force
-    if dry_run:
-        return Decision(promoted, outcome, reason)
-    record = {
-        "format": "tamiz-decision",
-        "format_version": 1,
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "by": by,
-        "asked": asked,
-        "why": why,
-        "forced": force and not passes,
-        "promoted": promoted,
-        "code": code_version(),
-        **weighed,
-    }
-    number = store.record_decision(project.name, version, record)
-    if promoted:
-        promote(store, registry, project.name, version, by=by, reason=why or reason, notice=notice)
-    elif outcome == NO_EVIDENCE:
-        reason += f"; a person may promote it: tamiz promote {version}"
-    _tell_registry(registry, version, number, record, notice)
-    return Decision(promoted, outcome, reason, number)
+    for _ in range(_ATTEMPTS):
+        champion = store.index(project.name).aliases.get(CHAMPION)
+        if champion == version:
+            if not dry_run:  # tells the registry again, which may have missed it
+                promote(store, registry, project.name, version, by=by, reason=why or "again", notice=notice)
+            return Decision(True, CHAMPION, "it is the champion already")
+        weighed = weigh(
+            store,
+            lake,
+            project.name,
+            version,
+            champion=champion,
+            settings=project.select,
+            lake_name=project.lake,
+            gold=gold,
+        )
+        outcome, reason = weighed["outcome"], weighed["reason"]
+        passes = outcome in (PROMOTE, GIVES_WAY) or (outcome == NO_EVIDENCE and asked == "hand")
+        promoted = passes or force
+        if dry_run:
+            return Decision(promoted, outcome, reason)
+        record = {
+            "format": "tamiz-decision",
+            "format_version": 1,
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "by": by,
+            "asked": asked,
+            "why": why,
+            "forced": force and not passes,
+            "promoted": promoted,
+            "code": code_version(),
+            **weighed,
+        }
+        if store.index(project.name).aliases.get(CHAMPION) != champion:
+            continue  # weighing takes a while, and another was promoted meanwhile: it is compared with that one
+        number = store.record_decision(project.name, version, record)
+        if promoted:
+            about: dict[str, Any] = {"by": by, "reason": why or reason, "notice": notice}
+            try:
+                promote(store, registry, project.name, version, instead_of=champion, **about)
+            except ConflictError:
+                continue  # in the moment between; of several records the last one counts
+        elif outcome == NO_EVIDENCE:
+            reason += f"; a person may promote it: tamiz promote {version}"
+        _tell_registry(registry, version, number, record, notice)
+        return Decision(promoted, outcome, reason, number)
+    raise ConflictError(f"other versions of {project.name!r} became champion all the time; try again later")
 
 
 def _tell_registry(
@@ -237,47 +247,66 @@ def _compare(
     if metric not in METRICS:
         return NO_EVIDENCE, f"there is no test_{metric} to compare it by"
     new = Model.load(store.fetch(f"{name}@{inputs['version']}"))
-    try:
-        old = Model.load(store.fetch(f"{name}@{champion}"))
-    except ValueError as error:  # damaged; a storage that cannot be reached is no reason to replace it
-        return GIVES_WAY, f"the champion, version {champion}, cannot be scored on this test ({error})"
-    if (old.task, old.labels) != (new.task, new.labels):
-        return GIVES_WAY, f"the champion, version {champion}, has other labels"
+    old = _comparable(store, name, champion, new)
+    if not isinstance(old, Model):
+        return old
     inputs["gold"] = lake.version(_GOLD) if inputs["gold"] is None else inputs["gold"]
     if inputs["gold"] is None:
         return NO_EVIDENCE, f"there is no test_{metric} to compare it by: the lake has no gold table"
     columns = [column for column in settings.slices if column not in BUILT_IN]
-    test = load_examples(
-        lake,
-        side="test",
-        labels=new.labels,
-        task=new.task,
-        version=inputs["gold"],
-        columns=["text_key", *columns],
-    )
+    about: dict[str, Any] = {"labels": new.labels, "task": new.task, "version": inputs["gold"]}
+    try:
+        test = load_examples(lake, side="test", **about, columns=["text_key", *columns])
+    except DataError as error:  # other labels or columns since
+        return NO_EVIDENCE, f"there is no test_{metric} to compare it by: {error}"
     test = _unseen(test, lake, inputs, {"version": new.manifest, "champion": old.manifest})
     if not test.texts_raw:
         seen = any(found["rows"] for found in inputs["test"]["seen"].values())
         why = "no test example is new to both versions" if seen else "the test is empty"
         return NO_EVIDENCE, f"there is no test_{metric} to compare it by: {why}"
-    given, before = answers(new, test.texts_raw), answers(old, test.texts_raw)
+    given, before = answers(new, test.texts_raw), _ordered(answers(old, test.texts_raw), old.labels, new.labels)
     try:
         gates.append(better(settings, test.targets, given, before, model=new, champion=champion))
     except DataError as error:
         return NO_EVIDENCE, f"there is no test_{metric} to compare it by: {error}"
     if settings.slices:
-        about: dict[str, Any] = {"labels": new.labels, "texts": test.texts_raw, "columns": test.columns}
-        gates.append(slices(settings, test.targets, given, before, **about))
+        sliced: dict[str, Any] = {"labels": new.labels, "texts": test.texts_raw, "columns": test.columns}
+        gates.append(slices(settings, test.targets, given, before, **sliced))
     return PROMOTE, None
+
+
+def _comparable(store: ModelStore, name: str, champion: str, new: Model) -> Model | tuple[str, str]:
+    """Load the champion, or return outcome and reason where it cannot be compared with."""
+    try:
+        old = Model.load(store.fetch(f"{name}@{champion}"))
+    except LaterFormatError as error:  # whole, and better perhaps
+        return NO_EVIDENCE, f"the champion, version {champion}, cannot be compared with: {error}"
+    except ValueError as error:  # damaged; a storage that cannot be reached is no reason to replace it
+        return GIVES_WAY, f"the champion, version {champion}, cannot be scored on this test ({error})"
+    if (old.task, set(old.labels)) != (new.task, set(new.labels)):
+        return GIVES_WAY, f"the champion, version {champion}, has other labels"
+    return old
+
+
+def _ordered(given: Answers, labels: Sequence[str], wanted: Sequence[str]) -> Answers:
+    """Return answers about `labels` as answers about the same labels in the order `wanted`."""
+    if tuple(labels) == tuple(wanted):
+        return given
+    order = [labels.index(label) for label in wanted]
+    if given.decided.ndim == 2:
+        return Answers(given.probabilities[:, order], given.decided[:, order])
+    places = np.array([*(wanted.index(label) for label in labels), -1])  # the last for no answer, -1
+    return Answers(given.probabilities[:, order], places[given.decided])
 
 
 def _unseen(test: Examples, lake: Lake, inputs: dict[str, Any], manifests: Mapping[str, Manifest]) -> Examples:
     """Leave out what either model learnt from or was chosen by; note how much that was, and which rows are left."""
     keep = np.ones(len(test.row_ids), dtype=np.bool_)
     overlap: dict[str, Any] = {}
+    known = list(zip(test.columns["text_key"], map(text_key, test.texts_raw), strict=True))
     for who, manifest in manifests.items():
         seen, unknown = _seen(lake, manifest, inputs)
-        own = np.array([key in seen for key in test.columns["text_key"]], dtype=np.bool_)
+        own = np.array([not seen.isdisjoint(keys) for keys in known], dtype=np.bool_)
         overlap[who] = {"rows": None if unknown else int(own.sum()), "unknown": unknown}
         keep &= ~own
     kept = test.take(np.flatnonzero(keep))
@@ -287,17 +316,24 @@ def _unseen(test: Examples, lake: Lake, inputs: dict[str, Any], manifests: Mappi
 
 
 def _seen(lake: Lake, manifest: Manifest, inputs: Mapping[str, Any]) -> tuple[set[str], str | None]:
-    """Return keys of the texts that a model was made from, or why they are not known."""
+    """Return keys of the texts that a model was made from, or why they are not known.
+
+    Each is there under two keys, as it was cleaned and as it came: it may have been cleaned in another way then.
+    """
     gold = manifest.data.get("gold")
     if not isinstance(gold, int) or manifest.data.get("lake") != inputs["lake"]:
         return set(), "it was not made from this lake"
     if gold == inputs["gold"]:
         return set(), None  # sides of one division share no text
     try:
-        table = lake.read(_GOLD, version=gold, columns=["text_key"], filters=ds.field("side") != "test")
+        rows = lake.scan(_GOLD, version=gold, columns=["text_key", "text_raw"], filters=ds.field("side") != "test")
+        keys: set[str] = set()
+        for batch in rows:
+            keys.update(batch.column("text_key").to_pylist())
+            keys.update(map(text_key, batch.column("text_raw").to_pylist()))
     except TamizError:
         return set(), f"version {gold} of the gold table cannot be read any more"
-    return set(pc.unique(table.column("text_key")).to_pylist()), None
+    return keys, None
 
 
 def replay(store: ModelStore, lake: Lake, record: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -251,14 +252,16 @@ def promote(
     by: str,
     reason: str,
     notice: Callable[[str], None] | None = None,
+    instead_of: str | EllipsisType | None = ...,
 ) -> None:
     """Point an alias at a version, in the store, which is what is served, and then in the registry.
 
     Raises:
+        ConflictError: the alias is not at the version `instead_of`, where one is given; nothing was changed.
         ModelNotFoundError: no such version; nothing was changed.
         RegistryError: the registry refused after the store had changed, and nobody takes a `notice` of that.
     """
-    store.set_alias(name, alias, version, by=by, reason=reason)
+    store.set_alias(name, alias, version, by=by, reason=reason, instead_of=instead_of)
     _follow(registry, alias, version, notice)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tamiz.config import SelectConfig
 from tamiz.errors import ConfigError, one_of
 from tamiz.metrics import higher_is_better
+from tamiz.metrics.names import figure_of
 from tamiz.pipeline.train import Trained
 
 __all__ = ["Choice", "beyond", "check_select", "leaderboard", "no_gain", "prefers_higher", "select"]
@@ -54,12 +55,11 @@ def leaderboard(trained: Sequence[Trained], config: SelectConfig) -> tuple[Train
     """
     sign = -1.0 if prefers_higher(config) else 1.0
     known = {name for candidate in trained for name in candidate.metrics}
-    if config.metric not in known:
+    values = {candidate.candidate: figure_of(candidate.metrics, config.metric) for candidate in trained}
+    if not any(value is not None for value in values.values()):
         raise ConfigError(f"select.metric: no candidate has {config.metric!r}; {one_of(config.metric, known)}")
     worst = float("inf")
-    return tuple(
-        sorted(trained, key=lambda c: sign * c.metrics[config.metric] if config.metric in c.metrics else worst)
-    )
+    return tuple(sorted(trained, key=lambda c: worst if (value := values[c.candidate]) is None else sign * value))
 
 
 def select(trained: Sequence[Trained], config: SelectConfig, *, strict: bool = True) -> Choice:
@@ -86,7 +86,7 @@ def select(trained: Sequence[Trained], config: SelectConfig, *, strict: bool = T
 
 def _broken_limit(candidate: Trained, config: SelectConfig) -> str | None:
     for name, limit in config.limits.items():
-        if why := beyond(name, candidate.metrics.get(name), limit):
+        if why := beyond(name, figure_of(candidate.metrics, name), limit):
             return why
     return None
 
@@ -117,7 +117,7 @@ def no_gain(trained: Sequence[Trained], counts: Mapping[str, Mapping[str, int]])
         counts: examples by side and label.
     """
     held = counts["validation"]
-    right = {c.candidate: c.metrics.get("val_selective_accuracy", c.metrics.get("val_accuracy")) for c in trained}
+    right = {c.candidate: figure_of(c.metrics, "val_selective_accuracy") for c in trained}
     found = {name: value for name, value in right.items() if value is not None}
     if not found or not sum(held.values()) or {c.family for c in trained} == {"prior"}:
         return None

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from tamiz.data.delimited import harmless
 from tamiz.reports.sample import Sample
 from tamiz.types import Task
 
 __all__ = ["Mistake", "mistakes", "write_mistakes"]
 
 _SHOWN = 300  # characters of a text
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ def write_mistakes(path: Path, found: Sequence[Mistake]) -> None:
     with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Mistake)])
-        writer.writerows([_harmless(cell) for cell in asdict(mistake).values()] for mistake in found)
+        writer.writerows([_cell(cell) for cell in asdict(mistake).values()] for mistake in found)
 
 
-def _harmless(cell: str | float) -> str:
-    if isinstance(cell, float):
-        return f"{cell:.6f}"
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+def _cell(cell: str | float) -> str:
+    return f"{cell:.6f}" if isinstance(cell, float) else harmless(cell)

@@ -13,7 +13,7 @@ from tamiz.errors import counted
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, IntArray, Task
 
-__all__ = ["left_out", "length_parts", "name_of", "slice_figures"]
+__all__ = ["left_out", "length_parts", "name_of", "shortened", "slice_figures"]
 
 LENGTH = "length of the text"
 _MOST_VALUES = 20
@@ -48,7 +48,7 @@ def _divisions(sample: Sample) -> Iterator[tuple[str, IntArray, list[str]]]:
         values = sorted(set(names))
         if 2 <= len(values) <= _MOST_VALUES:
             code = {value: i for i, value in enumerate(values)}
-            yield name, np.array([code[value] for value in names]), values
+            yield name, np.array([code[value] for value in names]), [shortened(value) for value in values]
 
 
 def left_out(sample: Sample) -> list[str]:
@@ -80,7 +80,12 @@ def name_of(cell: Any) -> str:
     """Return what the examples with this value of a column are called; times are taken by year."""
     if cell is None or cell == "":
         return "(none)"
-    return str(cell.year) if isinstance(cell, date) else str(cell)[:_LONGEST_NAME]
+    return str(cell.year) if isinstance(cell, date) else str(cell)
+
+
+def shortened(name: str) -> str:
+    """Return a name cut to what fits in a table."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _figures(sample: Sample, column: str, value: str, rows: BoolArray) -> SliceFigures:
