@@ -120,6 +120,28 @@ def test_texts_settle_the_prior(encoder):
     assert set(corrected.manifest.facts["prior"]) == set(LABELS)
 
 
+def test_expected_shares_settle_the_prior_and_stay_with_their_labels(encoder):
+    texts = [f"{one} {number}" for number in range(10) for one in TEXTS]
+    about = {"model": encoder, "texts": texts, "prior": "unlabelled", "prior_strength": 1}
+    shares = {"food": 0.5, "money": 0.3, "sport": 0.2}
+    corrected = prompted_model(LABELS, shares=shares, **about)
+    np.testing.assert_allclose(corrected.predict_proba(texts).mean(0), [0.5, 0.3, 0.2], atol=1e-6)
+    other = corrected.with_labels((*LABELS, "weather"))
+    plain = prompted_model(LABELS, model=encoder).with_labels((*LABELS, "weather"))
+    np.testing.assert_allclose(other.predict_proba(TEXTS), plain.predict_proba(TEXTS), atol=1e-6)
+    with pytest.raises(RequestError, match="'foot' is no label"):
+        prompted_model(LABELS, shares={"foot": 0.5}, **about)
+
+
+def test_passes_are_what_an_answer_costs(encoder, nli):
+    assert (
+        prompted_model(LABELS, model=encoder).with_labels(["a", "b"], template=["x {}", "y {}"]).classifier.passes == 1
+    )
+    told = prompted_model(LABELS, model=nli)
+    assert told.classifier.passes == 3
+    assert told.with_labels([str(n) for n in range(50)], template=["x {}", "y {}"]).classifier.passes == 100
+
+
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_it_is_an_ordinary_package(encoder, tmp_path, multi_label):
     texts = [f"{one} {number}" for number in range(10) for one in TEXTS]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tamiz.errors import RequestError, one_of
+from tamiz.model import Model
 from tamiz.prompting import split_labels
+from tamiz.types import Task
 
-__all__ = ["NAMES", "Kind", "Prompted", "read_prompted"]
+__all__ = ["NAMES", "SILENT", "Kind", "Prompted", "read_prompted"]
 
 NAMES = {
     "inputs": "text",
@@ -27,9 +29,28 @@ NAMES = {
 class Kind(NamedTuple):
     """What lines must share to be answered together; `None` is what the model says by itself."""
 
+    def labels_of(self, model: Model) -> tuple[str, ...]:
+        """Return the labels that are asked for."""
+        return model.labels if self.labels is None else self.labels
+
+    def told(self, model: Model) -> Model:
+        """Return the model that answers: told labels, template and task where something is said of them.
+
+        Raises:
+            RequestError: its labels are fixed, or labels or template cannot be used.
+        """
+        if self == SILENT:
+            return model
+        each = model.task is Task.MULTI_LABEL if self.multi_label is None else self.multi_label
+        return model.with_labels(self.labels_of(model), template=self.template, multi_label=each)
+
     labels: tuple[str, ...] | None
     template: str | None
-    multi_label: bool
+    multi_label: bool | None
+
+
+SILENT = Kind(None, None, None)
+"""What a line asks that says nothing of labels."""
 
 
 @dataclass(frozen=True, slots=True)

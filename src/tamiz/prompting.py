@@ -145,11 +145,11 @@ def prompted_model(
         MissingExtraError: the model or a library is not on this machine; the message says how to get it.
     """
     chosen = {"method": method_for(model, progress), **params, "model": model}
-    described = chosen.pop("descriptions", None)
+    of_labels = {"descriptions": chosen.pop("descriptions", None), "shares": chosen.pop("shares", None)}
     checked = check_params(_FAMILY, chosen)
     # The family refuses one label alone and labels that stand twice in its own way; `with_labels` says what is asked.
     start = ZeroShotClassifier(_START, Task.MULTI_CLASS, **checked).prepare(progress)
-    classifier = start.with_labels(labels, descriptions=described, multi_label=multi_label).settle(texts, progress)
+    classifier = start.with_labels(labels, multi_label=multi_label, **of_labels).settle(texts, progress)
     task = classifier.task
     manifest = new_manifest(
         name="zero-shot",

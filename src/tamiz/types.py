@@ -174,6 +174,10 @@ class Explains(Protocol):
 class Promptable(Protocol):
     """A classifier that answers for labels it was not trained on."""
 
+    @property
+    def passes(self) -> int:
+        """How often its network reads a text for an answer."""
+
     def with_labels(
         self, labels: Sequence[str], *, template: str | Sequence[str] | None = None, multi_label: bool = False
     ) -> Classifier:

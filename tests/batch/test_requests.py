@@ -124,6 +124,26 @@ def test_lines_without_labels_take_the_usual_ones(model):
     assert "none is given" in none["error"]
 
 
+def test_what_a_line_does_not_say_is_as_the_model_has_it(model):
+    several = model.with_labels(model.labels, multi_label=True)
+    asked = lines(
+        {"inputs": "bread"},
+        {"inputs": "bread", "template": "about {}"},
+        {"inputs": "bread", "multi_label": False},
+        {"inputs": "bread", "labels": ["oven", "ball"]},
+    )
+    silent, template, one, own = answer_lines(several, asked)
+    assert silent == answers_for_labels(model, ["bread"], model.labels, multi_label=True)[0]
+    assert template == answers_for_labels(model, ["bread"], model.labels, template="about {}", multi_label=True)[0]
+    assert one == answers_for_labels(model, ["bread"], model.labels)[0]
+    assert own == answers_for_labels(model, ["bread"], ["oven", "ball"], multi_label=True)[0]
+
+
+def test_the_model_s_own_labels_count_for_the_limits(model):
+    (large,) = answer_lines(model, lines({"inputs": ["bread"] * 3}), limits=PromptLimits(pairs=8))
+    assert "3 texts and 3 labels are 9 pairs; at most 8" in large["error"]
+
+
 def test_limits_hold_for_each_line(model):
     asked = lines({"inputs": ["bread"] * 3, "labels": ["a", "b"]}, {"inputs": "bread", "labels": ["a", "b"]})
     large, small = answer_lines(model, asked, limits=PromptLimits(pairs=5))

@@ -189,6 +189,13 @@ def vectors(counts, noise=0.3, seed=0):
     return centres[y] + rng.normal(0, noise, (len(y), 8)), y[:, None] == np.arange(len(counts))
 
 
+def test_copies_do_not_speak_for_another_strength():
+    x, has = vectors((40, 40, 40), noise=1.5)
+    copied = np.repeat(np.arange(len(x)), 4)
+    how = Fit(Task.MULTI_CLASS, None, 0)
+    assert how.strength(x[copied], has[copied]) == how.strength(x, has)
+
+
 @pytest.mark.parametrize("counts", [(1, 1, 1), (1,) * 20, (2, 2), (1, 4, 1)])
 def test_too_few_examples_take_the_usual_strength(counts):
     assert Fit(Task.MULTI_CLASS, None, 0).strength(*vectors(counts)) == USUAL

@@ -78,16 +78,15 @@ def test_a_student_that_differs_much_is_told_of(tamiz, given, monkeypatch, agree
 
 
 def test_several_labels(tamiz, given, place):
-    write_csv(
-        place / "sample.csv", [{"body": "bread goal", "topic": "food, sport"}, {"body": "bank", "topic": "money"}]
-    )
+    topics = {"bread goal": "food, sport", "bank": "money", "rain": "[]", "snow": "-", "unlabelled": ""}
+    write_csv(place / "sample.csv", [{"body": text, "topic": topic} for text, topic in topics.items()])
     texts = examples(Task.MULTI_CLASS, n=90)[0]
     about = {"multi_label": True, "texts": texts, "temperature": 0.001, "num_threads": 1}
     about |= {"prior": "unlabelled", "prior_strength": 1}
     prompted_model(LABELS.split(","), model=str(given[1]), **about).save(place / "teacher")
     more = ["--labels", LABELS, "--multi-label", "--sample", "sample.csv", "--label-column", "topic"]
     found = tamiz("distill", "--model", "teacher", *given[2:], *more, "--json").json
-    assert found["sample"] == 2
+    assert found["sample"] == 4
     assert Model.load(place / "student").task is Task.MULTI_LABEL
 
 

@@ -7,9 +7,11 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 from tamiz.classifiers.checks import examples
 from tamiz.config import load_project
+from tamiz.data.lake import Lake
 from tamiz.model import Model
 from tamiz.types import Task
 from tests.projects import write_csv
@@ -190,6 +192,29 @@ def test_several_labels_a_text(tamiz, place):
     assert found["taken_in"] == 60
     assert found["decision"]["verdict"] in ("up", "stay")
     assert Model.load(folder / "model").task is Task.MULTI_LABEL
+    none = [row["id"] for row in rows_of(folder / "labels.csv") if row["label"] == "[]"]
+    assert none  # texts with none of the labels are examples, too
+    assert tamiz("split", "-p", folder, "--quiet").code == 0
+    held = Lake(str(folder / "lake")).read("gold/examples").to_pylist()
+    assert {row["row_id"] for row in held if not row["labels"]} == set(none)
+
+
+def test_other_cleaning_makes_another_model(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    project = yaml.safe_load((folder / "tamiz.yaml").read_text(encoding="utf-8"))
+    (folder / "tamiz.yaml").write_text(yaml.safe_dump({**project, "clean": ["numbers"]}), encoding="utf-8")
+    assert tamiz("ladder", folder, "--json").code == 0
+    assert list(Model.load(folder / "model").clean.steps) == ["numbers"]
+
+
+def test_brackets_in_labels_are_shown_as_they_are(tamiz, place, truth):
+    from tests.tiny_bert import tiny_bert
+
+    words = ["--labels", "[money],[/food],:heart:", "--model", tiny_bert(place / "encoder"), "--text-column", "body"]
+    answer = tamiz("ladder", "texts.csv", *words, "--output", "ladder")
+    assert (answer.code, "Traceback" in answer.err) == (0, False)
+    for label in ("[money]", "[/food]", ":heart:"):
+        assert label in answer.out
 
 
 class Killed(BaseException):

@@ -16,10 +16,12 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from tamiz.encoders.export import export
+from tamiz.encoders.checkpoint import config_of
+from tamiz.encoders.export import export, write
 from tamiz.encoders.forms import EXACT, FORMS, make_form
 from tamiz.encoders.openvino import arithmetic
 from tamiz.encoders.runtime import OnnxModel, Tokenizer, batches, open_model
+from tamiz.encoders.trace import trace
 from tamiz.errors import ConfigError, DataError, SourceError
 from tests.tiny_bert import tiny_bert
 
@@ -39,7 +41,7 @@ def _rows(pieces: int = 100) -> list[list[int]]:
     return [rng.integers(5, pieces, length).tolist() for length in _LENGTHS]
 
 
-def _wanted(folder: Path, rows: Sequence[Sequence[int]], head: str) -> NDArray[np.float32]:
+def _wanted(folder: Path, rows: Sequence[Sequence[int]], head: str, pooling: str = "mean") -> NDArray[np.float32]:
     """Return what Transformers answers to every row alone."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     kind = transformers.AutoModelForSequenceClassification if head == "classification" else transformers.AutoModel
@@ -51,7 +53,9 @@ def _wanted(folder: Path, rows: Sequence[Sequence[int]], head: str) -> NDArray[n
             if head == "classification":
                 answers.append(found.logits[0])
             else:
-                answers.append(torch.nn.functional.normalize(found.last_hidden_state[0].mean(0), dim=0))
+                states = found.last_hidden_state[0]
+                pooled = {"mean": states.mean(0), "cls": states[0], "max": states.max(0).values}[pooling]
+                answers.append(torch.nn.functional.normalize(pooled, dim=0))
     return np.array([one.numpy() for one in answers])
 
 
@@ -81,6 +85,28 @@ def test_bert_answers_as_transformers_does(folder: Path, tmp_path: Path, head: s
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "max"])
+@pytest.mark.parametrize("traced", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_vectors_are_made_as_the_model_says(folder: Path, tmp_path: Path, pooling: str, traced: bool) -> None:
+    target = tmp_path / "model.onnx"
+    if traced:
+        pytest.importorskip("onnxscript")
+        write(trace(folder, head="embedding", config=config_of(folder), pooling=pooling), target)
+    else:
+        export(folder, target, head="embedding", pooling=pooling)
+    found = OnnxModel(target, threads=1).run(_rows())
+    np.testing.assert_allclose(found, _wanted(folder, _rows(), "embedding", pooling), atol=1e-5)
+    assert np.abs(found - _wanted(folder, _rows(), "embedding")).max() > 0.01
+
+
+def test_vectors_that_are_made_in_an_unknown_way_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"makes its vectors by mean and 2_Dense, which is not known; .*cls, max, mean"
+    ):
+        export(folder, tmp_path / "model.onnx", head="embedding", pooling="mean and 2_Dense")
+    export(folder, tmp_path / "model.onnx", head="classification", pooling="mean and 2_Dense")
+
+
 _KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "mpnet" else kind for kind in _OTHERS]
 
 
@@ -97,8 +123,12 @@ def test_other_architectures_answer_as_transformers_does(tmp_path: Path, kind: s
         parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(tmp_path)
     export(tmp_path, tmp_path / "model.onnx", head=head)
-    found = OnnxModel(tmp_path / "model.onnx", threads=1).run(_rows())
-    np.testing.assert_allclose(found, _wanted(tmp_path, _rows(), head), atol=1e-5)
+    answering = OnnxModel(tmp_path / "model.onnx", threads=1)
+    np.testing.assert_allclose(answering.run(_rows()), _wanted(tmp_path, _rows(), head), atol=1e-5)
+    # What it says of its length is what it can read: some begin to count places after the padding's.
+    longest = [[7] * (answering.max_length or 0)]
+    np.testing.assert_allclose(answering.run(longest), _wanted(tmp_path, longest, head), atol=1e-5)
+    assert len(longest[0]) == (80 if kind == "distilbert" else 78)
 
 
 @pytest.mark.parametrize("form", EXACT)

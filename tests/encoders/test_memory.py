@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from tamiz.encoders.embedding import MODEL, Embedder
 from tamiz.encoders.find import find
 from tamiz.encoders.memory import Memory, ready
 from tamiz.encoders.runtime import TOKENIZER
+from tamiz.errors import ConfigError
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
     pytest.importorskip(module)
@@ -97,6 +99,35 @@ def test_what_is_computed_in_another_way_is_another_file(prepared):
         Memory(embedder(prepared, max_length=16), prepared, prefix="").path,
     }
     assert len(paths) == 3
+
+
+def test_models_whose_graphs_are_alike_are_told_apart_by_their_weights(tmp_path, cached, monkeypatch):
+    """Large models have their weights in a file beside the graph."""
+    monkeypatch.setattr("tamiz.encoders.export._LARGEST_BYTES", 0)
+    from tests.tiny_bert import tiny_bert
+
+    tiny = [tiny_bert(tmp_path / str(seed), seed=seed, hidden=256, layers=1) for seed in (0, 1)]
+    folders = [ready(find(str(folder))) for folder in tiny]
+    assert len({(folder / MODEL).read_bytes() for folder in folders}) == 1
+    first, second = (Memory(embedder(folder), folder, prefix="")(TEXTS[:2]) for folder in folders)
+    assert np.abs(first - second).max() > 1e-3
+    np.testing.assert_allclose(second, embedder(folders[1])(TEXTS[:2]), atol=1e-6)
+
+
+def test_vectors_are_made_as_the_folder_says(tmp_path, cached):
+    from tests.tiny_bert import tiny_bert
+
+    folder = tiny_bert(tmp_path / "tiny")
+    (folder / "1_Pooling").mkdir()
+    found = []
+    for kind in ("mean_tokens", "cls_token"):
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{kind}": True}))
+        found.append(embedder(ready(find(str(folder))))(["goal of the match"]))
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cls and 2_Dense"):
+        ready(find(str(folder)))
 
 
 def test_the_oldest_give_way(prepared, tmp_path):

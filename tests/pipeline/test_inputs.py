@@ -15,6 +15,7 @@ from tamiz.data.lake import Lake
 from tamiz.errors import LabelError
 from tamiz.model import Model
 from tamiz.pipeline import STEPS, RunResult
+from tamiz.pipeline.inputs import train_inputs
 from tamiz.pipeline.promotion import replay
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
@@ -238,3 +239,26 @@ def test_a_csv_written_by_hand_needs_no_ids(tmp_path):
     project = make_project(tmp_path, data={"id": None})
     run(project, until="split")
     assert len(sides(project)) == 60
+
+
+# --- encoders in a folder
+
+
+def test_a_candidate_is_made_anew_where_its_encoder_was_trained_anew_in_its_place(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    from tests.tiny_bert import tiny_bert
+
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "cache"))
+    encoder = tiny_bert(tmp_path / "encoder")
+    few_shot = {"family": "few_shot", "params": {"encoder": str(encoder), "num_threads": 1, "C": 1.0}}
+    members = [{"family": "linear"}, few_shot]
+    project = make_project(tmp_path, candidates=[few_shot, {"family": "ensemble", "params": {"members": members}}])
+    gold = {"version": 1, "labels": ["a", "b"]}
+
+    def keys():
+        return [train_inputs(project, gold, config) for config in project.candidates]
+
+    before = keys()
+    assert keys() == before
+    tiny_bert(tmp_path / "encoder", seed=1)
+    assert not set(keys()) & set(before)

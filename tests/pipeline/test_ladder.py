@@ -10,6 +10,7 @@ import pytest
 from tamiz.errors import SourceError
 from tamiz.metrics import mcnemar
 from tamiz.model import Model
+from tamiz.pipeline.ladder_answers import take_labels
 from tamiz.pipeline.ladder_compare import climb, folds, right_counts, sign_flip, texts_to_tell
 from tamiz.pipeline.ladder_state import (
     Batch,
@@ -24,6 +25,7 @@ from tamiz.pipeline.ladder_state import (
 from tamiz.pipeline.ladder_suggest import suggest, uncertainty
 from tamiz.types import Task
 from tests.models import linear_model
+from tests.projects import write_csv
 
 
 def state(**more) -> State:
@@ -161,6 +163,49 @@ def test_picked_rows_are_the_unsure_ones():
 def test_labels_with_few_texts_are_looked_for():
     batch = suggest(state(), texts_of(), linear_model(Task.MULTI_CLASS), embed)
     assert {row.hint for row in batch.rows if row.why.startswith("perhaps")} == {"food", "money", "sport"}
+
+
+def test_labels_of_which_nothing_was_learnt_are_looked_for_by_their_names():
+    """The rung has never met sport, and gives it the texts about food; who is told the labels knows better."""
+
+    class Turned:
+        def __init__(self, order):
+            self.inner, self.order = linear_model(Task.MULTI_CLASS), order
+            self.labels, self.manifest = self.inner.labels, self.inner.manifest
+
+        def predict_proba(self, texts):
+            return self.inner.predict_proba(texts)[:, self.order]
+
+    labels = linear_model(Task.MULTI_CLASS).labels
+    sport, food = labels.index("sport"), labels.index("food")
+    order = list(range(3))
+    order[sport], order[food] = food, sport
+    known = state(labels=labels)
+    enough = [Labelled(f"t{n}", (one,), False, 1) for n, one in enumerate(("food", "money") * 2, 1)]
+    known = known.with_(labelled=tuple(enough))
+    for told, about in ((None, "bread"), (lambda: Turned([0, 1, 2]), "goal")):
+        batch = suggest(known, texts_of(), Turned(order), embed, told=told)
+        found = [texts_of()[int(row.id[1:]) - 1] for row in batch.rows if row.why.startswith("perhaps sport")]
+        assert len(found) == 2
+        assert all(about in text for text in found)
+
+
+def test_what_somebody_picked_is_no_random_sample_until_its_turn_comes(tmp_path):
+    known, model = state(), linear_model(Task.MULTI_CLASS)
+    drawn = known.sides()[0]
+    picked = [drawn[3], drawn[15], drawn[90]]
+    write_csv(tmp_path / "mine.csv", [{"id": id_, "label": "food"} for id_ in picked])
+    known = known.with_(labelled=take_labels(known, tmp_path / "mine.csv").labelled)
+    assert [one.random for one in known.labelled] == [False, False, False]
+    batch = suggest(known, texts_of(), model, embed)
+    assert [row.id for row in batch.rows if row.random] == [*drawn[:3], *drawn[4:11]]
+    known = known.with_batch(batch)
+    assert [one.random for one in known.labelled] == [True, False, False]
+    assert [one.random for one in known.with_batch(suggest(known, texts_of(), model, embed)).labelled] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_same_seed_suggests_the_same():

@@ -24,6 +24,10 @@ class Letters:
     def __init__(self, labels, task):
         self.labels, self.task, self.template = tuple(labels), task, "{}"
 
+    @property
+    def passes(self):
+        return len(self.labels)
+
     def with_labels(self, labels, *, template=None, multi_label=False):
         other = copy.copy(self)
         other.labels, other.task = tuple(labels), Task.MULTI_LABEL if multi_label else Task.MULTI_CLASS

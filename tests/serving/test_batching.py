@@ -330,6 +330,25 @@ def test_a_request_out_of_time_is_given_up_and_its_thread_is_free_after_a_piece(
     assert gate.asked[1:] == [["next"]]
 
 
+def test_the_deadline_is_that_of_the_whole_request():
+    served, gate = gated(shut=True, batched=False)
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def main():
+        line = line_of(deadline_s=0.3)
+        CURRENT.set(Current("r", never))
+        began = time.monotonic()
+        for _ in range(5):  # as for lines with labels of their own, one after the other
+            with pytest.raises(DeadlineError):
+                await line.predict(served, ["text"], cost_of(["text"]))
+        gate.open.set()
+        return time.monotonic() - began
+
+    assert 0.3 <= asyncio.run(main()) < 1.2
+
+
 def test_a_client_that_goes_frees_its_place_in_the_line():
     served, gate = gated(shut=True, batched=False)
     gone = asyncio.Event()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tamiz.config import ServeConfig
+from tamiz.serving.batching import WorkLine
 from tamiz.types import Task
 from tests.serving.helpers import LABELS, TEXTS, ask, make_model, predict, serve_model
 from tests.serving.promptable import promptable_app
@@ -476,3 +477,21 @@ def test_many_long_labels_are_answered(zero_shot):
 def test_labels_of_callers_are_not_counted_one_by_one(zero_shot):
     invoke(zero_shot, {"inputs": "a", "parameters": {"candidate_labels": [SECRET, "b"]}})
     assert SECRET not in ask(zero_shot, "GET", "/metrics").text
+
+
+def test_many_labels_are_reckoned_with_in_the_line(zero_shot, monkeypatch):
+    """Where each label costs a pass of the network, a request for many is worked off in more pieces."""
+    seen = []
+    monkeypatch.setattr(WorkLine, "takes", lambda self, served, cost: seen.append(served.pace_s))
+    for labels in (["a", "b"], [str(n) for n in range(200)]):
+        body = {"inputs": "x", "parameters": {"candidate_labels": labels}}
+        assert invoke(zero_shot, body).status_code == 200
+    assert seen[1] / seen[0] == pytest.approx(100)
+
+
+def test_labels_in_one_text_may_end_with_a_comma(zero_shot):
+    found = [
+        invoke(zero_shot, {"inputs": "x", "parameters": {"candidate_labels": labels}}) for labels in ("a, b,", "a,b")
+    ]
+    assert found[0].json() == found[1].json()
+    assert set(found[0].json()["labels"]) == {"a", "b"}

@@ -49,7 +49,7 @@ def answer_lines(
     lines: Iterable[bytes],
     *,
     labels: tuple[str, ...] | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
     limits: PromptLimits | None = None,
 ) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
     """Yield one answer for each line, in order.
@@ -58,7 +58,7 @@ def answer_lines(
         model: a model whose family can answer for labels it was not trained on.
         lines: JSON documents as UTF-8.
         labels: of lines that have none of their own; by default the model's own labels.
-        multi_label: whether each label of such lines, and of lines that do not say, is answered by itself.
+        multi_label: whether each label of lines that do not say is answered by itself; by default as by the model.
         limits: what a line may cost.
     """
     limits = limits or PromptLimits()
@@ -69,7 +69,7 @@ def answer_lines(
         answers: dict[int, Any] = {}
         for number, line in block:
             try:
-                asked[number] = _request(line, usual, limits, first=number == 0)
+                asked[number] = _request(line, model, usual, limits, first=number == 0)
             except TamizError as error:
                 answers[number] = _failure(error, number, _id(line))
         for kind in dict.fromkeys(request.kind for request in asked.values()):
@@ -83,7 +83,7 @@ def answer_request_file(
     target: Path | IO[str],
     *,
     labels: tuple[str, ...] | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
     limits: PromptLimits | None = None,
     progress: Progress | None = None,
 ) -> Counts:
@@ -94,7 +94,7 @@ def answer_request_file(
         source: JSON lines, also gzipped, or an `s3://` address of them; `-` for standard input.
         target: file to write, or an open text file.
         labels: of lines that have none of their own; by default the model's own labels.
-        multi_label: whether each label of lines that do not say is answered by itself.
+        multi_label: whether each label of lines that do not say is answered by itself; by default as by the model.
         limits: what a line may cost.
         progress: told how many lines are done.
 
@@ -149,10 +149,7 @@ def _id(line: bytes) -> Any:
 def _together(model: Model, kind: Kind, requests: Mapping[int, Prompted]) -> dict[int, Any]:
     """Answer requests for the same labels at once."""
     try:
-        asked = model
-        if kind.labels is not None or kind.template is not None or kind.multi_label:
-            labels = model.labels if kind.labels is None else kind.labels
-            asked = model.with_labels(labels, template=kind.template, multi_label=kind.multi_label)
+        asked = kind.told(model)
         found = iter(asked.predict_proba([text for one in requests.values() for text in one.texts]))
     except TamizError as error:
         return {number: _failure(error, number, one.id) for number, one in requests.items()}
@@ -163,7 +160,7 @@ def _together(model: Model, kind: Kind, requests: Mapping[int, Prompted]) -> dic
     return answers
 
 
-def _request(line: bytes, usual: Kind, limits: PromptLimits, *, first: bool) -> Prompted:
+def _request(line: bytes, model: Model, usual: Kind, limits: PromptLimits, *, first: bool) -> Prompted:
     """Read one line.
 
     Raises:
@@ -171,7 +168,7 @@ def _request(line: bytes, usual: Kind, limits: PromptLimits, *, first: bool) -> 
         TooLargeError: it asks for too much.
     """
     asked = read_prompted(_document(line.removeprefix(b"\xef\xbb\xbf") if first else line), usual)
-    limits.check(asked.texts, asked.kind.labels or (), template=asked.kind.template)
+    limits.check(asked.texts, asked.kind.labels_of(model), template=asked.kind.template)
     return asked
 
 

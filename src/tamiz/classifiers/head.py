@@ -74,8 +74,13 @@ class Fit(NamedTuple):
     def strength(self, x: FloatArray, has: BoolArray, progress: Progress | None = None) -> float:
         """Choose `C` by the log loss of held-out examples; `USUAL` where too few can be held out.
 
-        Folds are stratified. An example whose label has no other is never held out: nothing could be said of it.
+        Folds are stratified, and equal vectors count once: copies on both sides would speak for too little restraint.
+        An example whose label has no other is never held out: nothing could be said of it.
         """
+        once = {row.tobytes(): place for place, row in reversed(list(enumerate(x)))}
+        if len(once) < len(x):
+            first = np.sort(np.fromiter(once.values(), np.int64))
+            x, has = x[first], has[first]
         folds = list(self._folds(has))
         if not folds:
             return USUAL

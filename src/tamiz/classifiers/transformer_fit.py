@@ -24,6 +24,7 @@ from tamiz.encoders.export import export
 from tamiz.encoders.find import Weights, find
 from tamiz.encoders.forms import make_form
 from tamiz.encoders.runtime import TOKENIZER, OnnxModel, Tokenizer, open_model
+from tamiz.encoders.trace import readable
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.types import EARLIER_SECONDS, BoolArray, Point, Progress, Task, Validation
@@ -174,9 +175,7 @@ class Fitter:
 
     def _reader(self, weights: Weights, network: Any) -> Reader:
         params, config = self._params, network.config
-        limit = getattr(config, "max_position_embeddings", None) or params.max_length
-        if "roberta" in config.model_type or config.model_type == "camembert":
-            limit -= config.pad_token_id + 1  # its positions begin after the padding's
+        limit = readable(network, getattr(config, "max_position_embeddings", None)) or params.max_length
         tokenizer = Tokenizer(weights.folder / TOKENIZER)
         length = min(params.max_length, limit)
         policy = params.train_long_texts if params.long_texts == "auto" else params.long_texts
@@ -272,6 +271,7 @@ class Fitter:
         }
         if kept:
             small.replace(exact)
+            exact.with_name(f"{exact.name}.data").unlink(missing_ok=True)  # the fp32 weights of a large model
         small.unlink(missing_ok=True)
         return form if kept else "fp32", {"form": form, "kept": kept, **asdict(found), "tolerance": tolerance}
 

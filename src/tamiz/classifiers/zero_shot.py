@@ -229,6 +229,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         template: str | Sequence[str] | None = None,
         multi_label: bool = False,
         descriptions: Mapping[str, str] | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> Self:
         """Return a classifier for other labels, which shares the model with this one.
 
@@ -240,6 +241,8 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             template: sentence in which `{}` stands for the label, or several; by default those of this classifier.
             multi_label: whether each label is answered by itself; so is one label alone.
             descriptions: what to say instead of some labels; by default what this classifier says of them.
+            shares: how frequent some labels are expected to be; by default what this classifier expects, where all
+                labels are among its own.
 
         Raises:
             RequestError: there is no label, one stands twice or is blank, a template has no `{}`, or a description is
@@ -255,7 +258,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         said = self.params.descriptions if descriptions is None else descriptions
         update: dict[str, Any] = {
             "descriptions": {name: one for name, one in said.items() if descriptions or name in labels},
-            "shares": {name: share for name, share in self.params.shares.items() if name in labels},
+            "shares": dict(self._shares_for(labels) if shares is None else shares),
         }
         try:
             if template is not None:
@@ -269,12 +272,22 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         other._about = {**self._about, "templates": list(other._templates)}
         return other
 
+    def _shares_for(self, labels: Sequence[str]) -> Mapping[str, float]:
+        if not set(labels) <= set(self.labels):
+            return {}
+        return {name: share for name, share in self.params.shares.items() if name in labels}
+
     def _shift_for(self, other: Self) -> FloatArray | None:
         if self._shift is None or other._multi_label != self._multi_label or not set(other.labels) <= set(self.labels):
             return None
         places = [self.labels.index(label) for label in other.labels]
         same = other.prompts.sentences == tuple(self.prompts.sentences[place] for place in places)
         return self._shift[places] if same else None
+
+    @property
+    def passes(self) -> int:
+        """How often the network reads a text: once, or beside each sentence about each label."""
+        return sum(map(len, self.prompts.sentences)) if self.params.method == "entailment" else 1
 
     def facts(self) -> Mapping[str, Any]:
         """Return the model's checksum, what is said of labels, how texts are read, and what came of texts alone."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from tamiz.audit import DEFAULT_SAMPLE, Finding, Report, check_data, write_page, write_suspects
 from tamiz.cli.console import Terminal, errors, output, print_json, table
@@ -98,10 +99,10 @@ def _notice(text: str) -> None:
 
 
 def _show(report: Report, written: Sequence[str]) -> None:
-    rows = [
-        [f"[{_STYLES[one.severity]}]{one.severity}[/]", one.name, _cell(one.summary, None)] for one in report.findings
+    rows: list[list[str | Text]] = [
+        [Text(one.severity, _STYLES[one.severity]), one.name, _cell(one.summary, None)] for one in report.findings
     ]
-    output.print(table(f"Data of {escape(report.project)}", ["", "check", "found"], rows, first_left=3))
+    output.print(table(f"Data of {report.project}", ["", "check", "found"], rows, first_left=3))
     for finding in report.findings:
         if finding.severity != "ok":
             _show_details(finding)
@@ -115,13 +116,11 @@ def _show_details(finding: Finding) -> None:
         output.print(f"  {detail}", markup=False)
     for one in finding.tables[:1]:
         rows = [[_cell(cell, _SHOWN_CHARACTERS) for cell in row] for row in one.rows[:_SHOWN_ROWS]]
-        output.print(
-            table(escape(one.title), [escape(name) for name in one.columns], rows, first_left=len(one.columns))
-        )
+        output.print(table(one.title, one.columns, rows, first_left=len(one.columns)))
 
 
 def _cell(value: object, most: int | None) -> str:
-    """Return a cell without markup, line breaks and control characters."""
+    """Return a cell without line breaks and control characters."""
     shown = f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
     text = "".join(letter if letter.isprintable() else " " for letter in shown)
-    return escape(text if most is None or len(text) <= most else text[: most - 1] + "…")
+    return text if most is None or len(text) <= most else text[: most - 1] + "…"

@@ -13,6 +13,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tamiz.types import GOES_ON
 
@@ -43,13 +44,14 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     return text if interval is None else f"{text} ({interval[0]:.3f}-{interval[1]:.3f})"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, first_left: int = 1) -> Table:
-    """Make a table whose first columns are text and the others numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE, padding=(0, 1))
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, first_left: int = 1) -> Table:
+    """Make a table whose first columns are text and the others numbers; nothing in it is read as markup."""
+    looks: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "header_style": "bold"}
+    made = Table(title=Text(title), box=SIMPLE, padding=(0, 1), **looks)
     for place, name in enumerate(columns):
-        made.add_column(name, justify="left" if place < first_left else "right", no_wrap=place >= first_left)
+        made.add_column(Text(name), justify="left" if place < first_left else "right", no_wrap=place >= first_left)
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made
 
 

@@ -16,6 +16,7 @@ from tamiz.cli.labelling import (
     Language,
     MultiLabel,
     Prior,
+    Share,
     Template,
     labelled,
     texts_of,
@@ -54,6 +55,7 @@ def distill(
     describe: Describe = None,
     adapt: Adapt = False,
     prior: Prior = False,
+    share: Share = None,
     family: Annotated[
         str, typer.Option("--family", help="Family of the student, such as linear or few_shot.")
     ] = "linear",
@@ -80,7 +82,7 @@ def distill(
         raise ConfigError("--labels: two or more are needed, between which a student can tell")
     if output_.exists():
         raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior)
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior, share or [])
     place = (input_, text_column, encoding)
     teacher = labelled(model, asked, place)
     measured = None if sample is None else _sample(teacher, (sample, text_column, encoding), label_column)
@@ -124,6 +126,7 @@ def _sample(teacher: Model, place: tuple[str, str | None, str | None], column: s
         if given is None or given == "":
             continue
         names = given if isinstance(given, list) else [part.strip() for part in str(given).split(",")]
+        names = [] if names in (["[]"], ["-"]) and several else names  # as a ladder writes none, and as people do
         rows.append([_number(teacher, str(name)) for name in (names if several else [given])])
         texts.append("" if said is None else str(said))
     if not rows:

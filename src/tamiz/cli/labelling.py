@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +30,7 @@ __all__ = [
     "MultiLabel",
     "Prior",
     "Requests",
+    "Share",
     "Template",
     "answer_requests",
     "is_pretrained",
@@ -70,6 +71,10 @@ Prior = Annotated[
     bool,
     typer.Option("--prior", help="With --labels and a file: correct scores of labels that fit every text."),
 ]
+Share = Annotated[
+    list[str] | None,
+    typer.Option("--share", help="With --prior: LABEL=0.3, how frequent a label is expected to be."),
+]
 Requests = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +97,7 @@ class Asked:
         describe: descriptions of labels as `LABEL=WORDS`.
         adapt: whether labels move towards the texts of a file.
         prior: whether the texts of a file correct the scores.
+        share: expected shares of labels as `LABEL=0.3`.
         by_line: whether texts may come with labels of their own.
 
     Raises:
@@ -105,6 +111,7 @@ class Asked:
     describe: list[str]
     adapt: bool
     prior: bool
+    share: list[str] = field(default_factory=list)
     by_line: bool = False
 
     def __post_init__(self) -> None:
@@ -119,6 +126,8 @@ class Asked:
         stray = [name for name, value in given.items() if value]
         if self.labels is None and stray and not self.by_line:
             raise ConfigError(f"{stray[0]} goes with --labels")
+        if self.share and not self.prior:
+            raise ConfigError("--share goes with --prior")
 
     def descriptions(self) -> dict[str, str]:
         """Return what to say of labels.
@@ -132,14 +141,31 @@ class Asked:
                 raise ConfigError("--describe: LABEL=WORDS is expected, such as --describe 'finance=money and saving'")
         return {label.strip(): words.strip() for label, _, words in pairs}
 
+    def shares(self) -> dict[str, float]:
+        """Return how frequent labels are expected to be.
+
+        Raises:
+            ConfigError: one is not `LABEL=NUMBER`.
+        """
+        found = {}
+        for one in self.share:
+            label, _, number = one.rpartition("=")
+            try:
+                found[label.strip()] = float(number)
+            except ValueError:
+                label = ""
+            if not label.strip():
+                raise ConfigError("--share: LABEL=NUMBER is expected, such as --share finance=0.3")
+        return found
+
     def params(self) -> dict[str, Any]:
         """Return the parameters of the family `zero_shot` that were asked for; the others keep their defaults.
 
         Raises:
-            ConfigError: a description is not `LABEL=WORDS`.
+            ConfigError: a description is not `LABEL=WORDS`, or a share not `LABEL=NUMBER`.
         """
         asked: dict[str, Any] = {"templates": self.templates, "language": self.languages}
-        asked |= {"descriptions": self.descriptions()}
+        asked |= {"descriptions": self.descriptions(), "shares": self.shares()}
         asked |= {name: "unlabelled" for name in ("adapt", "prior") if getattr(self, name)}
         return {name: value for name, value in asked.items() if value}
 
@@ -192,7 +218,11 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
     terminal = Terminal(quiet=as_json or target is None)
     terminal.started("requests")
     try:
-        about: dict[str, Any] = {"labels": labels, "multi_label": asked.multi_label, "progress": terminal.progress}
+        about: dict[str, Any] = {
+            "labels": labels,
+            "multi_label": asked.multi_label or None,
+            "progress": terminal.progress,
+        }
         counts = answer_request_file(model, source, target or sys.stdout, **about)
     finally:
         terminal.close()
@@ -214,6 +244,8 @@ def _for_requests(ref: str, asked: Asked) -> tuple[Model, tuple[str, ...] | None
         raise ConfigError(f"{name} goes with --labels and --input")
     package = _package(ref)
     if package is None:
+        if asked.describe:
+            raise ConfigError("--describe goes with --labels: lines have labels of their own")
         return _pretrained(ref, _UNTOLD, asked, None), ()
     changed = asked.templates or asked.languages or asked.describe
     return (_of_package(package, package.labels, asked) if changed else package), None

@@ -17,6 +17,7 @@ from tamiz.cli.labelling import (
     Language,
     MultiLabel,
     Prior,
+    Share,
     Template,
     texts_of,
 )
@@ -55,6 +56,7 @@ def ladder(
     describe: Describe = None,
     adapt: Adapt = False,
     prior: Prior = False,
+    share: Share = None,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the file.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Texts to label at a time; by default 20.")] = None,
@@ -79,7 +81,7 @@ def ladder(
     """
     from tamiz.pipeline.ladder import begin, is_ladder
 
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior)
+    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior, share or [])
     began = is_ladder(Path(place))
     if began:
         only: dict[str, Any] = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
@@ -177,11 +179,11 @@ def _show_preview(done: Step) -> None:
     shares = [(label, f"{share:.1%}") for label, share in said["shares"].items()]
     output.print(table(f"zero-shot, {said['texts']:,} texts drawn at random", ("label", "share"), shares))
     rows = [(_short(text), label, f"{score:.3f}") for text, label, score in done.examples]
-    output.print(table("some of them", ("text", "label", "score"), rows, first_left=2), markup=False)
+    output.print(table("some of them", ("text", "label", "score"), rows, first_left=2))
 
 
 def _short(text: str) -> str:
-    one_line = " ".join(text.split()).replace("[", "\\[")
+    one_line = " ".join(text.split())
     return one_line if len(one_line) <= _SHOWN else one_line[: _SHOWN - 3] + "..."
 
 

@@ -25,6 +25,7 @@ from tamiz.cli.labelling import (
     MultiLabel,
     Prior,
     Requests,
+    Share,
     Template,
     answer_requests,
     is_pretrained,
@@ -88,6 +89,7 @@ def predict(
     describe: Describe = None,
     adapt: Adapt = False,
     prior: Prior = False,
+    share: Share = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify a text, lines of standard input, or a file; with --labels, into labels that nothing was trained for.
@@ -102,7 +104,7 @@ def predict(
     """
     _check_use(texts, input_, output_, requests, {"--text-column": text_column, "--encoding": encoding})
     said = (template or [], language or [], describe or [])
-    asked = Asked(labels, multi_label, *said, adapt, prior, requests is not None)
+    asked = Asked(labels, multi_label, *said, adapt, prior, share or [], requests is not None)
     if requests is not None:
         answer_requests(model, asked, requests, output_, as_json=as_json)
         return

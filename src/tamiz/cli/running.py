@@ -140,7 +140,7 @@ def _said(job: Job) -> str:
 
 
 def _notice(text: str) -> None:
-    errors.print(f"[yellow]note[/]  {text}")
+    errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
 def changed(project: Project, settings: list[str], *, where: str = "--set") -> Project:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from rich.markup import escape
 
 from tamiz.cli.console import Terminal, errors, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
@@ -78,7 +79,7 @@ def _search(project: Project, *, quiet: bool) -> TuneResult:
 
 
 def _notice(text: str) -> None:
-    errors.print(f"[yellow]note[/]  {text}")
+    errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
 def _show_plan(project: Project, planned: Plan, *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from tamiz.cli.console import figure, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
@@ -173,7 +172,7 @@ def _diff(store: ModelStore, name: str, one: str, other: str, *, as_json: bool) 
     if as_json:
         print_json({"versions": numbers, "differences": differences})
         return
-    rows = [[escape(key), *(escape(_shown(value)) for value in pair)] for key, pair in differences.items()]
+    rows = [[key, *(_shown(value) for value in pair)] for key, pair in differences.items()]
     output.print(table(f"Versions of {name}", ["what differs", *numbers], rows))
 
 

@@ -13,17 +13,18 @@ from tamiz.extras import require
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["HEADS", "export", "write"]
+__all__ = ["HEADS", "POOLINGS", "export", "write"]
 
 HEADS = ("classification", "embedding")
+POOLINGS = ("mean", "cls", "max")
 _LARGEST_BYTES = 1_900_000_000  # one ONNX file holds less than 2 GB
 
 
-def export(folder: Path, target: Path, *, head: str) -> None:
+def export(folder: Path, target: Path, *, head: str, pooling: str = "mean") -> None:
     """Write an encoder as float32 ONNX.
 
     Inputs: `input_ids`, `attention_mask` and, where the encoder has them, `token_type_ids`, int64 (n, length).
-    Output: float32 `logits` (n, labels), or `embedding` (n, hidden): the mean over the tokens, of length 1.
+    Output: float32 `logits` (n, labels), or `embedding` (n, hidden), of length 1.
 
     BERT, RoBERTa, XLM-RoBERTa, CamemBERT and DistilBERT are written from their weights; any other architecture goes
     through PyTorch and needs the extra `transformers`.
@@ -32,26 +33,32 @@ def export(folder: Path, target: Path, *, head: str) -> None:
         folder: encoder in the Hugging Face layout.
         target: the file to write; weights of 2 GB or more go to `<target>.data` beside it.
         head: `classification` or `embedding`.
+        pooling: what an embedding is of the states of the tokens: their `mean`, the first one (`cls`) or their `max`.
 
     Raises:
-        ConfigError: there is no such head, or the weights have none.
+        ConfigError: there is no such head or pooling, or the weights have no such head.
         SourceError: a file or a tensor is missing.
         MissingExtraError: the architecture needs PyTorch and it is not installed.
     """
     if head not in HEADS:
         raise ConfigError(f"head: {head!r} is not known; {one_of(head, HEADS)}")
+    if head == "embedding" and pooling not in POOLINGS:
+        raise ConfigError(
+            f"the model in {folder} makes its vectors by {pooling}, which is not known; {one_of(pooling, POOLINGS)}. "
+            "Take another encoder"
+        )
     config = config_of(folder)
     if not is_readable(config):
         from tamiz.encoders.trace import trace
 
-        write(trace(folder, head=head, config=config), target)
+        write(trace(folder, head=head, config=config, pooling=pooling), target)
         return
     checkpoint = read_checkpoint(folder)
     if head == "classification" and not checkpoint.head:
         raise ConfigError(
             f"head: the weights in {folder} have no classification head; take head='embedding' or fine-tune first"
         )
-    write(build(checkpoint, head=head), target)
+    write(build(checkpoint, head=head, pooling=pooling), target)
 
 
 def write(model: ModelProto, target: Path) -> None:

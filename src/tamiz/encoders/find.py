@@ -19,11 +19,18 @@ from tamiz.errors import ConfigError, MissingExtraError, SourceError, one_of
 from tamiz.extras import require
 from tamiz.types import Progress
 
-__all__ = ["Weights", "find"]
+__all__ = ["Weights", "content_of", "find"]
 
 _NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
+_SETTINGS = ("config_sentence_transformers.json", "1_Pooling/config.json")
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model"]
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean",  # of another length, which is made 1
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin")
 
 
@@ -36,7 +43,7 @@ class Weights:
         folder: holds config.json, model.safetensors and tokenizer.json in Hugging Face layout.
         sha256: hash of model.safetensors, hexadecimal.
         prefix: text that the model expects before every text.
-        pooling: how its authors make one vector of a text: `mean`, `cls` or `max`.
+        pooling: how its authors make one vector of a text: `mean`, `cls` or `max`, or words for another way.
         languages: codes of its languages, `multilingual` for about a hundred; empty where unknown.
     """
 
@@ -77,6 +84,23 @@ def find(name: str, *, offline: bool = False, progress: Progress | None = None) 
             "or a folder in Hugging Face layout, or a hub id such as organisation/name@revision"
         )
     return _hub(name, hub["id"], hub["revision"], offline=offline, progress=progress)
+
+
+def content_of(name: str) -> str | None:
+    """Return a hash of the files of an encoder in a folder, `None` for names that stand for the same ones always.
+
+    Args:
+        name: as `find` takes it.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    files = (folder / file for file in (*_NEEDED, *int8.FILES, *_SETTINGS))
+    found = {file.relative_to(folder).as_posix(): cache.checksum(file) for file in files if file.is_file()}
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _known(entry: Entry, progress: Progress | None) -> Weights:
@@ -157,17 +181,19 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _prefix(folder: Path) -> str:
     """Return the prompt that the model's own settings put before every text."""
-    settings = _json(folder / "config_sentence_transformers.json")
+    settings = _json(folder / _SETTINGS[0])
     prompts, chosen = settings.get("prompts"), settings.get("default_prompt_name")
     return str(prompts.get(chosen, "")) if isinstance(prompts, dict) else ""
 
 
 def _pooling(folder: Path) -> str:
-    settings = _json(folder / "1_Pooling" / "config.json")
-    for key, kind in (("pooling_mode_cls_token", "cls"), ("pooling_mode_max_tokens", "max")):
-        if settings.get(key) is True and settings.get("pooling_mode_mean_tokens") is not True:
-            return kind
-    return "mean"
+    """Return how vectors are made, as the modules of Sentence Transformers say; the mean where nothing does."""
+    settings = _json(folder / _SETTINGS[1])
+    named = settings.get("pooling_mode")
+    modes = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value is True]
+    kinds = [named] if isinstance(named, str) else [_POOLINGS.get(mode, mode) for mode in modes]
+    after = sorted(path.parent.name for path in folder.glob("[2-9]_*/config.json") if "Norm" not in path.parent.name)
+    return " and ".join([*(kinds or ["mean"]), *after])
 
 
 def _hub(name: str, repository: str, revision: str | None, *, offline: bool, progress: Progress | None) -> Weights:

@@ -24,7 +24,7 @@ MAX_LENGTH = "max_length"
 _FUSED = "com.microsoft"
 
 
-def build(checkpoint: Checkpoint, *, head: str) -> ModelProto:
+def build(checkpoint: Checkpoint, *, head: str, pooling: str = "mean") -> ModelProto:
     """Return the graph of an encoder with a head.
 
     Inputs are `input_ids`, `attention_mask` and, where the encoder has them, `token_type_ids`, all int64 (n, length).
@@ -32,17 +32,18 @@ def build(checkpoint: Checkpoint, *, head: str) -> ModelProto:
     Args:
         checkpoint: the weights.
         head: `classification` for `logits` (n, labels), computed of the first token; `embedding` for `embedding`
-            (n, hidden), the mean over the tokens under the mask, of length 1.
+            (n, hidden), of length 1.
+        pooling: of an embedding: `mean` or `max` over the tokens under the mask, or `cls`, the first token.
     """
     graph = _Graph(checkpoint)
     states = graph.embed()
     for place, layer in enumerate(checkpoint.layers):
-        # A classification head looks at the first token only: the last layer computes no other.
-        only_first = head == "classification" and place == len(checkpoint.layers) - 1
+        # Some heads look at the first token only: the last layer computes no other.
+        only_first = (head == "classification" or pooling == "cls") and place == len(checkpoint.layers) - 1
         states = graph.layer(states, layer, only_first=only_first)
     if head == "classification":
         return graph.finish("logits", graph.classify(states), checkpoint.head[-1][0].bias.shape[0])
-    return graph.finish("embedding", graph.pool(states), checkpoint.words.shape[1])
+    return graph.finish("embedding", graph.pool(states, pooling), checkpoint.words.shape[1])
 
 
 class _Graph:
@@ -115,14 +116,22 @@ class _Graph:
             found = found if after == "none" else self.add(after.capitalize(), found)
         return found
 
-    def pool(self, states: str) -> str:
-        """Add the mean over the tokens under the mask, scaled to length 1."""
-        mask = self.add("Cast", "attention_mask", to=self._onnx.TensorProto.FLOAT)
-        rows = self.add("Unsqueeze", mask, self.constant([1]))
-        summed = self.add("Squeeze", self.add("MatMul", rows, states), self.constant([1]))
-        # The length 1 that follows makes dividing by the number of tokens needless.
-        norm = self.add("ReduceL2", summed, axes=[1], keepdims=1)
-        return self.add("Div", summed, self.add("Max", norm, self.constant(np.float32(1e-12))))
+    def pool(self, states: str, pooling: str) -> str:
+        """Add one vector of the tokens under the mask, scaled to length 1."""
+        match pooling:
+            case "cls":
+                found = self.add("Squeeze", states, self.constant([1]))
+            case "max":
+                real = self.add("Cast", "attention_mask", to=self._onnx.TensorProto.BOOL)
+                least = self.constant(np.float32(np.finfo(np.float32).min))
+                kept = self.add("Where", self.add("Unsqueeze", real, self.constant([2])), states, least)
+                found = self.add("ReduceMax", kept, axes=[1], keepdims=0)
+            case _:  # the length 1 that follows makes dividing by the number of tokens needless
+                mask = self.add("Cast", "attention_mask", to=self._onnx.TensorProto.FLOAT)
+                rows = self.add("Unsqueeze", mask, self.constant([1]))
+                found = self.add("Squeeze", self.add("MatMul", rows, states), self.constant([1]))
+        norm = self.add("ReduceL2", found, axes=[1], keepdims=1)
+        return self.add("Div", found, self.add("Max", norm, self.constant(np.float32(1e-12))))
 
     def finish(self, name: str, found: str, columns: int) -> ModelProto:
         """Return the model that gives `found` as `name` (n, columns)."""

@@ -46,11 +46,14 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
         head: `embedding` or `classification`.
 
     Raises:
+        ConfigError: the model makes its vectors in a way that is not known.
         SourceError: the weights cannot be used, or the cache cannot be written.
         MissingExtraError: a library is not installed.
     """
     sources = {name: cache.checksum(weights.folder / name) for name in ("config.json", TOKENIZER)}
     sources["model.safetensors"] = weights.sha256
+    if head == "embedding" and weights.pooling != "mean":
+        sources["pooling"] = weights.pooling
     content = hashlib.sha256("".join(f"{name}{sources[name]}" for name in sorted(sources)).encode()).hexdigest()
     name = f"{head}-{content[:16]}-{form}-{_FORMAT}"
     folder = cache.place(name)
@@ -60,21 +63,21 @@ def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None
             if progress:
                 progress("preparing the encoder")
             with cache.make(folder, {"sources": sources}) as target:
-                _write(weights.folder, target, form, head)
+                _write(weights, target, form, head)
                 shutil.copyfile(weights.folder / TOKENIZER, target / TOKENIZER)
     return folder
 
 
-def _write(source: Path, target: Path, form: str, head: str) -> None:
+def _write(weights: Weights, target: Path, form: str, head: str) -> None:
     from tamiz.encoders.export import export
     from tamiz.encoders.forms import make_form
 
     if form == "fp32":
-        export(source, target / MODEL, head=head)
+        export(weights.folder, target / MODEL, head=head, pooling=weights.pooling)
         return
     with tempfile.TemporaryDirectory(prefix="tamiz-") as name:
         whole = Path(name, MODEL)
-        export(source, whole, head=head)
+        export(weights.folder, whole, head=head, pooling=weights.pooling)
         make_form(whole, target / MODEL, form)
 
 
@@ -102,7 +105,8 @@ class Memory:
     ) -> None:
         self._embedder, self._most_bytes = embedder, most_bytes
         if path is None:
-            key = "\0".join([cache.checksum(folder / MODEL), cache.checksum(folder / TOKENIZER), prefix])
+            models = sorted(folder.glob(f"{MODEL}*"))  # the weights of a large one lie beside its graph
+            key = "\0".join([*map(cache.checksum, models), cache.checksum(folder / TOKENIZER), prefix])
             name = hashlib.sha256(f"{key}\0{embedder.max_length}\0{_FORMAT}".encode()).hexdigest()[:24]
             path = cache.place("embeddings", f"{name}.sqlite")
         self.path = path

@@ -14,19 +14,20 @@ from tamiz.extras import require
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["trace"]
+__all__ = ["readable", "trace"]
 
 _EXTRA = "transformers"
 _OUTPUT = "encoder_answer"
 
 
-def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
+def trace(folder: Path, *, head: str, config: Mapping[str, Any], pooling: str = "mean") -> ModelProto:
     """Return the ONNX model of an encoder, with inputs and output as `tamiz.encoders.graph.build` names them.
 
     Args:
         folder: encoder in the Hugging Face layout.
         head: `classification` or `embedding`.
         config: what its `config.json` says.
+        pooling: of an embedding: `mean`, `cls` or `max`.
 
     Raises:
         ConfigError: the architecture cannot be loaded, or the weights have no classification head.
@@ -45,7 +46,7 @@ def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
     axes = {0: torch.export.Dim("n"), 1: torch.export.Dim("length")}
     output = "logits" if head == "classification" else "embedding"
     program = torch.onnx.export(
-        _wrapped(model, names, head=head),
+        _wrapped(model, names, head=head, pooling=pooling),
         tuple(values),
         input_names=names,
         output_names=[_OUTPUT],
@@ -55,9 +56,23 @@ def trace(folder: Path, *, head: str, config: Mapping[str, Any]) -> ModelProto:
     )
     made = program.model_proto
     _rename(made.graph, _OUTPUT, output)
-    if limit := config.get("max_position_embeddings"):
+    if limit := readable(model, config.get("max_position_embeddings")):
         require("onnx", extra="onnx").helper.set_model_props(made, {MAX_LENGTH: str(limit)})
     return made  # type: ignore[no-any-return]
+
+
+def readable(model: Any, positions: int | None) -> int | None:
+    """Return how many tokens a model reads: fewer than it has positions where these begin after the padding's.
+
+    Args:
+        model: a PyTorch model of Transformers.
+        positions: `max_position_embeddings` of its config.
+    """
+    for name, module in model.named_modules():
+        padding: int | None = getattr(module, "padding_idx", None)
+        if "position" in name.rpartition(".")[2] and padding is not None and positions:
+            return positions - padding - 1
+    return positions
 
 
 def _load(folder: Path, *, head: str, config: Mapping[str, Any]) -> Any:
@@ -86,7 +101,7 @@ def _rename(graph: Any, old: str, new: str) -> None:
     del graph.value_info[:]
 
 
-def _wrapped(model: Any, names: list[str], *, head: str) -> Any:
+def _wrapped(model: Any, names: list[str], *, head: str, pooling: str) -> Any:
     torch = require("torch", extra=_EXTRA)
 
     class Wrapped(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -100,6 +115,13 @@ def _wrapped(model: Any, names: list[str], *, head: str) -> Any:
                 return self.model(**given).logits
             states = self.model(**given).last_hidden_state
             mask = given["attention_mask"].unsqueeze(-1).to(states.dtype)
-            return torch.nn.functional.normalize((states * mask).sum(1), dim=-1)
+            match pooling:
+                case "cls":
+                    found = states[:, 0]
+                case "max":
+                    found = states.masked_fill(mask == 0, torch.finfo(states.dtype).min).max(1).values
+                case _:
+                    found = (states * mask).sum(1)
+            return torch.nn.functional.normalize(found, dim=-1)
 
     return Wrapped().eval()

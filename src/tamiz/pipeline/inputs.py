@@ -7,9 +7,10 @@ from typing import Any
 
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.corrections import load_corrections
+from tamiz.encoders.find import content_of
 from tamiz.pipeline.state import code_version, fingerprint
 
-__all__ = ["clean_inputs", "evaluate_inputs", "published_key", "split_inputs", "train_inputs"]
+__all__ = ["clean_inputs", "encoders_of", "evaluate_inputs", "published_key", "split_inputs", "train_inputs"]
 
 
 def clean_inputs(project: Project, bronze: Mapping[str, Any]) -> str:
@@ -66,9 +67,28 @@ def train_inputs(project: Project, gold: Mapping[str, Any], config: CandidateCon
         text=project.data.text,
         name=project.name,
         config=config.model_dump(),
+        encoders=encoders_of(config.params),
         seed=project.split.seed,
         code=code_version(),
     )
+
+
+def encoders_of(params: Any) -> dict[str, str]:
+    """Return the content of each encoder that parameters name by a folder: it may be trained anew in its place.
+
+    Args:
+        params: parameters of a candidate, those of an ensemble's members among them.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    if isinstance(params, list):
+        return {name: content for one in params for name, content in encoders_of(one).items()}
+    if not isinstance(params, Mapping):
+        return {}
+    names = {value for key, value in params.items() if key in ("encoder", "model") and isinstance(value, str)}
+    own = {name: content for name in sorted(names) if (content := content_of(name)) is not None}
+    return own | {name: content for value in params.values() for name, content in encoders_of(value).items()}
 
 
 def published_key(project: Project, candidate: str) -> str:

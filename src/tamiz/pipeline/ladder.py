@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +313,10 @@ def _next_batch(folder: Path, state: State, rungs: Rungs, texts: Sequence[str], 
     last = state.batches[-1] if state.batches else None
     fresh = last is None or last.after != len(state.labelled)
     if fresh:
-        last = suggest(state, texts, rungs.model(state.rung), rungs.embed, progress)
-        state = state.with_(batches=(*state.batches, last))
+        first = rungs.names[0]
+        told = None if rungs.learns(first) else partial(rungs.model, first)
+        last = suggest(state, texts, rungs.model(state.rung), rungs.embed, told=told, progress=progress)
+        state = state.with_batch(last)
         write_state(folder, state)
     assert last is not None  # noqa: S101  # made above
     if fresh or not _is_written(folder, state):

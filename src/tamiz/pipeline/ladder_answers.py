@@ -47,7 +47,7 @@ def take_labels(state: State, path: Path, *, correct: bool = False) -> Taken:
     """
     given = _checked(state, path)
     held, added, conflicts = state.current(), [], []
-    random = set(state.sides()[0])
+    random = state.sampled()
     batch_of = {row.id: batch.number for batch in state.batches for row in batch.rows}
     for id_, (row, labels) in given.items():
         before = held.get(id_)

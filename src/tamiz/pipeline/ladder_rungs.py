@@ -18,6 +18,7 @@ from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.model import Model
 from tamiz.pipeline import members
+from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.ladder_compare import Against, Answering, climb, folds, right_counts
 from tamiz.pipeline.ladder_state import State, place_of
 from tamiz.pipeline.ladder_suggest import FEWEST
@@ -62,7 +63,9 @@ class Rungs:
 
     def config_key(self, name: str) -> str:
         """Return what a rung is, as text."""
-        return json.dumps(self._configs[name].model_dump(mode="json"), sort_keys=True, default=str)
+        config = self._configs[name]
+        about = [config.model_dump(mode="json"), encoders_of(config.params), self._project.clean]
+        return json.dumps(about, sort_keys=True, default=str)
 
     def learns(self, name: str) -> bool:
         """Tell whether a rung learns from labels."""

@@ -170,6 +170,22 @@ class State:
         ids = [id_of(place) for place in order.tolist()]
         return ids[:count], ids[count:]
 
+    def sampled(self) -> set[str]:
+        """Return the ids of the texts that were drawn at random so far: what comes in their order up to the last asked.
+
+        A text of the same side that somebody picked, and that no draw has reached, is no random one.
+        """
+        asked = {row.id for batch in self.batches for row in batch.rows if row.random}
+        drawn = self.sides()[0]
+        last = max((place for place, id_ in enumerate(drawn) if id_ in asked), default=-1)
+        return set(drawn[: last + 1])
+
+    def with_batch(self, batch: Batch) -> Self:
+        """Return a copy with one more batch; texts that were labelled before their turn may be drawn by now."""
+        state = replace(self, batches=(*self.batches, batch))
+        sampled = state.sampled()
+        return replace(state, labelled=tuple(replace(one, random=one.id in sampled) for one in state.labelled))
+
     def with_(self, **changes: Any) -> Self:
         """Return a copy with changed attributes."""
         return replace(self, **changes)
@@ -243,7 +259,8 @@ def write_labels(folder: Path, state: State, texts: Sequence[str]) -> None:
         writer.writerow(("id", "text", "label", "drawn"))
         for one in state.current().values():
             drawn = "random" if one.random else "picked"
-            writer.writerow((one.id, _encodable(texts[place_of(one.id)]), ",".join(one.labels), drawn))
+            label = ",".join(one.labels) or "[]"  # a cell without anything would mean that nobody has labelled the text
+            writer.writerow((one.id, _encodable(texts[place_of(one.id)]), label, drawn))
 
 
 def write_batch(folder: Path, batch: Batch, texts: Sequence[str]) -> None:

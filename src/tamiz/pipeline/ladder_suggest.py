@@ -52,7 +52,15 @@ def answered(model: Model, texts: Sequence[str], progress: Progress | None = Non
     return np.vstack(parts)
 
 
-def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, progress: Progress | None = None) -> Batch:
+def suggest(
+    state: State,
+    texts: Sequence[str],
+    model: Model,
+    embed: Embed,
+    *,
+    told: Callable[[], Model] | None = None,
+    progress: Progress | None = None,
+) -> Batch:
     """Choose the next batch: fewer texts than asked for only where no more are left.
 
     Texts drawn at random that were left blank come again, so that the sample stays random. Of the others, some are
@@ -63,6 +71,7 @@ def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, prog
         texts: all texts.
         model: that of the rung.
         embed: gives vectors `(n, d)` of raw texts.
+        told: gives a model that knows labels by their names, and so those of which nothing could be learnt yet.
         progress: told how far it is.
     """
     number, known = len(state.batches) + 1, state.current()
@@ -73,7 +82,15 @@ def suggest(state: State, texts: Sequence[str], model: Model, embed: Embed, prog
     order = np.random.default_rng((state.seed, number)).permutation(len(left))
     pool = [left[place] for place in order[:_CONSIDERED].tolist()]
     said = answered(model, [texts[place_of(id_)] for id_ in (*random, *pool)], progress)
-    reasons = _picked(state, pool, said[len(random) :], state.size - len(random), texts, embed)
+    count = min(state.size - len(random), len(pool))
+    found: dict[str, str] = {}
+    if count > 0 and (lacking := _lacking(state)):
+        known_by_name = told() if told else model
+        likely = said[len(random) :]
+        if known_by_name is not model:
+            likely = answered(known_by_name, [texts[place_of(id_)] for id_ in pool], progress)
+        found = _likely(state, pool, likely, lacking, count // 2)
+    reasons = _picked(state, pool, said[len(random) :], count, found, texts, embed)
     about = dict(zip((*random, *pool), said, strict=True))
     why = {**dict.fromkeys(random, "drawn at random"), **reasons}
     rows = [_suggestion(state, id_, about[id_], reason, random=id_ not in reasons) for id_, reason in why.items()]
@@ -91,13 +108,17 @@ def _suggestion(state: State, id_: str, probabilities: FloatArray, why: str, *, 
 
 
 def _picked(
-    state: State, pool: Sequence[str], said: FloatArray, count: int, texts: Sequence[str], embed: Embed
+    state: State,
+    pool: Sequence[str],
+    said: FloatArray,
+    count: int,
+    found: dict[str, str],
+    texts: Sequence[str],
+    embed: Embed,
 ) -> dict[str, str]:
-    """Return the reason for each text that is picked."""
-    count = min(count, len(pool))
+    """Return the reason for each text that is picked, those that were found before among them."""
     if count <= 0:
         return {}
-    found = _likely(state, pool, said, count // 2)
     unsure = uncertainty(said, state.task)
     order = [place for place in (-unsure).argsort(kind="stable").tolist() if pool[place] not in found]
     missing = count - len(found)
@@ -118,13 +139,19 @@ def _doubt(state: State, probabilities: FloatArray) -> str:
     return f"unsure between {state.labels[first]} and {state.labels[second]}"
 
 
-def _likely(state: State, pool: Sequence[str], said: FloatArray, most: int) -> dict[str, str]:
-    """Return the texts most likely to have a label that has too few, one a label in turn."""
+def _lacking(state: State) -> list[tuple[int, int]]:
+    """Return number of texts and place of each label that has too few, the rarest first."""
     counts = dict.fromkeys(state.labels, 0)
     for one in state.current().values():
         for label in one.labels:
             counts[label] += 1
-    lacking = sorted((count, place) for place, count in enumerate(counts.values()) if count < FEWEST)
+    return sorted((count, place) for place, count in enumerate(counts.values()) if count < FEWEST)
+
+
+def _likely(
+    state: State, pool: Sequence[str], said: FloatArray, lacking: Sequence[tuple[int, int]], most: int
+) -> dict[str, str]:
+    """Return the texts most likely to have a label that has too few, one a label in turn."""
     ranked = {place: iter((-said[:, place]).argsort(kind="stable").tolist()) for _, place in lacking}
     found: dict[str, str] = {}
     for turn in range(FEWEST):

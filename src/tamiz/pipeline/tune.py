@@ -16,6 +16,7 @@ from tamiz.data.gold import load_examples
 from tamiz.errors import ConfigError, DataError, TamizError, one_of
 from tamiz.metrics import METRICS, compare, higher_is_better
 from tamiz.metrics.names import base_name
+from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.run import Context, Listener, check_positive, check_sides, run
 from tamiz.pipeline.state import code_version, fingerprint
 from tamiz.pipeline.train import positive_index
@@ -185,6 +186,7 @@ def _study_name(project: Project, planned: Plan, gold: dict[str, Any]) -> str:
         task=project.task,
         clean=project.clean,
         candidate=planned.space.candidate.model_dump(),
+        encoders=encoders_of(planned.space.candidate.params),
         space=planned.space.to_dict(),
         metric=planned.metric,
         higher=planned.higher,

@@ -193,12 +193,14 @@ class WorkLine:
         watch = asyncio.ensure_future(current.gone()) if current is not None else None
         both = {job.future} if watch is None else {job.future, watch}
         try:
-            await asyncio.wait(both, timeout=self._limits.deadline_s, return_when=asyncio.FIRST_COMPLETED)
+            allowed_s = self._limits.deadline_s
+            left_s = allowed_s if current is None else current.left_s(allowed_s)
+            await asyncio.wait(both, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             if job.future.done():
                 return job.future.result()
             if watch is not None and watch.done():
                 raise ClientGoneError
-            raise DeadlineError(f"The answer took more than {self._limits.deadline_s:g} s; send fewer texts at once.")
+            raise DeadlineError(f"The answer took more than {allowed_s:g} s; send fewer texts at once.")
         finally:
             if watch is not None:
                 watch.cancel()

@@ -6,24 +6,34 @@ through every door would cost in code.
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from starlette.types import Receive
 
 __all__ = ["CURRENT", "Current"]
 
 
-class Current(NamedTuple):
+@dataclass(slots=True)
+class Current:
     """A request under way.
 
     Attributes:
         request_id: its identifier, as in the answer's header and the log.
         receive: the server's own `receive`; once the body has been read, it gives the end of the connection.
+        ends_s: when its time is up, on the clock of `time.monotonic`; `None` while it has not waited for anything.
     """
 
     request_id: str
     receive: Receive
+    ends_s: float | None = None
+
+    def left_s(self, allowed_s: float) -> float:
+        """Return the seconds that are left of those allowed to the request as a whole, from its first wait on."""
+        if self.ends_s is None:
+            self.ends_s = time.monotonic() + allowed_s
+        return max(0.0, self.ends_s - time.monotonic())
 
     async def gone(self) -> None:
         """Return when the client has gone."""

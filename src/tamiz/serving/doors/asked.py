@@ -16,6 +16,7 @@ from tamiz.errors import OverloadedError, RequestError, TooLargeError
 from tamiz.prompting import PromptLimits
 from tamiz.serving.limits import check_count, check_texts
 from tamiz.serving.served import Served
+from tamiz.types import Promptable
 
 if TYPE_CHECKING:
     from tamiz.model import Model, Prediction
@@ -208,4 +209,7 @@ async def _prompted(context: Context, served: Served, prompt: Prompt) -> Served:
     asked = partial(served.model.with_labels, prompt.labels, template=prompt.template, multi_label=prompt.multi_label)
     size = sum(map(len, prompt.labels)) + len(prompt.labels) * len(prompt.template or "")
     model = asked() if size <= _LONG else await context.line.call(served, asked, size)
-    return replace(served, model=model, inline_cost=0, batched=False)  # others' requests have other labels
+    own, other = (one.classifier for one in (served.model, model))
+    more = other.passes / own.passes if isinstance(own, Promptable) and isinstance(other, Promptable) else 1.0
+    # Others' requests have other labels.
+    return replace(served, model=model, inline_cost=0, batched=False, pace_s=served.pace_s * more)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tamiz.errors import RequestError
+from tamiz.prompting import split_labels
 from tamiz.rankings import ranked, sequence_answer
 from tamiz.serving.doors.asked import Prompt, Question, Style, answer
 from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, json_answer, read_json, route
@@ -143,8 +144,7 @@ def inputs_question(body: InputsBody, model: Model, *, own_path: bool = False) -
 
 def _prompt(asked: Parameters) -> Prompt:
     given = asked.candidate_labels or []
-    labels = [label.strip() for label in given.split(",")] if isinstance(given, str) else given
-    return checked_prompt(labels, asked.hypothesis_template, bool(asked.multi_label), "parameters.")
+    return checked_prompt(split_labels(given), asked.hypothesis_template, bool(asked.multi_label), "parameters.")
 
 
 def checked_prompt(labels: Sequence[str], template: str | None, multi_label: bool, where: str = "") -> Prompt:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tamiz.errors import RequestError
-from tamiz.prompted import NAMES, Kind, read_prompted
+from tamiz.prompted import NAMES, SILENT, read_prompted
 from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer_each
 from tamiz.serving.doors.base import (
     ALWAYS,
@@ -56,7 +56,7 @@ from tamiz.serving.problems import (
     failure_of,
 )
 from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
-from tamiz.types import Promptable
+from tamiz.types import Promptable, Task
 
 if TYPE_CHECKING:
     from tamiz.model import Model
@@ -69,7 +69,6 @@ __all__ = ["BODIES", "SHAPES", "STATUSES", "InvocationsAnswer", "add_bodies", "d
 NAME = "invocations"
 PATH = "/invocations"
 _PARAMETERS = Parameters.model_fields.keys() - {"function_to_apply"}
-_NOTHING_SAID = Kind(None, None, False)
 _OWN = NAMES.keys() - {"inputs", "text", "id"}  # keys with which a line brings labels of its own
 STATUSES = (400, 406, 408, 413, 415, *ALWAYS)
 
@@ -227,16 +226,17 @@ def _prompted(found: JsonObject, where: str, model: Model) -> Question:
         message = f"Unknown field; allowed: {', '.join(NAMES)}, parameters (with top_k, too), options"
         raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "extra")])
     try:
-        asked = read_prompted({**found, "parameters": parameters if isinstance(given, dict) else given}, _NOTHING_SAID)
+        asked = read_prompted({**found, "parameters": parameters if isinstance(given, dict) else given}, SILENT)
         if top_k is not None and (type(top_k) is not int or top_k < 1):
             raise RequestError("top_k: a whole number from 1 is expected")
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from None
     style = sequences(asked.known, one=asked.one, top_k=top_k)
-    if asked.kind == _NOTHING_SAID:
+    kind = asked.kind
+    if kind == SILENT:
         return Question(asked.texts, style)
-    labels = model.labels if asked.kind.labels is None else asked.kind.labels
-    return Question(asked.texts, style, checked_prompt(labels, asked.kind.template, asked.kind.multi_label))
+    each = model.task is Task.MULTI_LABEL if kind.multi_label is None else kind.multi_label
+    return Question(asked.texts, style, checked_prompt(kind.labels_of(model), kind.template, each))
 
 
 def _line(found: Any, where: str, model: Model) -> Question:
