@@ -180,6 +180,16 @@ def test_the_most_probable_label_is_explained_by_default(model):
     assert {model.explain(text, label).label for label in model.labels} == set(model.labels)
 
 
+def test_the_answer_is_explained_where_the_rule_gives_another_than_the_most_probable_one():
+    model = linear_model(Task.BINARY)
+    text = "bread soup cheese"
+    (p,) = model.predict_proba([text])
+    positive = model.rule.positive
+    assert p[positive] < 0.5
+    model = replace(model, rule=replace(model.rule, thresholds=(float(p[positive]) / 2,)))
+    assert model.predict([text])[0].label == model.explain(text).label == model.labels[positive]
+
+
 def test_an_unknown_label_cannot_be_explained(model):
     with pytest.raises(RequestError, match=r"unknown 'foood'; allowed: food, .*did you mean 'food'"):
         model.explain("bread", "foood")

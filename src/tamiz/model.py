@@ -164,7 +164,7 @@ class Model:
 
         Args:
             text: one raw text; the spans of the answer refer to it.
-            label: the label to explain; by default the most probable one.
+            label: the label to explain; by default the answer, of several labels or none the most probable one.
             budget_ms: time for leaving words out; a long text is then explained by its sentences.
 
         Raises:
@@ -173,7 +173,7 @@ class Model:
         if label is not None and label not in self.labels:
             raise RequestError(f"label: unknown {label[:80]!r}; {one_of(label[:80], self.labels)}")
         aligned = self._cleaner.align(text)
-        number = int(self.predict_proba([text])[0].argmax()) if label is None else self.labels.index(label)
+        number = self._answered(text) if label is None else self.labels.index(label)
         if isinstance(self.classifier, Explains):
             found = self.classifier.explain(aligned.text, number)
         else:
@@ -182,6 +182,13 @@ class Model:
             found,
             contributions=tuple(Contribution(*aligned.span(c.start, c.end), c.value) for c in found.contributions),
         )
+
+    def _answered(self, text: str) -> int:
+        """Return the label of the answer to a text, the most probable one where that is none or several."""
+        probabilities = self.predict_proba([text])
+        if self.task is not Task.MULTI_LABEL and (decided := int(self.rule.decide(probabilities)[0])) >= 0:
+            return decided
+        return int(probabilities[0].argmax())
 
     @property
     def answer_columns(self) -> tuple[str, ...]:

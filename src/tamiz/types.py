@@ -261,11 +261,13 @@ class SourceFile:
         path: local path or `s3://` address.
         sha256: hash of its bytes, hexadecimal.
         size_bytes: its length.
+        reading: how its bytes are to be read where that was stated, such as an encoding.
     """
 
     path: str
     sha256: str
     size_bytes: int
+    reading: str = ""
 
 
 class Source(Protocol):

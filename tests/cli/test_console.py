@@ -1,10 +1,23 @@
-"""How far a step is, where standard error is no terminal."""
+"""What goes to standard output, and how far a step is where standard error is no terminal."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 
 from tamiz.cli.console import Terminal
+from tests.projects import write_csv
+
+
+def test_json_is_utf_8_whatever_the_place_it_goes_to(tmp_path):
+    write_csv(tmp_path / "texts.csv", [{"text": f"文 {n}", "label": ("良い", "悪い")[n % 2]} for n in range(20)])
+    command = [sys.executable, "-m", "tamiz", "init", "texts.csv", "--dry-run", "--json"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "良い" in done.stdout.decode("utf-8")
 
 
 def test_a_short_step_says_nothing_before_it_ends(capsys):

@@ -78,6 +78,16 @@ def test_a_key_is_rotated(place, tamiz, refused):
     assert "no key 'abc'" in refused(2, "keys", "rotate", "abc")
 
 
+def test_a_package_is_served_by_the_settings_of_a_project_that_is_named(place):
+    from tamiz.cli.serving import _settings
+
+    write_project(place, serve={"keys_file": "secret.json", "max_texts": 7, "shadow": "challenger"})
+    found = _settings(place / "tamiz.yaml", place / "package", {"port": 99})
+    assert (found.limits.max_texts, found.limits.port, found.limits.shadow) == (7, 99, None)
+    assert found.keys_file == place / "secret.json"
+    assert _settings(Path("tamiz.yaml"), place / "package", {}).limits.max_texts != 7
+
+
 def test_the_key_file_stands_beside_the_project(place, tamiz, tmp_path_factory, monkeypatch):
     write_project(place, serve={"keys_file": "secret/keys.json"})
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
@@ -98,7 +108,7 @@ def test_a_damaged_key_file_is_not_overwritten(place, refused):
     assert (place / "keys.json").read_text() == "{"
 
 
-@pytest.mark.parametrize("arguments", [("--role", "root"), ("--days", "0")])
+@pytest.mark.parametrize("arguments", [("--role", "root"), ("--days", "0"), ("--days", "3000000")])
 def test_wrong_roles_and_days_are_wrong_use(place, tamiz, arguments):
     write_project(place)
     assert tamiz("keys", "create", *arguments).code == 2

@@ -5,6 +5,7 @@ import pytest
 
 from tamiz.data import bronze
 from tamiz.data.bronze import ingest
+from tamiz.data.readers import open_source
 from tamiz.errors import ColumnError, DataError, SourceError
 
 from .lakes import NOW, TableSource, put, rows_of
@@ -42,6 +43,37 @@ def test_a_file_that_has_changed_is_named_and_its_earlier_rows_stay(lake):
     assert ingest(lake, TableSource(files), now=NOW + timedelta(days=1)).changed_files == ("a.csv",)
     assert ingest(lake, TableSource(files), now=NOW + timedelta(days=2)).changed_files == ()
     assert [row["text"] for row in bronze_rows(lake)] == ["x", "y", "z"]
+
+
+def test_rows_of_files_that_are_not_named_any_more_are_counted(lake):
+    assert ingest(lake, TableSource({"a.csv": [{"text": "x"}] * 3, "b.csv": [{"text": "y"}]}), now=NOW).strays == {}
+    done = ingest(lake, TableSource({"moved.csv": [{"text": "y"}], "c.csv": [{"text": "z"}]}), now=NOW)
+    assert done.strays == {"a.csv": 3}
+    changed = ingest(lake, TableSource({"moved.csv": [{"text": "y"}], "c.csv": [{"text": "w"}]}), now=NOW)
+    assert (changed.strays, changed.changed_files) == ({"a.csv": 3}, ("c.csv",))
+
+
+def test_a_file_that_is_read_in_another_encoding_takes_its_own_place(lake, tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\nmañana,sí\n".encode("cp850"))
+    (tmp_path / "b.csv").write_text("text,label\nother,no\n", encoding="utf-8")
+
+    def read(encoding):
+        return ingest(lake, open_source([str(tmp_path)], encoding=encoding), now=NOW)
+
+    assert read("latin-1").reread_files == ()
+    again = read("cp850")
+    assert [path.rsplit("/", 1)[1] for path in again.reread_files] == ["a.csv", "b.csv"]
+    assert (again.changed_files, again.strays) == ((), {})
+    assert [(row["text"], row["label"]) for row in bronze_rows(lake)] == [("mañana", "sí"), ("other", "no")]
+    assert read("cp850").added_files == ()
+
+
+def test_rows_go_on_a_few_megabytes_at_a_time(local_lake):
+    size = 1_000_000
+    source = TableSource({"a.csv": [{"text": f"{i:02}" * (size // 2)} for i in range(40)]}, batch_rows=1)
+    batches = list(bronze._joined(source.batches(source.files()[0]), source.tables["a.csv"].schema))
+    assert sum(batch.num_rows for batch in batches) == 40
+    assert max(batch.nbytes for batch in batches) < 20 * size
 
 
 def test_small_files_share_a_commit_and_large_ones_do_not(local_lake, monkeypatch):
@@ -107,6 +139,8 @@ def test_columns_that_turn_up_late_in_a_file_join(local_lake):
         (pa.array([[["a"]]], pa.list_(pa.list_(pa.string()))), [[["a"]]]),
         (pa.array([{"a": 1, "b": "x"}]), [{"a": 1, "b": "x"}]),
         (pa.array([b"\xff"]), [b"\xff"]),
+        (pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())), ['[["a", 1]]', None]),
+        (pa.array([[[("a", 1)]]], pa.list_(pa.map_(pa.string(), pa.int64()))), [['[["a", 1]]']]),
     ],
 )
 def test_arrow_types_that_delta_lacks_are_kept_under_one_it_has(local_lake, array, cells):

@@ -1,6 +1,8 @@
 from datetime import datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tamiz.data.gold import load_examples
@@ -128,3 +130,15 @@ def test_columns_of_a_file_that_changed_are_those_of_each_content(tmp_path):
         found = example_columns(lake, side=side, versions=versions, columns=["era"])["era"]
         assert found == ["old" if int(row_id[1:]) < 100 else "new" for row_id in ids]
         assert set(found) == {"old", "new"}
+
+
+def test_lists_of_a_source_are_columns_too(tmp_path):
+    table = pa.Table.from_pylist([{**row, "tags": ["a", str(n % 2)]} for n, row in enumerate(rows(80))])
+    pq.write_table(table, tmp_path / "texts.parquet")
+    project = make_project(tmp_path, data={"source": "texts.parquet"})
+    run(project, until="split")
+    lake = lake_of(project)
+    tables = {"gold": "gold/examples", "silver": "silver/texts", "bronze": "bronze/texts"}
+    versions = {name: lake.version(table) for name, table in tables.items()}
+    found = example_columns(lake, side="train", versions=versions, columns=["tags"])["tags"]
+    assert set(found) == {'["a", "0"]', '["a", "1"]'}

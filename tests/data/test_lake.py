@@ -1,7 +1,11 @@
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -95,6 +99,31 @@ def test_a_checkpointed_table_remembers_its_transactions(local_lake):
     assert Lake(local_lake.root).holds("t", ["one"]) == {"one"}
 
 
+def test_versions_stay_readable_however_old_they_are(local_lake):
+    """Delta makes a checkpoint every hundred versions, and by default forgets what is older than thirty days then."""
+    for n in range(99):
+        local_lake.replace("t", SCHEMA, [batch(n)])
+    long_ago = time.time() - 40 * 86_400
+    for path in (Path(local_lake.uri("t")) / "_delta_log").glob("*.json"):
+        path.write_text(re.sub(r'("timestamp":)\d{13}', rf"\g<1>{int(long_ago * 1000)}", path.read_text()))
+        os.utime(path, (long_ago, long_ago))
+    for n in range(99, 103):
+        local_lake.replace("t", SCHEMA, [batch(n)])
+    for version in (0, 50, 98, 102):
+        assert local_lake.read("t", version=version)["n"].to_pylist() == [version]
+
+
+def test_a_table_that_is_made_anew_is_another_one(local_lake):
+    assert local_lake.identity("t") is None
+    local_lake.append("t", SCHEMA, [batch(1)])
+    first = local_lake.identity("t")
+    local_lake.replace("t", SCHEMA, [batch(2)])
+    assert Lake(local_lake.root).identity("t") == first
+    shutil.rmtree(local_lake.uri("t"))
+    local_lake.append("t", SCHEMA, [batch(1)])
+    assert local_lake.identity("t") not in (first, None)
+
+
 def test_an_error_among_the_rows_comes_through_and_nothing_is_written(lake):
     def rows():
         yield batch(1)
@@ -141,7 +170,9 @@ def test_a_place_out_of_reach_is_a_store_error(s3_place, monkeypatch):
         Lake(s3_place).version("t")
 
 
-@pytest.mark.parametrize(("root", "words"), [("gs://bucket/x", "allowed"), ("a%20b", "path with '%'")])
+@pytest.mark.parametrize(
+    ("root", "words"), [("gs://bucket/x", "allowed"), ("a%20b", "path with '%'"), ("[a]/b", r"path with '\['")]
+)
 def test_places_that_cannot_hold_a_lake(root, words):
     with pytest.raises(ConfigError, match=words):
         Lake(root)

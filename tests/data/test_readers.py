@@ -89,6 +89,19 @@ def test_tsv_without_quoting_keeps_its_quotes(tmp_path):
     assert got.to_pydict() == {"text": ['"great" film', '"never closed', "plain"], "label": ["x", "y", "x"]}
 
 
+def test_stray_quotes_in_tsv_swallow_no_rows(tmp_path):
+    rows = [[f"text {n}", "xy"[n % 2]] for n in range(60)]
+    rows[10][0], rows[40][0] = '"begins with one', 'ends with one"'
+    lines = "".join(f"{text}\t{label}\n" for text, label in rows)
+    assert table(tmp_path / "a.tsv", f"text\tlabel\n{lines}").column("text").to_pylist() == [text for text, _ in rows]
+    first = "".join(f"{label}\t{text}\n" for text, label in rows)
+    assert table(tmp_path / "b.tsv", f"label\ttext\n{first}").column("text").to_pylist() == [text for text, _ in rows]
+    quoted = table(tmp_path / "c.tsv", 'text\tlabel\n"two\nlines"\tx\nplain\ty\n')
+    assert quoted.column("text").to_pylist() == ["two\nlines", "plain"]
+    far = "text\tlabel\n" + "plain words\tx\n" * 30_000 + '"begins\tx\nmiddle\ty\nends"\tx\n'
+    assert "line 30002: a double quote opens a value that ends in line 30004" in refusal(tmp_path / "d.tsv", far)
+
+
 def test_tsv_with_quoting_loses_them(tmp_path):
     got = table(tmp_path / "a.tsv", 'text\tlabel\n"a\tb"\tx\n"c ""d"""\ty\n')
     assert got.to_pydict() == {"text": ["a\tb", 'c "d"'], "label": ["x", "y"]}
@@ -420,11 +433,11 @@ def workbook(path: Path, rows: list[list[object]]) -> Path:
 
 def test_excel_first_sheet_with_values_as_they_are(tmp_path):
     path = workbook(tmp_path / "a.xlsx", [["text", "label", "n"], ["uno\ndos", "x", 1], ["tres", None, 2.5]])
-    assert read(open_source([str(path)])).to_pydict() == {
-        "text": ["uno\ndos", "tres"],
-        "label": ["x", None],
-        "n": [1.0, 2.5],
-    }
+    (tmp_path / "~$a.xlsx").write_bytes(b"of a workbook that is open")
+    source = open_source([str(tmp_path)])
+    assert source.paths() == open_source([str(tmp_path / "*.xlsx")]).paths() == [str(path)]
+    assert read(source).to_pydict() == {"text": ["uno\ndos", "tres"], "label": ["x", None], "n": [1.0, 2.5]}
+    assert source.notices == [f"{path}: the first sheet alone is read, not second; save others as files"]
 
 
 @pytest.mark.parametrize(
@@ -521,6 +534,16 @@ def test_files_carry_hash_and_size_of_their_bytes(tmp_path):
         hashlib.sha256(data).hexdigest(),
         len(data),
     )
+
+
+def test_folders_with_pattern_characters_may_hold_what_a_pattern_names(tmp_path):
+    folder = tmp_path / "[work] *1" / "data"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("text\nx\n")
+    (folder / "b.csv").write_text("text\ny\n")
+    for pattern in ("*.csv", "?.csv", "[ab].csv"):
+        assert open_source([f"{folder}/{pattern}"]).paths() == [str(folder / "a.csv"), str(folder / "b.csv")]
+    assert open_source([f"{tmp_path}/**/a.csv"]).paths() == [str(folder / "a.csv")]
 
 
 def test_name_with_pattern_characters_that_exists_is_that_file(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pytest
 
 from tamiz.config import parse_project
 from tamiz.data.lake import Lake
-from tamiz.errors import LabelError
+from tamiz.errors import LabelError, PackageError
 from tamiz.model import Model
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline.inputs import train_inputs
 from tamiz.pipeline.promotion import replay
+from tamiz.pipeline.reproduce import reproduce
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
 from tamiz.types import Task
@@ -50,6 +52,79 @@ def test_a_file_that_has_changed_is_told_to_add_its_rows(tmp_path):
     assert second.notices == [
         "texts.csv: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
     ]
+
+
+def test_rows_of_a_file_that_is_not_named_any_more_are_told_of(tmp_path):
+    write_csv(tmp_path / "other.csv", rows(40, start=100))
+    run(make_project(tmp_path, n=40), until="clean")
+    told = Told()
+    run(make_project(tmp_path, data={"source": "other.csv"}), until="clean", listener=told)
+    assert told.notices == [
+        "40 rows of texts.csv, which data.source does not name, are in the lake and used. "
+        "Another `lake` is without them"
+    ]
+
+
+def test_a_stated_encoding_reads_a_file_anew(tmp_path):
+    table = [{**row, "label": {"food": "año"}.get(row["label"], row["label"])} for row in rows(60)]
+    write_csv(tmp_path / "texts.csv", table)
+    (tmp_path / "texts.csv").write_bytes((tmp_path / "texts.csv").read_text(encoding="utf-8").encode("cp850"))
+    run(make_project(tmp_path, data={"encoding": "latin-1"}), until="split")
+    told = Told()
+    project = make_project(tmp_path, data={"encoding": "cp850"})
+    run(project, until="split", listener=told)
+    assert "texts.csv: read anew as cp850, in place of the rows it gave before" in told.notices
+    found = lake_of(project).read("gold/examples").to_pylist()
+    assert len(found) == 60
+    assert {row["label"] for row in found} == {"año", "money", "sport"}
+
+
+# --- tables that were made anew
+
+
+def turned(n: int = 120) -> list[dict[str, str]]:
+    """Return the usual rows with the labels handed on."""
+    other = {"food": "money", "money": "sport", "sport": "food"}
+    return [{**row, "label": other[row["label"]]} for row in rows(n)]
+
+
+@pytest.mark.parametrize("gone", ["lake", "lake/bronze"])
+def test_a_lake_that_was_deleted_is_made_from_what_is_there_now(tmp_path, gone):
+    registry = MemoryRegistry()
+    project = make_project(tmp_path)
+    first = run(project, registry)
+    assert first.version == "1"
+    shutil.rmtree(tmp_path / gone)
+    write_csv(tmp_path / "texts.csv", turned())
+    second = run(project, registry)
+    assert (second.steps["clean"], second.steps["split"], second.steps["train"]) == ("done", "done", "done")
+    assert second.version == "2"
+    text = "bread soup cheese apple salt butter"
+    assert [Model.load(store_of(project).fetch(f"topics@{v}")).predict([text])[0].label for v in "12"] == [
+        "food",
+        "money",
+    ]
+    if gone == "lake":  # its version numbers begin again
+        with pytest.raises(PackageError, match=r"the lake .* was made anew"):
+            reproduce(project, store_of(project), lake_of(project), "1")
+        record = store_of(project).decisions("topics", "2")[1]
+        assert record["inputs"]["test"]["seen"]["champion"] == {"rows": None, "unknown": "the lake was made anew since"}
+
+
+def test_another_lake_with_other_data_gives_another_version(tmp_path):
+    registry = MemoryRegistry()
+    run(make_project(tmp_path), registry)
+    write_csv(tmp_path / "texts.csv", turned())
+    assert run(make_project(tmp_path, lake="lake2"), registry).version == "2"
+    assert len(registry.runs()) == 2
+
+
+def test_the_same_rows_in_a_lake_made_anew_are_the_same_version(tmp_path):
+    registry = MemoryRegistry()
+    project = make_project(tmp_path)
+    run(project, registry)
+    shutil.rmtree(tmp_path / "lake")
+    assert run(project, registry).version == "1"
 
 
 # --- other ways to divide
@@ -253,7 +328,7 @@ def test_a_candidate_is_made_anew_where_its_encoder_was_trained_anew_in_its_plac
     few_shot = {"family": "few_shot", "params": {"encoder": str(encoder), "num_threads": 1, "C": 1.0}}
     members = [{"family": "linear"}, few_shot]
     project = make_project(tmp_path, candidates=[few_shot, {"family": "ensemble", "params": {"members": members}}])
-    gold = {"version": 1, "labels": ["a", "b"]}
+    gold = {"version": 1, "digest": "d", "labels": ["a", "b"]}
 
     def keys():
         return [train_inputs(project, gold, config) for config in project.candidates]

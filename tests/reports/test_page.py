@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tamiz.reports import charts
@@ -91,6 +92,11 @@ def test_a_confusion_matrix_is_of_shares_with_counts():
     hits = (sample.targets == 0) & (sample.decided == 0)
     assert counts[0][0] == hits.sum()
     assert trace["z"][0][0] == pytest.approx(counts[0][0] / (sample.targets == 0).sum())
+
+
+def test_shares_are_of_all_examples_of_a_label_the_unanswered_ones_too():
+    figure = charts.confusion_chart(np.array([[10, 0], [5, 5]]), ["a", "b"], np.array([100, 10]))
+    assert list(map(list, figure.data[0].z)) == [[0.1, 0.0], [0.5, 0.5]]
 
 
 def test_each_label_of_several_has_its_four_cells():

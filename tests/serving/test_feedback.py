@@ -56,6 +56,17 @@ def test_feedback_names_a_text_by_its_hash(tmp_path):
     assert "place" not in given
 
 
+def test_feedback_is_kept_after_its_file_was_moved_away(tmp_path):
+    app = serve_model(tmp_path, limits=limits(tmp_path / "records"))
+    for place in range(2):
+        assert give(app, sha256=text_sha256(TEXTS[place]), label="loan").status_code == 200
+        (given,) = lines(tmp_path / "records", "feedback")
+        assert given["sha256"] == text_sha256(TEXTS[place])
+        for file in (tmp_path / "records").glob("feedback-*"):
+            file.rename(tmp_path / f"away-{place}")
+    assert len((tmp_path / "away-1").read_text().splitlines()) == 1
+
+
 def test_texts_are_kept_only_if_asked(tmp_path):
     for texts in (False, True):
         here = tmp_path / str(texts)

@@ -107,6 +107,26 @@ def test_a_rotated_key_is_known_for_a_while_beside_its_successor(tmp_path):
         rotate_key(path, record.id, grace=timedelta(0), now=later + timedelta(hours=3))
 
 
+def test_a_key_that_was_replaced_is_not_replaced_again(tmp_path):
+    path, now = tmp_path / "keys.json", datetime(2026, 1, 1, tzinfo=UTC)
+    _, record = create_key(path, "admin", now=now)
+    _, successor = rotate_key(path, record.id, grace=timedelta(hours=24), now=now)
+    with pytest.raises(ConfigError, match=f"was replaced by '{successor.id}'; rotate that one"):
+        rotate_key(path, record.id, grace=timedelta(hours=24), now=now)
+    assert rotate_key(path, successor.id, grace=timedelta(hours=24), now=now)[1].expires is None
+
+
+def test_a_file_that_could_not_be_read_once_is_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "keys.json"
+    full, _ = create_key(path, "predict")
+    ring = KeyRing(path)
+    create_key(path, "predict")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", lambda self: (_ for _ in ()).throw(OSError(24, "too many open files")))
+        assert ring.check(full) is None
+    assert ring.check(full) is not None
+
+
 def test_grace_does_not_prolong_a_key(tmp_path):
     path, now = tmp_path / "keys.json", datetime(2026, 1, 1, tzinfo=UTC)
     old, record = create_key(path, "predict", lasts=timedelta(hours=1), now=now)

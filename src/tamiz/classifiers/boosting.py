@@ -99,7 +99,7 @@ class BoostingClassifier(base.Family[BoostingParams]):
         held_out = None
         if validation is not None and self.params.early_stopping is not None and len(validation.texts):
             held = base.indicators(validation.targets, len(self.labels), self.task, len(validation.texts))
-            held_out = (self._matrix(validation.texts), held)
+            held_out = (self._matrix_in_parts(validation.texts), held)
         if self.task is Task.MULTI_CLASS:
             self._fit_classes(x, has, held_out, progress)
         else:
@@ -161,6 +161,11 @@ class BoostingClassifier(base.Family[BoostingParams]):
         indices = np.concatenate([np.empty(0, np.int32), *(row.indices for row in rows)]).astype(np.int32)
         values = np.concatenate([np.empty(0), *(row.values for row in rows)])
         return csr_matrix((values, indices, indptr), shape=(len(rows), len(self.features_)))
+
+    def _matrix_in_parts(self, texts: Sequence[str]) -> csr_matrix:
+        from scipy.sparse import vstack
+
+        return vstack([self._matrix(chunk) for chunk in chunks(texts)], format="csr")
 
     def scores(self, texts: Sequence[str]) -> FloatArray:
         """Return the scores `(n, columns)`; binary tasks have one column, for the second label."""

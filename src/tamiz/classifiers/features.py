@@ -210,6 +210,8 @@ class NgramFeatures:
             self._blocks.append(_Block(NgramIndex(CharSequences(), options.characters), options, weight))
             parts.append(self._blocks[-1].fit_values(texts, options.characters_min_df, told))
         self._forget_unused_words()
+        if len(parts) > 1 and sum(part.nnz for part in parts) > _MANY_VALUES:
+            parts = [part.astype(np.float32, copy=False) for part in parts]
         return parts[0] if len(parts) == 1 else hstack(parts, format="csr")
 
     def _forget_unused_words(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -76,6 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: words after `tamiz`; by default those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # other encodings lack letters that labels and texts have
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     sys.exit(run_command(arguments))
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Role = Literal["predict", "admin"]
+_PROJECT = Path("tamiz.yaml")
+_MOST_DAYS, _MOST_HOURS = 36_500, 876_000  # a hundred years
 
 
 def register(app: typer.Typer) -> None:
@@ -74,13 +76,20 @@ def serve(
 
 
 def _settings(project: Path, package: Path | None, given: dict[str, str | int]) -> HttpSettings:
-    """Return what the project says, or the defaults for a package, with what the command line gives in its place."""
+    """Return what the project says, with what the command line gives in its place.
+
+    For a package a project is asked only where one is named; else the defaults hold.
+    """
     from tamiz.apps import http
 
     if package is not None:
         if "shadow" in given:
             raise ConfigError("serve: --shadow needs a model store; --package serves one version, without aliases")
-        return http.HttpSettings(package=package, limits=ServeConfig.model_validate(given))
+        if project == _PROJECT:
+            return http.HttpSettings(package=package, limits=ServeConfig.model_validate(given))
+        asked = http.settings_of(read_project(project))
+        limits = asked.limits.model_copy(update={**given, "shadow": None})
+        return http.HttpSettings(package=package, limits=limits, keys_file=asked.keys_file)
     found = http.settings_of(read_project(project))
     return found.model_copy(update={"limits": found.limits.model_copy(update=given)})
 
@@ -96,7 +105,9 @@ def _keys_file(project: Path) -> Path:
 @keys_app.command("create")
 def create(
     role: Annotated[Role, typer.Option("--role", help="predict, or admin (also deploys).")] = "predict",
-    days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires; by default never.")] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, max=_MOST_DAYS, help="Days until it expires; by default never.")
+    ] = None,
     note: Annotated[str, typer.Option("--note", help="What the key is for.")] = "",
     project: ProjectPath = Path("tamiz.yaml"),
     as_json: AsJson = False,
@@ -140,7 +151,9 @@ def list_(project: ProjectPath = Path("tamiz.yaml"), as_json: AsJson = False) ->
 @keys_app.command("rotate")
 def rotate(
     key_id: Annotated[str, typer.Argument(help="The id, from `tamiz keys list`.")],
-    hours: Annotated[float, typer.Option("--hours", min=0, help="Hours in which the old key is still known.")] = 24,
+    hours: Annotated[
+        float, typer.Option("--hours", min=0, max=_MOST_HOURS, help="Hours in which the old key is still known.")
+    ] = 24,
     project: ProjectPath = Path("tamiz.yaml"),
     as_json: AsJson = False,
 ) -> None:

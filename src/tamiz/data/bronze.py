@@ -1,11 +1,13 @@
 """Bronze: source files as they came, appended once each.
 
-A file is known by the hash of its bytes, which the commit that adds its rows records as a Delta transaction. So a file
-is in the table whole or not at all, and neither a second run nor a new name adds it again.
+A file is known by the hash of its bytes and, where one is stated, its encoding, which the commit that adds its rows
+records as a Delta transaction. So a file is in the table whole or not at all, and neither a second run nor a new name
+adds it again; in another encoding it takes the place of what it was before.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +36,7 @@ ORIGIN = pa.schema(
 _COMMIT_BYTES = 64_000_000
 _COMMIT_FILES = 2_000
 _BATCH_ROWS = 8_192
+_BATCH_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Ingested:
         added_files: paths of the files added by this call.
         skipped_files: paths of the files whose content was there already.
         changed_files: those of the added files that the table held with other content, whose rows stay.
+        reread_files: those of the added files that the table held, read in another encoding; those rows are gone.
+        strays: rows by path of files that are not in the source (any more), neither by path nor by content.
     """
 
     version: int
@@ -53,6 +58,8 @@ class Ingested:
     added_files: tuple[str, ...]
     skipped_files: tuple[str, ...]
     changed_files: tuple[str, ...] = ()
+    reread_files: tuple[str, ...] = ()
+    strays: dict[str, int] = field(default_factory=dict)
 
 
 class _NewColumnsError(Exception):
@@ -90,38 +97,58 @@ def ingest(
     """
     _check_partitions(lake, table, partition_by)
     now = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
-    fresh, skipped = _fresh(lake, table, source)
-    changed = _held(lake, table, [file.path for file in fresh])
+    files = sorted(source.files(), key=lambda file: file.path)
+    fresh, skipped = _fresh(lake, table, files)
+    held = _held(lake, table)
+    shas = {sha256 for _, sha256 in held}
+    reread = {file.path: file.sha256 for file in fresh if file.sha256 in shas}
+    if reread:
+        _drop(lake, table, list(reread.values()), partition_by)
+    changed = sorted({file.path for file in fresh} & {path for path, _ in held} - reread.keys())
     added_rows = 0
-    for files in _commits(fresh):
-        added_rows += _Commit(lake, source, table, tuple(partition_by), now, files).run()
+    for part in _commits(fresh):
+        added_rows += _Commit(lake, source, table, tuple(partition_by), now, part).run()
     version = lake.version(table)
     if version is None:
         names = ", ".join(file.path for file in fresh[:5])
         raise SourceError(f"no row to ingest into {table!r} from: {names or 'a source without files'}")
-    return Ingested(version, added_rows, tuple(file.path for file in fresh), skipped, changed)
+    paths, contents = {file.path for file in files}, {file.sha256 for file in files}
+    strays: Counter[str] = Counter()
+    for (path, sha256), rows in held.items():
+        if path not in paths and sha256 not in contents:
+            strays[path] += rows
+    added = tuple(file.path for file in fresh)
+    return Ingested(version, added_rows, added, skipped, tuple(changed), tuple(sorted(reread)), dict(strays))
 
 
-def _held(lake: Lake, table: str, paths: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the paths from which the table has rows."""
-    if not paths or lake.version(table) is None:
-        return ()
-    found: set[str] = set()
-    for batch in lake.scan(table, columns=["_source"], filters=ds.field("_source").isin(list(paths))):
-        found.update(batch.column(0).unique().to_pylist())
-    return tuple(sorted(found))
+def _held(lake: Lake, table: str) -> Counter[tuple[str, str]]:
+    """Return how many rows the table has by path and content."""
+    found: Counter[tuple[str, str]] = Counter()
+    if lake.version(table) is not None:
+        for batch in lake.scan(table, columns=["_source", "_source_sha256"]):
+            pairs = (
+                pa.Table.from_batches([batch]).group_by(["_source", "_source_sha256"]).aggregate([([], "count_all")])
+            )
+            for path, sha256, rows in zip(*(column.to_pylist() for column in pairs.columns), strict=True):
+                found[path, sha256] += rows
+    return found
+
+
+def _drop(lake: Lake, table: str, contents: Sequence[str], partition_by: Sequence[str]) -> None:
+    """Take out the rows of files by their content; they are about to be read in another way."""
+    kept = lake.scan(table, filters=~ds.field("_source_sha256").isin(list(contents)))
+    lake.replace(table, lake.schema(table), kept, partition_by=partition_by)
 
 
 def _transaction(file: SourceFile) -> str:
-    return f"sha256:{file.sha256}"
+    return f"sha256:{file.sha256}" + (f":{file.reading}" if file.reading else "")
 
 
-def _fresh(lake: Lake, table: str, source: Source) -> tuple[list[SourceFile], tuple[str, ...]]:
+def _fresh(lake: Lake, table: str, files: Sequence[SourceFile]) -> tuple[list[SourceFile], tuple[str, ...]]:
     """Return the files to add, one per content and by path, and the paths of the others.
 
     The order makes an ingest that was cut off and resumed leave rows in the order of an unbroken one.
     """
-    files = sorted(source.files(), key=lambda file: file.path)
     seen = lake.holds(table, map(_transaction, files))
     fresh, skipped = [], []
     for file in files:
@@ -197,7 +224,13 @@ class _Commit:
                 wider = widen(schema, storable_schema(batch.schema))
                 if wider != schema:
                     raise _NewColumnsError(wider)
-                yield self._with_origin(fit(batch, schema), file, row)
+                try:
+                    fitted = fit(batch, schema)
+                except pa.ArrowException as error:
+                    raise SourceError(
+                        f"{file.path}: a column cannot be kept ({type(error).__name__}); give its values a simpler type"
+                    ) from error
+                yield self._with_origin(fitted, file, row)
                 row += batch.num_rows
                 self.rows += batch.num_rows
 
@@ -226,15 +259,16 @@ class _Commit:
 def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Join small neighbouring batches (a file of one text gives one row) and drop empty ones."""
     held: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     for batch in batches:
         if batch.num_rows == 0:
             continue
         held.append(batch)
         rows += batch.num_rows
-        if rows >= _BATCH_ROWS:
+        size += batch.nbytes
+        if rows >= _BATCH_ROWS or size >= _BATCH_BYTES:
             yield from pa.Table.from_batches(held, schema).combine_chunks().to_batches(_BATCH_ROWS)
-            held, rows = [], 0
+            held, rows, size = [], 0, 0
     if held:
         yield from pa.Table.from_batches(held, schema).combine_chunks().to_batches(_BATCH_ROWS)
 

@@ -86,7 +86,7 @@ def as_text(column: pa.Array) -> pa.StringArray:
         return as_text(column.dictionary_decode())
     if kinds.is_floating(kind):
         return _floats_as_text(column)
-    if _is_list(kind) or kinds.is_struct(kind):
+    if _is_list(kind) or kinds.is_struct(kind) or kinds.is_map(kind):
         cells = column.to_pylist()
         return pa.array(
             [None if c is None else json.dumps(c, ensure_ascii=False, default=str) for c in cells], pa.string()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TextIO
@@ -108,7 +109,12 @@ def _sniff(sample: str, complete: bool, delimiter: str | None) -> _Dialect:
         others.append(replace(plain, escape="\\"))
     if plain.delimiter == "\t" and '"' in sample:
         others.append(replace(plain, quoted=False))
-    return next((dialect for dialect in (plain, *others) if _parses(dialect, lines, complete)), plain)
+    whole = [(dialect, rows) for dialect in (plain, *others) if (rows := _parses(dialect, lines, complete))]
+    if not whole:
+        return plain
+    # Two stray quotes swallow the rows between them into one value of a row as wide as any; as plain characters they
+    # leave all rows. A quoted value with a line break or a tab would leave ragged ones.
+    return max(whole, key=lambda one: one[1])[0] if plain.delimiter == "\t" else whole[0][0]
 
 
 def _widths(dialect: _Dialect, lines: Sequence[str], complete: bool) -> list[int]:
@@ -120,17 +126,18 @@ def _widths(dialect: _Dialect, lines: Sequence[str], complete: bool) -> list[int
     return widths if complete or len(widths) == 1 else widths[:-1]
 
 
-def _parses(dialect: _Dialect, lines: Sequence[str], complete: bool) -> bool:
-    """Tell whether all rows of the sample are well formed and equally wide; the last one may be cut."""
-    widths = set()
+def _parses(dialect: _Dialect, lines: Sequence[str], complete: bool) -> int:
+    """Return the number of rows of the sample if they are well formed and equally wide, else 0; the last may be cut."""
+    widths: Counter[int] = Counter()
     reader = dialect.reader(lines)
     try:
         for row in reader:
             if row and (complete or reader.line_num < len(lines)):
-                widths.add(len(row))
+                widths[len(row)] += 1
     except csv.Error:
-        return not complete and reader.line_num >= len(lines) and len(widths) <= 1
-    return len(widths) <= 1
+        if complete or reader.line_num < len(lines):
+            return 0
+    return max(1, widths.total()) if len(widths) <= 1 else 0
 
 
 def _read(reader: _csv.Reader, where: str, dialect: _Dialect) -> Iterator[pa.RecordBatch]:
@@ -148,6 +155,11 @@ def _read(reader: _csv.Reader, where: str, dialect: _Dialect) -> Iterator[pa.Rec
                 continue
             if len(row) != len(names):
                 raise _ragged(where, start, len(row), len(names), dialect.delimiter)
+            if dialect.delimiter == "\t" and line > start and any("\t" in cell and "\n" in cell for cell in row):
+                raise SourceError(
+                    f"{where}: line {start}: a double quote opens a value that ends in line {line}, with tabs between, "
+                    "as two stray quotes would make it. Save the file as CSV, with quotes inside a value written twice"
+                )
             rows.append(row)
             characters += sum(map(len, row))
             if characters >= _BATCH_CHARACTERS or len(rows) >= _BATCH_ROWS:

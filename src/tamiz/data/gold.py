@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from tamiz.data.silver import QUARANTINE
 from tamiz.errors import ColumnError, DataError, LabelError, one_of
 from tamiz.types import IntArray, Task
 
-__all__ = ["Examples", "load_examples", "write_gold"]
+__all__ = ["Examples", "digest", "load_examples", "write_gold"]
 
 _EXAMPLES = "gold/examples"
 _COUNTS = pa.schema([("label", pa.string()), ("side", pa.string()), ("count", pa.int64())])
@@ -113,6 +114,20 @@ def load_examples(
         row_ids=ordered("row_id"),
         columns={name: ordered(name) for name in columns},
     )
+
+
+def digest(lake: Lake, version: int) -> str:
+    """Return a hash of rows, texts, labels and sides of a version of `gold/examples`, whatever their order.
+
+    Version numbers alone do not tell: a lake that is made anew counts from 0 again.
+    """
+    label = "labels" if "labels" in lake.schema(_EXAMPLES, version=version).names else "label"
+    total = 0
+    for batch in lake.scan(_EXAMPLES, version=version, columns=["row_id", "text_raw", "text", label, "side"]):
+        for row in zip(*(batch.column(name).to_pylist() for name in batch.schema.names), strict=True):
+            one = blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            total += int.from_bytes(one, "little")
+    return f"{total % (1 << 128):032x}"
 
 
 def _targets(cells: list[Any], labels: Sequence[str], task: Task) -> NDArray[Any]:

@@ -17,7 +17,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from tamiz.errors import ConfigError, ConflictError, DataError, StoreError, TamizError
@@ -31,6 +38,9 @@ os.environ.setdefault("TOKIO_WORKER_THREADS", str(max(2, os.cpu_count() or 2)))
 # One row group is what a reader holds at least: with texts of some kB this keeps a scan within tens of MB.
 _ROW_GROUP_ROWS = 16_384
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP_ROWS)
+# Versions are what models were trained from: by default Delta would forget those of more than thirty days ago.
+_KEEP_LOGS = PostCommitHookProperties(cleanup_expired_logs=False)
+_REFUSED = "%[]^|\\"
 
 
 class Lake:
@@ -40,15 +50,17 @@ class Lake:
         root: local folder (made on the first write) or `s3://bucket/prefix`.
 
     Raises:
-        ConfigError: `root` is a URL of another kind, or a local path with a `%`, which Delta's path rules decode.
+        ConfigError: `root` is a URL of another kind, or a local path with a `%`, which Delta's path rules decode, or
+            with another character that they do not allow.
     """
 
     def __init__(self, root: str) -> None:
         if "://" in root and not root.startswith("s3://"):
             raise ConfigError(f"lake: got {root!r}; allowed: a local folder or an s3:// address")
         self.root = root.rstrip("/") if "://" in root else str(Path(root).absolute())
-        if "://" not in root and "%" in self.root:
-            raise ConfigError(f"lake: Delta tables cannot stand under a path with '%': {self.root}. Move the lake")
+        odd = next((one for one in _REFUSED if one in self.root), None)
+        if "://" not in root and odd is not None:
+            raise ConfigError(f"lake: Delta tables cannot stand under a path with {odd!r}: {self.root}. Move the lake")
 
     def uri(self, table: str) -> str:
         """Return the path or address of a table."""
@@ -62,6 +74,15 @@ class Lake:
         """
         opened = self._find(table)
         return None if opened is None else int(opened.version())
+
+    def identity(self, table: str) -> str | None:
+        """Return what tells a table from one that stood in its place before, or `None` where there is none.
+
+        Raises:
+            StoreError: the place cannot be reached or read.
+        """
+        opened = self._find(table)
+        return None if opened is None else str(opened.metadata().id)
 
     def schema(self, table: str, *, version: int | None = None) -> pa.Schema:
         """Return the columns of a table.
@@ -219,6 +240,7 @@ class Lake:
                     schema_mode=schema_mode,
                     partition_by=list(partition_by) if partition_by or mode == "overwrite" else None,
                     writer_properties=_WRITER,
+                    post_commithook_properties=_KEEP_LOGS,
                     commit_properties=CommitProperties(app_transactions=transactions or None),
                 )
         except TamizError:

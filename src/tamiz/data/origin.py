@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from tamiz.data.bronze import ORIGIN
+from tamiz.data.columns import as_text
 from tamiz.data.lake import Lake
 from tamiz.errors import ColumnError, one_of
 
@@ -71,14 +73,16 @@ def _source_values(lake: Lake, names: list[str], versions: Mapping[str, Any], *,
         if version is None:
             continue
         present = [name for name in names if name in held[table]]
-        read = pl.DataFrame(pl.from_arrow(lake.read(table, version=version, columns=[*_ORIGIN, *present])))
+        rows = lake.read(table, version=version, columns=[*_ORIGIN, *present])
+        for name in present:
+            texts = pa.chunked_array(map(as_text, rows.column(name).chunks), pa.string())
+            rows = rows.set_column(rows.schema.get_field_index(name), name, texts)
+        read = pl.DataFrame(pl.from_arrow(rows))
         parts.append(
             read.select(
                 *_ORIGIN,
                 *(
-                    (pl.col(name).cast(pl.String, strict=False) if name in present else pl.lit(None, pl.String)).alias(
-                        f"source:{name}"
-                    )
+                    (pl.col(name) if name in present else pl.lit(None, pl.String)).alias(f"source:{name}")
                     for name in names
                 ),
             )

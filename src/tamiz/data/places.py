@@ -94,12 +94,23 @@ def _on_disk(place: str) -> list[Found]:
             raise SourceError(f"{place}: files of this kind are not read; {_supported()}")
         return [file]
     if _WILDCARD.search(place):
-        matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - the pattern may be absolute
+        folder, pattern = _fixed_part(path)
+        found = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 - `Path.glob` differs in versions
+        matches = sorted(str(folder / match) for match in found if _visible(Path(match).name))
         files = [file for match in matches if Path(match).is_file() and (file := _recognise(match))]
         if not files:
             raise SourceError(f"the pattern {place} matches {len(matches)} files and none can be read; {_supported()}")
         return files
     raise SourceError(f"{place} does not exist. {_nearest(path)}")
+
+
+def _fixed_part(place: Path) -> tuple[Path, str]:
+    """Return the folders at the head of a pattern that are there, whatever their names, and the rest."""
+    parts = place.parts
+    for n in range(len(parts) - 1, 0, -1):
+        if Path(*parts[:n]).is_dir():
+            return Path(*parts[:n]), str(Path(*parts[n:]))
+    return Path(), str(place)
 
 
 def _nearest(path: Path) -> str:
@@ -111,7 +122,7 @@ def _nearest(path: Path) -> str:
 
 
 def _visible(name: str) -> bool:
-    return not name.startswith(".")
+    return not name.startswith((".", "~$"))  # the latter beside a workbook that is open in Excel
 
 
 def _in_folder(folder: Path) -> list[Found]:

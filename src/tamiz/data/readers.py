@@ -79,7 +79,8 @@ class FileSource:
             sha256, size_bytes = digest(found)
         except OSError as error:
             raise SourceError(f"{found.path} cannot be read: {error.strerror or type(error).__name__}") from error
-        return SourceFile(found.path, sha256, size_bytes)
+        stated = "" if found.format in ("parquet", "excel") else (self._encoding or "").lower()
+        return SourceFile(found.path, sha256, size_bytes, stated)
 
     def paths(self) -> list[str]:
         """List the paths alone, without reading the files."""
@@ -118,7 +119,7 @@ class FileSource:
             case "parquet":
                 yield from _read_parquet(path, found.path)
             case "excel":
-                yield from _read_excel(path, found.path)
+                yield from self._read_excel(path, found.path)
             case "csv":
                 yield from read_delimited(self._text(found, path), found.path)
             case "tsv":
@@ -135,6 +136,12 @@ class FileSource:
         # JSON lines break at line feeds only; csv wants line ends as they came.
         newline = "\n" if found.format in ("json", "jsonl") else ""
         return lambda: io.TextIOWrapper(opened(), encoding=encoding, newline=newline)
+
+    def _read_excel(self, path: Path, where: str) -> Iterator[pa.RecordBatch]:
+        batches, others = _read_excel(path, where)
+        if others:
+            self._notice(f"{where}: the first sheet alone is read, not {', '.join(others)}; save others as files")
+        yield from batches
 
     def _notice(self, notice: str | None) -> None:
         if notice and notice not in self.notices:
@@ -205,12 +212,14 @@ def _rows_per_batch(metadata: pq.FileMetaData) -> int:
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(widest, 1.0))))
 
 
-def _read_excel(path: Path, where: str) -> Iterator[pa.RecordBatch]:
+def _read_excel(path: Path, where: str) -> tuple[list[pa.RecordBatch], list[str]]:
+    """Return the batches of the first sheet, and the names of the others."""
     import fastexcel
     import polars as pl
     import pyarrow as pa
 
     try:
+        others = fastexcel.read_excel(path).sheet_names[1:]
         head = pl.read_excel(path, engine="calamine", has_header=False, read_options={"n_rows": 1})
         names = check_names([None if cell is None else str(cell) for cell in head.row(0)], where)
         # Kinds are inferred from all rows: from fewer, a word far down in a column of numbers would be lost.
@@ -221,4 +230,5 @@ def _read_excel(path: Path, where: str) -> Iterator[pa.RecordBatch]:
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     schema = pa.schema([field.with_type(_plain(field.type)) for field in table.schema])
     table = table.cast(schema).rename_columns(names)
-    yield from table.to_batches(max_chunksize=_BATCH_ROWS) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    batches = table.to_batches(max_chunksize=_BATCH_ROWS) or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+    return batches, others

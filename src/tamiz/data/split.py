@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tamiz.config import Project
 from tamiz.data.assignments import Stored, rule_of, sides_by_time
-from tamiz.data.gold import write_gold
+from tamiz.data.gold import digest, write_gold
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
 from tamiz.data.quotas import SIDES, TEST, TRAIN, VALIDATION, Groups, Held, fill
@@ -45,12 +45,14 @@ class Divided:
         counts: examples by side and label (a multi-label example counts once for each of its labels).
         notices: what the user should know, one sentence each.
         labels: the labels in order.
+        digest: hash of the examples, see `tamiz.data.gold.digest`.
     """
 
     version: int
     counts: dict[str, dict[str, int]]
     notices: tuple[str, ...]
     labels: tuple[str, ...]
+    digest: str
 
 
 def split(lake: Lake, *, silver_version: int, project: Project) -> Divided:
@@ -85,7 +87,7 @@ def split(lake: Lake, *, silver_version: int, project: Project) -> Divided:
         notices.insert(
             0, f"{int((aside > 0).sum())} training rows were put aside because they come too near to the test set"
         )
-    return Divided(version, counts, tuple(notices), rows.labels)
+    return Divided(version, counts, tuple(notices), rows.labels, digest(lake, version))
 
 
 class _Rows:

@@ -15,7 +15,9 @@ from functools import lru_cache
 __all__ = ["TimeReader"]
 
 _NUMBERS = re.compile(r"(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})(?:[ T]+(\S.*))?")
-_NAMED = ("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %Y", "%b %Y")
+_NAMED = ("%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%B %d, %Y", "%b %d, %Y", "%B %Y", "%b %Y")
+_ZONE = re.compile(r"\s+(?:UTC|GMT|Z)$")
+_HOUR = re.compile(r"^\d(?=:)")
 _CLOCKS = ("%I:%M:%S %p", "%I:%M %p")
 _MONTHS = 12
 _CENTURY_TURN = 70
@@ -44,14 +46,14 @@ class TimeReader:
         """Take note of how dates are written."""
         for value in values:
             match = None if value is None else _NUMBERS.fullmatch(value.strip())
-            if match and len(match[1]) <= 2 and match[2] == "/":
+            if match and len(match[1]) <= 2 and match[2] != ".":
                 self._slashed += 1
                 self._day_first += int(match[1]) > _MONTHS
                 self._month_first += int(match[3]) > _MONTHS
 
     @property
     def ambiguous(self) -> bool:
-        """Whether dates such as `03/04/2020` stand there and nothing tells the day from the month."""
+        """Whether dates such as `03/04/2020` or `03-04-2020` stand there and nothing tells the day from the month."""
         return self._slashed > 0 and self._day_first == self._month_first
 
     def read(self, value: str | None) -> datetime | None:
@@ -73,7 +75,7 @@ def _parse(text: str, day_first: bool) -> datetime | None:
 
 
 def _digits(text: str) -> datetime | None:
-    """Read a year, a date without separators, or seconds or milliseconds since 1970."""
+    """Read a year, a date without separators, or seconds, or parts of them from thousandths on, since 1970."""
     match len(text):
         case 4:
             return datetime(int(text), 1, 1, tzinfo=UTC)
@@ -83,11 +85,19 @@ def _digits(text: str) -> datetime | None:
             return datetime.fromtimestamp(int(text), UTC)
         case 12 | 13:
             return datetime.fromtimestamp(int(text) / 1000, UTC)
+        case 16:
+            return datetime.fromtimestamp(int(text) / 1e6, UTC)
+        case 19:
+            return datetime.fromtimestamp(int(text) / 1e9, UTC)
         case _:
             return None
 
 
 def _numbers(text: str, day_first: bool) -> datetime | None:
+    zoneless, zones = _ZONE.subn("", text)
+    if zones:
+        found = _numbers(zoneless, day_first)
+        return None if found is None else found.replace(tzinfo=UTC)
     with suppress(ValueError):
         return datetime.fromisoformat(text)
     match = _NUMBERS.fullmatch(text)
@@ -115,7 +125,7 @@ def _clock(text: str | None) -> time:
     for form in _CLOCKS:
         with suppress(ValueError):
             return datetime.strptime(text.upper(), form).time()
-    return time.fromisoformat(text)
+    return time.fromisoformat(_HOUR.sub(r"0\g<0>", text))
 
 
 def _words(text: str) -> datetime | None:

@@ -23,6 +23,7 @@ from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, figures_of, speed
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import release
+from tamiz.pipeline.reproduce import check_table
 from tamiz.pipeline.state import fingerprint
 from tamiz.pipeline.train import Trained, candidate_package, record_run
 from tamiz.store import ModelStore
@@ -276,6 +277,7 @@ def _side(project: Project, base: Model, side: str) -> Examples:
             f"{project.lake!r}; set `lake` in the project file to that one"
         )
     lake = Lake(project.resolve(project.lake))
+    check_table(base.manifest, lake)
     about: dict[str, Any] = {"labels": base.labels, "task": base.task, "version": version}
     return load_examples(lake, side=side, **about, raw=side != "train")
 

@@ -19,6 +19,7 @@ from tamiz.types import FloatArray, IntArray, Task
 __all__ = ["Evaluation", "confusion_table", "evaluate", "figures_of", "speed"]
 
 _TIMED_TEXTS = 200
+_MANY_LABELS = 200  # of whose pairs nearly all are empty
 _RESAMPLES = 1000
 
 
@@ -109,7 +110,8 @@ def speed(model: Model, texts: Sequence[str]) -> dict[str, float]:
 def confusion_table(evaluation: Evaluation, labels: Sequence[str], task: Task) -> list[dict[str, Any]]:
     """Return the confusion matrix as records of true label, decided label and count.
 
-    For multi-label tasks, of label, truth, answer and count.
+    For multi-label tasks, of label, truth, answer and count. With very many labels the cells without an example, nearly
+    all, are left out.
     """
     if task is Task.MULTI_LABEL:
         return [
@@ -118,8 +120,9 @@ def confusion_table(evaluation: Evaluation, labels: Sequence[str], task: Task) -
             for t in (0, 1)
             for a in (0, 1)
         ]
+    cells = np.ones((len(labels), len(labels)), np.bool_) if len(labels) <= _MANY_LABELS else evaluation.confusion > 0
+    cells[0, 0] = True  # never without a row
     return [
-        {"label": label, "decided": other, "count": int(evaluation.confusion[i, j])}
-        for i, label in enumerate(labels)
-        for j, other in enumerate(labels)
+        {"label": labels[i], "decided": labels[j], "count": int(evaluation.confusion[i, j])}
+        for i, j in np.argwhere(cells).tolist()
     ]

@@ -24,7 +24,7 @@ def clean_inputs(project: Project, bronze: Mapping[str, Any]) -> str:
         TamizError: the file of corrections cannot be read.
     """
     return fingerprint(
-        bronze={name: bronze[name] for name in ("texts", "test", "unlabeled")},
+        bronze={name: bronze.get(name) for name in ("texts", "test", "unlabeled", "ids")},
         data=project.data.model_dump(exclude={"source", "test", "unlabeled", "encoding"}),
         labels=project.labels.model_dump(exclude={"corrections"}),
         corrections=load_corrections(project).digest,
@@ -42,7 +42,7 @@ def split_inputs(project: Project, silver: Mapping[str, Any]) -> str:
         silver: what `clean` came to.
     """
     return fingerprint(
-        silver=silver["version"],
+        silver=[silver["table"], silver["version"]],
         split=project.split.model_dump(),
         labels=project.labels.model_dump(exclude={"corrections"}),
         own_test=project.data.test is not None,
@@ -59,7 +59,7 @@ def train_inputs(project: Project, gold: Mapping[str, Any], config: CandidateCon
         config: the candidate, references to others resolved.
     """
     return fingerprint(
-        gold=gold["version"],
+        gold=[gold["digest"], gold["version"]],
         labels=gold["labels"],
         positive=project.labels.positive,
         task=project.task,

@@ -323,6 +323,8 @@ def _seen(lake: Lake, manifest: Manifest, inputs: Mapping[str, Any]) -> tuple[se
     gold = manifest.data.get("gold")
     if not isinstance(gold, int) or manifest.data.get("lake") != inputs["lake"]:
         return set(), "it was not made from this lake"
+    if manifest.data.get("gold_table", table := lake.identity(_GOLD)) != table:
+        return set(), "the lake was made anew since"
     if gold == inputs["gold"]:
         return set(), None  # sides of one division share no text
     try:

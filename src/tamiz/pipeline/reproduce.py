@@ -23,7 +23,7 @@ from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.store import ModelStore
 from tamiz.types import Progress
 
-__all__ = ["Reproduction", "reproduce"]
+__all__ = ["Reproduction", "check_table", "reproduce"]
 
 _TOLERANCE = 1e-9
 
@@ -75,6 +75,7 @@ def reproduce(
     old = Model.load(store.fetch(f"{project.name}@{number}"))
     manifest = old.manifest
     _check(manifest, project, number)
+    check_table(manifest, lake)
     config, was = _candidate(manifest), _as_it_was(project, manifest)
     about: dict[str, Any] = {"labels": old.labels, "task": old.task, "version": manifest.data["gold"]}
     sides = {
@@ -110,6 +111,20 @@ def _check(manifest: Manifest, project: Project, number: str) -> None:
         raise PackageError(
             f"version {number} was made from the lake {data.get('lake')!r}, the project's is {project.lake!r}; "
             "set `lake` in the project file to that one"
+        )
+
+
+def check_table(manifest: Manifest, lake: Lake) -> None:
+    """Refuse to read the rows of a version from a table that took the place of its own.
+
+    Raises:
+        PackageError: the lake was made anew; its table versions are others.
+    """
+    recorded, table = manifest.data.get("gold_table"), lake.identity("gold/examples")
+    if None not in (recorded, table) and recorded != table:
+        raise PackageError(
+            f"version {manifest.version} was made from a gold table that is gone: the lake {lake.root} was made anew "
+            "since. Restore the lake, or train a new version"
         )
 
 

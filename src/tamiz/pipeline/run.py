@@ -238,7 +238,7 @@ def _ingest(context: Context) -> dict[str, Any]:
     """Append new files to the bronze tables; return the tables' versions."""
     data = context.project.data
     context.listener.started("ingest")
-    versions: dict[str, Any] = {"sources": []}
+    versions: dict[str, Any] = {"sources": [], "ids": {}}
     added, rows, skipped = 0, 0, 0
     for table, places in (("texts", data.source), ("test", data.test), ("unlabeled", data.unlabeled)):
         if places is None:
@@ -261,7 +261,13 @@ def _ingest(context: Context) -> dict[str, Any]:
             context.listener.notice(notice)
         if found.changed_files:
             context.listener.notice(_about_changed(found.changed_files))
+        if found.reread_files:
+            names = ", ".join(Path(path).name for path in found.reread_files[:3])
+            context.listener.notice(f"{names}: read anew as {data.encoding}, in place of the rows it gave before")
+        if found.strays:
+            context.listener.notice(_about_strays(found.strays, "source" if table == "texts" else table))
         versions[table] = found.version
+        versions["ids"][table] = context.lake.identity(f"bronze/{table}")
         versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
         added, rows, skipped = (
             added + len(found.added_files),
@@ -283,13 +289,30 @@ def _about_changed(paths: Sequence[str]) -> str:
     return f"{names}: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
 
 
+def _about_strays(strays: Mapping[str, int], key: str) -> str:
+    names = ", ".join(sorted({Path(path).name for path in strays})[:3])
+    rows = counted(sum(strays.values()), "row")
+    return (
+        f"{rows} of {names}, which data.{key} does not name, are in the lake and used. Another `lake` is without them"
+    )
+
+
+def _known(context: Context, step: str, inputs: str, table: str) -> dict[str, Any] | None:
+    """Return what a step came to from these inputs, unless its table is gone or another one."""
+    known = context.state.recall(step, inputs)
+    return known if known is not None and known.get("table") == context.lake.identity(table) else None
+
+
 def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     """Bring the silver tables up to date; return what they hold."""
     project = context.project
     inputs = clean_inputs(project, bronze)
-    known = context.state.recall("clean", inputs)
+    known = _known(context, "clean", inputs, "silver/texts")
     if known is not None:
         context.skip("clean", "bronze tables, cleaning and code have not changed")
+        if known["bronze"] != bronze:  # files under other names
+            known = {**known, "bronze": bronze}
+            context.state.remember("clean", inputs, known)
         return known
     context.listener.started("clean")
     cleaned = clean_tables(
@@ -301,7 +324,7 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     )
     for notice in cleaned.notices:
         context.listener.notice(notice)
-    result = {**asdict(cleaned), "bronze": bronze}
+    result = {**asdict(cleaned), "bronze": bronze, "table": context.lake.identity("silver/texts")}
     context.state.remember("clean", inputs, result)
     refused = "".join(f"; {count:,} {reason}" for reason, count in sorted(cleaned.reasons.items()))
     context.finish("clean", f"{counted(cleaned.rows, 'row')}, {cleaned.quarantined:,} in quarantine{refused}")
@@ -312,7 +335,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     """Bring the gold tables up to date; return version, labels and counts."""
     project = context.project
     inputs = split_inputs(project, silver)
-    known = context.state.recall("split", inputs)
+    known = _known(context, "split", inputs, "gold/examples")
     if known is not None:
         context.skip("split", "the silver table, the split and the code have not changed")
         return known
@@ -321,6 +344,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     for notice in divided.notices:
         context.listener.notice(notice)
     result = {"version": divided.version, "labels": list(divided.labels), "counts": divided.counts}
+    result |= {"table": context.lake.identity("gold/examples"), "digest": divided.digest}
     context.state.remember("split", inputs, result)
     context.finish("split", _sizes(context.lake, divided.version))
     return result
@@ -341,6 +365,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         "bronze_test": silver["bronze"]["test"],
         "silver": silver["version"],
         "gold": gold["version"],
+        "gold_table": gold["table"],
         "sources": silver["bronze"]["sources"],
         "lake": project.lake,
     }

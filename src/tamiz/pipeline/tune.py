@@ -17,6 +17,7 @@ from tamiz.errors import ConfigError, DataError, TamizError, one_of
 from tamiz.metrics import METRICS, compare, higher_is_better
 from tamiz.metrics.names import base_name
 from tamiz.pipeline.inputs import encoders_of
+from tamiz.pipeline.members import named
 from tamiz.pipeline.run import Context, Listener, check_positive, check_sides, run
 from tamiz.pipeline.state import code_version, fingerprint
 from tamiz.pipeline.train import positive_index
@@ -102,6 +103,7 @@ def plan(project: Project) -> Plan:
     Raises:
         ConfigError: the section `tune` is wrong, or there is nothing to tune.
     """
+    project = project.model_copy(update={"candidates": named(project.candidates)})
     settings = project.tune
     metric = settings.metric or project.select.metric
     if not metric.startswith("val_") or base_name(metric) not in METRICS:
@@ -180,7 +182,7 @@ def _study_name(project: Project, planned: Plan, gold: dict[str, Any]) -> str:
     settings = project.tune
     key = fingerprint(
         lake=project.resolve(project.lake),
-        gold=gold["version"],
+        gold=[gold["digest"], gold["version"]],
         labels=gold["labels"],
         positive=project.labels.positive,
         task=project.task,

@@ -116,7 +116,14 @@ class Bench:
         metrics = {name: float(np.mean([m[name] for m, _, _ in found if name in m])) for name in found[0][0]}
         answers = Answers(*(np.concatenate([a[i] for _, a, _ in found]) for i in range(2)))
         targets = np.concatenate([targets for _, _, targets in found])
+        if self.folds is not None:  # of all answers together, as trials are compared; a mean is another figure
+            metrics |= self._together(answers, targets)
         return Scored(metrics[self.metric], metrics, answers, targets, time.perf_counter() - began)
+
+    def _together(self, answers: Answers, targets: NDArray[Any]) -> dict[str, float]:
+        positive = positive_index(self.project, self.labels)
+        about: dict[str, Any] = {"task": self.project.task, "labels": self.labels, "positive": positive}
+        return {f"val_{name}": value for name, value in score(targets, *answers, **about).items()}
 
     def _parts(self) -> list[_Part]:
         if self.folds is not None:

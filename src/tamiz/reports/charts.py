@@ -59,10 +59,16 @@ def _figure(traces: Sequence[Any], title: str, x: str, y: str, **layout: Any) ->
     return figure
 
 
-def confusion_chart(matrix: IntArray, labels: Sequence[str]) -> go.Figure:
-    """Draw a confusion matrix `(k, k)` as shares of each true label, with counts where there is room."""
-    totals = matrix.sum(axis=1, keepdims=True)
-    shares = matrix / totals.clip(min=1)
+def confusion_chart(matrix: IntArray, labels: Sequence[str], totals: IntArray | None = None) -> go.Figure:
+    """Draw a confusion matrix `(k, k)` as shares of each true label, with counts where there is room.
+
+    Args:
+        matrix: examples by true and decided label.
+        labels: the `k` labels.
+        totals: examples of each label `(k,)`, those without an answer too; by default all are answered.
+    """
+    totals = matrix.sum(axis=1) if totals is None else totals
+    shares = matrix / totals.clip(min=1)[:, None]
     names = [plain(label) for label in labels]
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "automargin": True}
     trace = go.Heatmap(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tamiz.metrics import confusion
 from tamiz.reports import charts
 from tamiz.reports.findings import Contender, Findings, figure_rows
@@ -77,7 +79,9 @@ def _sample_parts(sample: Sample, findings: Findings, places: Places) -> dict[st
         found = {"before calibration": reliability(sample, calibrated=False), **found}
     roc, precision_recall = roc_curves(sample), precision_recall_curves(sample)
     return {
-        "confusion": places.draw(charts.confusion_chart(matrix, sample.labels))
+        "confusion": places.draw(
+            charts.confusion_chart(matrix, sample.labels, np.bincount(sample.targets, minlength=k))
+        )
         if single and k <= _MOST_MATRIX_LABELS
         else None,
         "confusions": top_confusions(sample) if single and k > 2 else [],

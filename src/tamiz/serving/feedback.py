@@ -106,14 +106,22 @@ class _File:
 
     def _opened(self) -> int:
         day = datetime.now(UTC).strftime("%Y%m%d")
-        if day != self._day:
+        path = self._folder / f"{self._kind}-{day}-{os.getpid()}.jsonl"
+        if day != self._day or not self._is_at(path):
             if self._handle >= 0:
                 os.close(self._handle)
+                self._handle = -1
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"{self._kind}-{day}-{os.getpid()}.jsonl"
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             self._day = day
         return self._handle
+
+    def _is_at(self, path: Path) -> bool:
+        """Tell whether the open file still stands at its path: people move files away to make room."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), path.stat())
+        except OSError:
+            return False
 
 
 class Records:

@@ -46,6 +46,7 @@ class ApiKey(BaseModel):
     created: AwareDatetime
     expires: AwareDatetime | None = None
     note: str = ""
+    replaced_by: str | None = None
 
     def expired(self, now: datetime) -> bool:
         """Tell whether the key is past its time."""
@@ -108,7 +109,7 @@ def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | Non
         The new key in full, which cannot be shown again, and its record.
 
     Raises:
-        ConfigError: the file cannot be read, or holds no such key, or only an expired one.
+        ConfigError: the file cannot be read, or holds no such key, or one that expired or was replaced before.
     """
     now = now or datetime.now(UTC)
     with _changing(path):
@@ -116,10 +117,15 @@ def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | Non
         old = _find(keys, path, key_id)
         if old.expired(now):
             raise ConfigError(f"{path}: the key {key_id!r} has expired; make a new one: tamiz keys create")
+        if old.replaced_by is not None:  # its end is that of the grace, and not its own
+            raise ConfigError(
+                f"{path}: the key {key_id!r} was replaced by {old.replaced_by!r}; rotate that one, or make a new one: "
+                "tamiz keys create"
+            )
         lasts = None if old.expires is None else old.expires - old.created
         shown, key = _new_key(old.role, lasts, old.note, now)
         ends = now + grace if old.expires is None else min(now + grace, old.expires)
-        keys[key_id] = old.model_copy(update={"expires": ends})
+        keys[key_id] = old.model_copy(update={"expires": ends, "replaced_by": key.id})
         _write(path, [*keys.values(), key])
     return shown, key
 
@@ -160,6 +166,7 @@ class KeyRing:
         self.path = path
         self._stamp = _stamp(path)
         self._keys = {key.id: key for key in _read(path)}
+        self._fault = ""
         if not self._keys:
             raise ConfigError(f"{path} holds no API key. Create one with: tamiz keys create")
 
@@ -179,13 +186,15 @@ class KeyRing:
         stamp = _stamp(self.path)
         if stamp == self._stamp:
             return
-        self._stamp = stamp
         try:
             self._keys = {key.id: key for key in _read(self.path)}
-        except ConfigError as error:
-            self._keys = {}
-            log.error("API keys unreadable: nobody is let in", extra={"fields": {"error_message": str(error)}})
+        except ConfigError as error:  # it is read again at the next request: what ails it may pass
+            self._keys, self._stamp = {}, None
+            if str(error) != self._fault:
+                self._fault = str(error)
+                log.error("API keys unreadable: nobody is let in", extra={"fields": {"error_message": self._fault}})
         else:
+            self._stamp, self._fault = stamp, ""
             log.info("API keys read again", extra={"fields": {"keys": len(self._keys)}})
 
 
