@@ -418,3 +418,12 @@ def test_every_key_of_the_schema_is_described():
     bare = [key for key, value in named if "description" not in value and "$ref" not in str(value)]
     assert bare == []
     assert Project.model_fields.keys() <= schema["properties"].keys()
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path, head = tmp_path / "tamiz.yaml", "version: 1\nname: x\ntask: binary\ndata: {source: a.csv}\n"
+    path.write_text(f"{head}split: {{seed: 1}}\nsplit: {{seed: 2}}\n")
+    with pytest.raises(ConfigError, match=r"'split' stands twice(?s:.*)line 6"):
+        load_project(path, variables={})
+    path.write_text(f"{head}split: {{<<: {{seed: 1}}, seed: 2}}\n")
+    assert load_project(path, variables={}).split.seed == 2

@@ -431,7 +431,7 @@ def load_project(
     if path.is_dir():
         path = path / "tamiz.yaml"
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a safe loader
     except FileNotFoundError as error:
         raise ConfigError(f"no project file at {path}. Write one with: tamiz init YOUR_FILE.csv") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -442,6 +442,20 @@ def load_project(
         raise ConfigError(f"{path}: a project file is a mapping of keys to values, not {type(raw).__name__}")
     hints = {**(hints or {}), **_own_hints(raw)}
     return parse_project(expand(raw, variables, hints=hints), where=str(path), notice=notice).at(path.absolute().parent)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                seen.add(key.value)
+        return dict(super().construct_mapping(node, deep=deep))
 
 
 def _own_hints(raw: dict[str, Any]) -> dict[str, str]:

@@ -171,3 +171,19 @@ def test_a_list_with_a_long_text_is_read_in_a_process_that_read_no_other_file(tm
         [sys.executable, "-c", code, str(tmp_path / FILE)], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "1"
+
+
+def test_ids_are_known_without_blanks_around_them_and_blank_ones_by_their_place(tmp_path):
+    table = rows(60)
+    table[3]["id"], table[4]["id"] = " padded ", "  "
+    write_csv(tmp_path / "texts.csv", table)
+    first = make_project(tmp_path)
+    run(first, until="clean")
+    held = Lake(first.resolve(first.lake)).read("silver/texts").to_pylist()
+    (blank,) = [row["row_id"] for row in held if row["text_raw"] == table[4]["text"]]
+    assert blank.endswith(":4")
+    project = corrected(tmp_path, f"padded,{other(table[3]['label'])}", f"{blank},-")
+    run(project, until="split")
+    found = examples(project)
+    assert found["padded"]["label"] == other(table[3]["label"])
+    assert blank not in found

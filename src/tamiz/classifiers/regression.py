@@ -99,6 +99,8 @@ class Regression:
 
         plain = replace(self, nb_alpha=None)
         first = plain.one_vs_rest(x, has, progress)
+        if len(has) < _FOLDS:
+            return first
         rows = plain._scaled(x, None)
         scores = np.zeros(has.shape)
         for fit_on, held_out in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(scores):

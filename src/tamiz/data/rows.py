@@ -102,9 +102,9 @@ class RowReader:
         return list(as_text(batch.column(name)).to_pylist())
 
     def _ids(self, batch: pa.RecordBatch) -> list[str]:
-        given = self._text_column(batch, self._data.id)
+        given = [(cell or "").strip() for cell in self._text_column(batch, self._data.id)]
         hashes, rows = batch.column("_source_sha256").to_pylist(), batch.column("_row").to_pylist()
-        return [f"{h[:8]}:{r}" if g is None else g for g, h, r in zip(given, hashes, rows, strict=True)]
+        return [g or f"{h[:8]}:{r}" for g, h, r in zip(given, hashes, rows, strict=True)]
 
     def _labels(self, batch: pa.RecordBatch) -> list[Labels]:
         column = batch.column(self._data.label)
