@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
+from collections.abc import Mapping
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from tamiz.errors import SourceError
 
-__all__ = ["TIMEOUT_S", "open_url", "without_password"]
+__all__ = ["TIMEOUT_S", "open_url", "request_for", "without_password"]
 
 TIMEOUT_S = 60.0
 
@@ -24,6 +26,21 @@ def without_password(url: str) -> str:
     """
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def request_for(url: str, headers: Mapping[str, str]) -> Request:
+    """Return a GET request; a name and password in the address go to its own host only, not where it redirects.
+
+    Args:
+        url: an `http://` or `https://` address.
+        headers: further headers.
+    """
+    request = Request(without_password(url), headers={"User-Agent": "tamiz", **headers})  # noqa: S310 - checked
+    parts = urlsplit(url)
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+    return request
 
 
 def open_url(request: Request, context: ssl.SSLContext, *, advice: str = "") -> http.client.HTTPResponse:

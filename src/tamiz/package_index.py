@@ -8,7 +8,6 @@ Source: packaging.python.org, "Simple repository API" (PEP 503, PEP 691).
 from __future__ import annotations
 
 import ast
-import base64
 import http.client
 import json
 import os
@@ -21,10 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import Request
 
 from tamiz._files import sha256_of
-from tamiz._web import TIMEOUT_S, open_url, without_password
+from tamiz._web import TIMEOUT_S, open_url, request_for, without_password
 from tamiz.errors import ConfigError, SourceError
 from tamiz.types import Progress
 
@@ -149,12 +147,7 @@ class _Web:
 
     def open(self, url: str, **headers: str) -> http.client.HTTPResponse:
         """Send a GET request; a name and password in the address go to its own host only, not where it redirects."""
-        request = Request(without_password(url), headers={"User-Agent": "tamiz", **headers})  # noqa: S310
-        parts = urlsplit(url)
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
-        return open_url(request, self._context)
+        return open_url(request_for(url, headers), self._context)
 
 
 class _Links(HTMLParser):

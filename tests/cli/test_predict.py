@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 
 import polars as pl
@@ -107,6 +108,17 @@ def test_many_lines_are_answered_in_order(project, tamiz, monkeypatch):
     feed(monkeypatch, "".join(f"{FOOD if i % 3 else MONEY}\n" for i in range(700)))
     found = [json.loads(line)["label"] for line in tamiz("predict").out.splitlines()]
     assert found == ["food" if i % 3 else "money" for i in range(700)]
+
+
+def test_a_line_is_answered_before_the_next_is_written(project):
+    command = [sys.executable, "-m", "tamiz", "predict"]
+    with subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as asked:
+        for text, label in ((FOOD, "food"), (MONEY, "money")):
+            asked.stdin.write(f"{text}\n")
+            asked.stdin.flush()
+            assert json.loads(asked.stdout.readline())["label"] == label
+        asked.stdin.close()
+        assert asked.wait(60) == 0
 
 
 def test_no_line_is_no_answer(project, tamiz, monkeypatch):

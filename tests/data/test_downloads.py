@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import socket
@@ -92,6 +93,22 @@ def test_other_bytes_than_the_pinned_ones_are_refused(web, tmp_path):
     with pytest.raises(SourceError, match=f"its SHA-256 is {SHA256}, expected 000"):
         download(f"{web.url}/data.zip", tmp_path / "data.zip", sha256="0" * 64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_was_cut_off_after_its_last_byte_is_whole(web, tmp_path):
+    web.breaks = [300_000, 0]
+    with pytest.raises(SourceError):
+        download(f"{web.url}/data.zip", tmp_path / "data.zip")
+    (tmp_path / "data.zip.part").write_bytes(DATA)
+    web.answered.clear()
+    found = download(f"{web.url}/data.zip", tmp_path / "data.zip")
+    assert (found.sha256, found.etag, web.answered) == (SHA256, web.tag("/data.zip"), [416])
+
+
+def test_a_name_and_password_in_the_address_are_sent_and_not_noted(web, tmp_path):
+    found = download(web.url.replace("://", "://me:s%20cret@") + "/data.zip", tmp_path / "data.zip")
+    assert web.credentials == ["Basic " + base64.b64encode(b"me:s cret").decode()]
+    assert "cret" not in found.url + (tmp_path / "data.zip.json").read_text()
 
 
 def test_a_part_that_is_longer_than_the_file_is_dropped(web, tmp_path):

@@ -88,6 +88,21 @@ def test_label_is_known_by_its_name_among_columns_with_fewer_values(tmp_path, na
     assert sniffed(tmp_path, columns).label == name
 
 
+@pytest.mark.parametrize(
+    ("label", "others"),
+    [
+        ("rating", {"verified_purchase": ("true", "false")}),
+        ("stars", {"split": ("train", "test")}),
+        ("score", {"lang": ("en", "de")}),
+        ("queue", {"language": ("en", "de")}),
+        ("city", {"fold": ("0", "1")}),
+    ],
+)
+def test_what_describes_a_row_is_not_its_label(tmp_path, label, others):
+    columns = {name: alternating(*values) for name, values in others.items()}
+    assert sniffed(tmp_path, {**columns, "text": TEXTS, label: alternating("1", "2", "3", "4", "5")}).label == label
+
+
 def test_label_without_a_telling_name_has_the_fewest_values(tmp_path):
     got = sniffed(tmp_path, {"city": CITIES, "what": TEXTS, "verdict": alternating("yes", "no")})
     assert (got.text, got.label, got.task) == ("what", "verdict", Task.BINARY)

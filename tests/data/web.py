@@ -27,6 +27,7 @@ class Web:
         url: address of the server.
         asked: path, `Range` and `If-Range` of each request, in order.
         answered: status of each answer.
+        credentials: `Authorization` of each request that had it.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Web:
     url: str = ""
     asked: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
+    credentials: list[str] = field(default_factory=list)
 
     def tag(self, path: str) -> str:
         return f'"{hashlib.sha256(self.files[path]).hexdigest()}"'
@@ -48,6 +50,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             path, get = self.path, self.headers.get
             web.asked.append((path, get("Range"), get("If-Range")))
+            web.credentials += filter(None, [get("Authorization")])
             if path in web.redirects:
                 self.answer(302, {"Location": web.redirects[path]})
             elif path not in web.files:

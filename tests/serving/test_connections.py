@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -202,6 +203,44 @@ def test_a_second_request_cannot_hide_in_the_first(port):
     answer = say(port, raw + b"Transfer-Encoding: chunked\r\n" + END + b"0\r\n\r\n" + hidden)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert b'"tamiz"' not in answer
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n"
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_an_offer_of_another_protocol_is_declined_and_the_body_read(port, parts):
+    """As Java's client makes it with every request that is not encrypted."""
+    body = b'{"text": ["my card"]}'
+    raw = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + OFFER + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    cuts = {1: [], 2: [len(raw) - len(body)], 3: [30, len(raw) - len(body)]}[parts]
+    with connected(port) as one:
+        for begin, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+            one.sendall(raw[begin:end])
+            time.sleep(0.05)
+        assert answered(one) == 200
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: %d\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_body_after_an_offer_is_never_the_next_request(port, length):
+    hidden = b"GET /version HTTP/1.1\r\n" + HOST + b"\r\n"
+    head = b"POST " + URL + b" HTTP/1.1\r\n" + HOST
+    given = length % len(hidden) if b"%" in length else length
+    for cut in (head + b"Connection: Upgrade\r\nUpg", head + b"Connection: Upgrade\r\n"):
+        rest = (b"rade" if cut.endswith(b"Upg") else b"Upgrade") + b": h2c\r\n" + given + b"\r\n"
+        with connected(port) as one:
+            one.settimeout(1)
+            one.sendall(cut)
+            time.sleep(0.05)
+            one.sendall(rest)
+            time.sleep(0.05)
+            found = b""
+            with suppress(OSError):
+                one.sendall(hidden)
+                while part := one.recv(65536):
+                    found += part
+        assert b'"tamiz"' not in found
+        assert found.count(b"HTTP/1.1 ") <= 1
 
 
 @pytest.mark.parametrize(("ahead", "most"), [(20, 20), (5000, 100)])

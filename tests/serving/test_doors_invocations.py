@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from tamiz.config import ServeConfig
+from tamiz.config import RecordsConfig, ServeConfig
 from tamiz.serving.batching import WorkLine
+from tamiz.serving.feedback import text_sha256
 from tamiz.types import Task
 from tests.serving.helpers import LABELS, TEXTS, ask, make_model, predict, serve_model
 from tests.serving.promptable import promptable_app
@@ -113,7 +114,7 @@ def test_several_labels_are_lists(tmp_path):
         ("a", "The body is not valid JSON"),
         ("", "The body is not valid JSON"),
         ('{"inputs": "\\ud800"}', "not valid JSON"),
-        ('{"inputs": NaN}', "not valid JSON"),
+        ('{"inputs": NaN}', "body.inputs"),
         ({"text": "a"}, "body.text"),
         ({"inputs": 5}, "body.inputs"),
         ({"inputs": ["a", None]}, "body.inputs"),
@@ -495,3 +496,44 @@ def test_labels_in_one_text_may_end_with_a_comma(zero_shot):
     ]
     assert found[0].json() == found[1].json()
     assert set(found[0].json()["labels"]) == {"a", "b"}
+
+
+def answers_of(app, body):
+    got = invoke(app, body)
+    assert got.status_code == 200, got.text
+    return [one["predicted_label"] for one in got.json()["predictions"]]
+
+
+def test_missing_cells_of_a_table_are_empty_texts(shared_app):
+    """As pandas and MLflow's client write them, in the column of the texts and in others."""
+    (empty,) = answers_of(shared_app, {"dataframe_records": [{"text": ""}]})
+    table = '{"dataframe_split": {"columns": ["text", "votes"], "data": [["my card", NaN], [NaN, 1], [null, 2]]}}'
+    card, *rest = answers_of(shared_app, table)
+    assert rest == [empty, empty]
+    records = '{"dataframe_records": [{"text": NaN}, {"text": "my card", "n": Infinity}]}'
+    assert answers_of(shared_app, records) == [empty, card]
+
+
+@pytest.mark.parametrize("shape", ["instances", "inputs", "dataframe_records"])
+def test_many_wrong_items_cost_no_more_than_one(shared_app, shape):
+    got = invoke(shared_app, f'{{"{shape}": [{",".join(["0"] * 50_000)}]}}')
+    assert got.status_code == 400
+    assert len(got.content) < 2_000
+
+
+def test_more_lines_than_texts_are_allowed_are_refused_unread(tmp_path):
+    app = serve_model(tmp_path, make_model(), limits=ServeConfig(max_texts=10))
+    assert invoke(app, '"a"\n' * 10, **LINES).status_code == 200
+    assert invoke(app, "1\n" * 11, **LINES).status_code == 413
+
+
+def test_answers_to_lines_are_kept_at_their_place(tmp_path):
+    records = RecordsConfig(folder=str(tmp_path / "records"), share=1)
+    app = serve_model(tmp_path, make_model(), limits=ServeConfig(records=records))
+    lines = [json.dumps(TEXTS[0]), "{broken", json.dumps({"inputs": [TEXTS[1], TEXTS[2]]}), json.dumps(TEXTS[0])]
+    assert invoke(app, "\n".join(lines), **LINES).status_code == 200
+    (file,) = (tmp_path / "records").glob("answers-*")
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    texts = [TEXTS[0], "", TEXTS[1], TEXTS[2], TEXTS[0]]
+    assert [one["place"] for one in kept] == [0, 2, 3, 4]
+    assert all(one["sha256"] == text_sha256(texts[one["place"]]) for one in kept)

@@ -276,3 +276,15 @@ def test_kserves_client_gets_the_same_numbers(address):
     for got in json.loads(found.stdout.splitlines()[-1]):
         assert got["label"] == [one.label for one in want]
         np.testing.assert_allclose(got["probabilities"], make_model().predict_proba(TEXTS), atol=1e-6)
+
+
+def test_a_model_of_a_server_that_is_about_to_stop_is_not_ready(tmp_path):
+    store = ModelStore(str(tmp_path / "store"))
+    publish(store, make_model(), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    app = create_app(live)
+    assert ask(app, "GET", "/v2/models/demo/ready").status_code == 200
+    live.drain()
+    got = ask(app, "GET", "/v2/models/demo/ready")
+    assert (got.status_code, got.json()) == (503, {"name": "demo", "ready": False})

@@ -2,12 +2,16 @@ import json
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 
 from tamiz.config import RecordsConfig, ServeConfig
 from tamiz.serving.app import create_app
 from tamiz.serving.live import LiveModels
+from tamiz.serving.metrics import Metrics
+from tamiz.serving.served import Served
+from tamiz.serving.shadow import Shadow
 from tamiz.store import ModelStore
 from tests.serving.helpers import TEXTS, ask, make_model, predict, publish
 from tests.serving.test_limits import limiter
@@ -197,3 +201,23 @@ def test_the_challengers_answers_are_kept_beside_those_given(tmp_path):
         (request_id, "champion", "1"),
         (request_id, "challenger", "2"),
     ]
+
+
+def test_versions_are_compared_by_label_and_not_by_place():
+    def served(labels, version, probabilities, label):
+        answer = SimpleNamespace(label=label, probabilities=np.array(probabilities))
+        model = SimpleNamespace(labels=labels, predict=lambda texts: [answer for _ in texts])
+        return Served("demo", version, model, 0), [answer]
+
+    metrics = Metrics()
+    shadow = Shadow(None, SHADOW, metrics, SimpleNamespace(samples=False), None)
+    ours, given = served(("a", "b", "c"), "1", [0.1, 0.2, 0.7], ("b", "c"))
+    for labels in (("c", "a", "b"), ("c", "a", "other")):
+        theirs, _ = served(labels, "2", [0.7, 0.1, 0.2], ("c", "b"))
+        shadow._compare((ours, theirs), ("demo", "1", "2"), ["x"], given, "r", None)
+    text = metrics.render().decode()
+    found = {line.partition("{")[0]: line for line in text.splitlines() if line.startswith("tamiz_shadow_")}
+    assert found["tamiz_shadow_difference_sum"].endswith(" 0.0")
+    assert found["tamiz_shadow_difference_count"].endswith(" 1.0")  # other labels have no difference
+    assert 'outcome="same"' in found["tamiz_shadow_texts_total"]
+    assert found["tamiz_shadow_texts_total"].endswith(" 2.0")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Annotated, Any
 
 import typer
@@ -158,9 +159,8 @@ def _asked_model(ref: str | None, asked: Asked, project: Path, place: InputPlace
 
 def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
     """Answer one JSON document a line, in order."""
-    stream = (line.rstrip("\r\n") for line in lines)
     try:
-        while batch := list(islice(stream, _LINES)):
+        for batch in _as_they_come(lines):
             for text, answer in zip(batch, model.predict(batch), strict=True):
                 sys.stdout.write(json.dumps(shape(model, answer, text), ensure_ascii=False) + "\n")
             sys.stdout.flush()
@@ -169,6 +169,39 @@ def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
             f"standard input: the byte 0x{error.object[error.start]:02x} is not {error.encoding} text. "
             "Give a file instead: --input FILE --encoding NAME"
         ) from error
+
+
+def _as_they_come(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lines in lists of those that are there: whoever writes one and waits for its answer gets it.
+
+    Raises:
+        UnicodeDecodeError: from the lines.
+    """
+    there: Queue[str | BaseException | None] = Queue(_LINES)
+
+    def read() -> None:
+        try:
+            for line in lines:
+                there.put(line.rstrip("\r\n"))
+            there.put(None)
+        except BaseException as error:
+            there.put(error)
+
+    Thread(target=read, name="tamiz-lines", daemon=True).start()
+    while True:
+        batch: list[str] = []
+        found = there.get()
+        while isinstance(found, str):
+            batch.append(found)
+            if len(batch) == _LINES or there.empty():
+                break
+            found = there.get()
+        if batch:
+            yield batch
+        if isinstance(found, BaseException):
+            raise found
+        if found is None:
+            return
 
 
 def _predict_file(

@@ -15,14 +15,14 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request
 
 from tamiz._files import sha256_of
-from tamiz._web import open_url, without_password
+from tamiz._web import open_url, request_for, without_password
 from tamiz.errors import ConfigError, SourceError
 from tamiz.types import Progress
 
@@ -146,7 +146,7 @@ def _kept(path: Path, url: str) -> Downloaded | None:
 
 
 def _open(url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    request = Request(without_password(url), headers={"User-Agent": "tamiz", "Accept-Encoding": "identity", **headers})  # noqa: S310
+    request = request_for(url, {"Accept-Encoding": "identity", **headers})
     return open_url(request, ssl.create_default_context(), advice=". Another address: --from URL")
 
 
@@ -175,12 +175,21 @@ class _Part:
         except HTTPError as error:
             if error.code == _UNCHANGED:
                 return None
-            if error.code == _PAST_END:  # what lay there was of another file
-                self.drop()
+            if error.code == _PAST_END:
+                if self._is_whole(error.headers):
+                    note = _read_note(self.file, self.url) or {}
+                    return {name: note.get(name) for name in ("etag", "last_modified")}
+                self.drop()  # what lay there was of another file
                 return self.transfer(kept, progress)
             raise SourceError(f"{without_password(self.url)} answered {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(self.size(), 0) from error
+
+    def _is_whole(self, headers: Message) -> bool:
+        """Tell whether all bytes of the same state have arrived, and the rest of the work was cut off."""
+        note = _read_note(self.file, self.url) or {}
+        same = self._pinned or (note.get("etag") is not None and headers.get("ETag", note["etag"]) == note["etag"])
+        return bool(same and headers.get("Content-Range", "") == f"bytes */{self.size()}")
 
     def _resuming(self) -> dict[str, str]:
         """Return headers that ask for the rest, if the file is still the one that the part is of."""

@@ -29,7 +29,10 @@ _LABEL_NAMES = (
     *("sentiment", "sentimiento", "polarity", "polaridad", "genre", "genres", "genero", "generos", "topic", "topics"),
     *("tema", "temas", "sujet", "theme", "intent", "intents", "intencion", "intention", "tag", "tags", "y", "emotion"),
     *("emocion", "spam", "toxic", "product", "producto", "produit", "type", "tipo", "section", "department"),
+    *("rating", "ratings", "stars", "score", "scores", "grade", "priority", "queue", "outcome", "verdict", "status"),
 )
+# What describes a row rather than its text: the label only where there is nothing else.
+_SELDOM_LABELS = ("split", "fold", "set", "subset", "lang", "language", "idioma", "langue", "locale", "verified")
 _ID_NAMES = (
     "id",
     "ids",
@@ -290,11 +293,12 @@ def _label_role(place: str, columns: Mapping[str, Profile], names: Sequence[str]
         labels = _label_count(column)
         if labels:
             kind = _LABEL_KINDS.index(column.kind) if column.kind in _LABEL_KINDS else len(_LABEL_KINDS)
-            ranked.append((_rank(column.name, _LABEL_NAMES), kind, labels, column.name))
+            seldom = _rank(column.name, _SELDOM_LABELS) < _BY_NOTHING
+            ranked.append((seldom, _rank(column.name, _LABEL_NAMES), kind, labels, column.name))
     if not ranked:
         _refuse_one_label(place, columns)
         raise _none_found(place, "label", "few different values, each in several rows", names)
-    rank, _, labels, name = min(ranked)
+    _, rank, _, labels, name = min(ranked)
     return name, f"{labels} different labels" + (
         " and its name" if rank < _BY_NOTHING else "; the fewest of all columns"
     )

@@ -9,6 +9,7 @@ once as a client sends ahead; here they are refused.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -23,6 +24,7 @@ TOO_LARGE = Failure(
 )
 NOT_HTTP = Failure(400, "not-http", "The request is not valid HTTP", "Its first line, a header or its body is broken.")
 MOST_HEAD_BYTES = 65_536
+UPGRADE = re.compile(rb"(?i)(?<=\n)upgrade(?=[ \t]*:)")
 MOST_AHEAD = 64  # requests that a client may send before it has read the answer to the first
 
 
@@ -67,6 +69,8 @@ class TimedProtocol(HttpToolsProtocol):
         """Take what came; the first bytes of a request start its time, the end of its head stops it."""
         goes_on, alone, begun = self._in_head, not self._in_message, self._begun
         self._piece_bytes = len(data)
+        if self._in_head or not self._in_message:
+            data = _without_offers(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -98,7 +102,8 @@ class TimedProtocol(HttpToolsProtocol):
             if size > MOST_HEAD_BYTES:
                 self._failure = TOO_LARGE
                 raise _RefusedError
-        if not self._is_plain() or len(self.pipeline) >= MOST_AHEAD:
+        # After an offer the parser would take the body for the next request.
+        if not self._is_plain() or self.parser.should_upgrade() or len(self.pipeline) >= MOST_AHEAD:
             raise _RefusedError
         super().on_headers_complete()
 
@@ -178,3 +183,14 @@ class TimedProtocol(HttpToolsProtocol):
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
+
+
+def _without_offers(data: bytes) -> bytes:
+    """Take no notice of an offer to go on in another protocol, as by Java's client, which any server may decline.
+
+    Args:
+        data: what begins with a head or goes on with one.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    return UPGRADE.sub(b"x-offer", head) + data[len(head) :] if UPGRADE.search(head) else data

@@ -50,7 +50,9 @@ class Context:
         self.records = Records(self.limits.records, self.metrics)
         self.shadow = Shadow(self.models, self.limits, self.metrics, self.records, self.line)
 
-    async def predict(self, served: Served, texts: Sequence[str], *, count: bool = True) -> Sequence[Prediction]:
+    async def predict(
+        self, served: Served, texts: Sequence[str], *, count: bool = True, places: Sequence[int] | None = None
+    ) -> Sequence[Prediction]:
         """Answer the texts: here when that is quick, else in their turn, so that the event loop stays responsive.
 
         Args:
@@ -58,6 +60,7 @@ class Context:
             texts: the texts.
             count: whether to count and keep the answers and to show them to a shadow; not where the caller chose the
                 labels, for there is no end of those.
+            places: of the texts in the request; by default in this order.
 
         Raises:
             TooLargeError: too many texts, or one too long.
@@ -76,9 +79,9 @@ class Context:
             return predictions
         await beside(len(predictions) > MOST_INLINE_TEXTS, self.metrics.count_predictions, served, predictions)
         if self.records.samples:
-            self.records.keep_answers(served, texts, predictions)
+            self.records.keep_answers(served, texts, predictions, places=places)
         if self.shadow.watches:
-            self.shadow.copy(served, texts, predictions)
+            self.shadow.copy(served, texts, predictions, places)
         return predictions
 
     async def explain(self, served: Served, text: str, label: str | None) -> Explanation:

@@ -160,6 +160,7 @@ class Records:
         *,
         request_id: str | None = None,
         role: str = CHAMPION,
+        places: Sequence[int] | None = None,
     ) -> None:
         """Keep the answers to a request, if it is among those kept; a disk that refuses fails no request.
 
@@ -169,6 +170,7 @@ class Records:
             predictions: the answers.
             request_id: the request; by default the one under way.
             role: `champion`, or `challenger` for answers that nobody was given.
+            places: of the texts in the request; by default in this order.
         """
         current = CURRENT.get()
         request_id = request_id or (current.request_id if current else "")
@@ -177,7 +179,7 @@ class Records:
         about = {"time": _now(), "request_id": request_id, **_of(served), "role": role}
         lines = b"".join(
             to_json({**about, "place": place, **self._line(text, one)}) + b"\n"
-            for place, (text, one) in enumerate(zip(texts, predictions, strict=True))
+            for place, text, one in zip(places or range(len(texts)), texts, predictions, strict=True)
         )
         self._keep(self._answers, lines, len(texts))
 

@@ -26,6 +26,12 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class FirstError(FailFast):
+    """Ends the reading of a list at its first wrong item; unlike its parent it can stand in a union."""
+
+    __hash__ = object.__hash__
+
+
 class PredictBody(_Body):
     """Texts to classify."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,7 +58,13 @@ class Shadow:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool, self._waiting = None, 0
 
-    def copy(self, served: Served, texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+    def copy(
+        self,
+        served: Served,
+        texts: Sequence[str],
+        predictions: Sequence[Prediction],
+        places: Sequence[int] | None = None,
+    ) -> None:
         """Let the challenger of a model see a request that has been answered; returns at once."""
         challenger = self._models.challenger(served.name)
         current = CURRENT.get()
@@ -74,25 +80,31 @@ class Shadow:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="tamiz-shadow")
-        self._pool.submit(self._compare, challenger, pair, list(texts), predictions, request_id)
+        self._pool.submit(self._compare, (served, challenger), pair, list(texts), predictions, request_id, places)
 
     def _compare(
         self,
-        challenger: Served,
+        both: tuple[Served, Served],
         pair: tuple[str, str, str],
         texts: list[str],
         given: Sequence[Prediction],
         request_id: str,
+        places: Sequence[int] | None,
     ) -> None:
         """Run in the thread; never raises."""
+        served, challenger = both
         try:
             found = challenger.model.predict(texts)
+            labels, theirs_labels = served.model.labels, challenger.model.labels
+            order = [theirs_labels.index(label) for label in labels] if set(labels) == set(theirs_labels) else None
             for ours, theirs in zip(given, found, strict=True):
-                self._metrics.count_shadow(pair, "same" if ours.label == theirs.label else "other")
-                if ours.probabilities.shape == theirs.probabilities.shape:
-                    self._metrics.observe_shadow(pair, float(np.abs(ours.probabilities - theirs.probabilities).max()))
+                self._metrics.count_shadow(pair, "same" if _answer(ours) == _answer(theirs) else "other")
+                if order is not None:
+                    difference = np.abs(ours.probabilities - theirs.probabilities[order]).max()
+                    self._metrics.observe_shadow(pair, float(difference))
             if self._records.samples:
-                self._records.keep_answers(challenger, texts, found, request_id=request_id, role=CHALLENGER)
+                about: dict[str, Any] = {"request_id": request_id, "role": CHALLENGER, "places": places}
+                self._records.keep_answers(challenger, texts, found, **about)
         except Exception as error:
             self._metrics.count_shadow(pair, "failed", len(texts))
             if pair not in self._failed:  # once a pair: a broken challenger fails at every request
@@ -101,3 +113,8 @@ class Shadow:
         finally:
             with self._lock:
                 self._waiting = max(0, self._waiting - cost_of(texts))
+
+
+def _answer(prediction: Prediction) -> Any:
+    """Return an answer without the order of its labels."""
+    return frozenset(prediction.label) if isinstance(prediction.label, tuple) else prediction.label

@@ -77,6 +77,8 @@ class Question:
     texts: Sequence[str]
     style: Style
     prompt: Prompt | None = None
+    place: int = 0
+    """Of its first text among those of the request."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ async def answer_each(context: Context, served: Served, questions: Sequence[Ques
             answers |= dict.fromkeys(places, error)
             continue
         texts = [text for place in places for text in questions[place].texts]
-        predictions = await context.predict(one, texts, count=prompt is None)
+        asked_at = [questions[place].place + row for place in places for row in range(len(questions[place].texts))]
+        predictions = await context.predict(one, texts, count=prompt is None, places=asked_at)
         begin = 0
         for place in places:
             end = begin + len(questions[place].texts)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from tamiz.serving.problems import FieldError, InvalidFieldsError
 
@@ -26,7 +26,7 @@ class SplitFrame(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: list[str | int] = Field(min_length=1)
-    data: list[list[Cell]]
+    data: Annotated[list[list[Cell]], FailFast()]
     index: list[Any] | None = None
 
 
@@ -45,7 +45,7 @@ class RecordsBody(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"dataframe_records": [{"text": "a"}]}]})
 
-    dataframe_records: list[dict[str, Cell]]
+    dataframe_records: Annotated[list[dict[str, Cell]], FailFast()]
 
 
 class InstancesBody(_Body):
@@ -53,7 +53,7 @@ class InstancesBody(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"instances": ["a", "b"]}]})
 
-    instances: list[str | dict[str, Cell] | list[Cell]]
+    instances: Annotated[list[str | dict[str, Cell] | list[Cell]], FailFast()]
 
 
 def split_texts(body: SplitBody, column: str) -> list[str]:
@@ -116,7 +116,7 @@ def _name_of(column: str, names: Sequence[str], where: str) -> str:
 
 def _text(cell: Cell, where: str) -> str:
     """Return a cell as a text, as `tamiz predict` does: a missing one is empty."""
-    if cell is None:
+    if cell is None or cell != cell:  # pandas writes a missing cell as NaN
         return ""
     if isinstance(cell, list | dict):
         raise _wrong(where, "A text is expected")

@@ -16,7 +16,7 @@ from tamiz.serving.doors.asked import Prompt, Question, Style, answer
 from tamiz.serving.doors.base import ALWAYS, Door, JsonObject, add_schemas, failures, json_answer, read_json, route
 from tamiz.serving.doors.base import reference as ref
 from tamiz.serving.problems import Failure
-from tamiz.serving.schemas import EXAMPLE_TEXT
+from tamiz.serving.schemas import EXAMPLE_TEXT, FirstError
 from tamiz.types import Task
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class InputsBody(BaseModel):
         extra="forbid", frozen=True, json_schema_extra={"examples": [{"inputs": EXAMPLE_TEXT}, {"inputs": ["a", "b"]}]}
     )
 
-    inputs: str | list[str]
+    inputs: str | Annotated[list[str], FirstError()]
     parameters: Parameters | None = None
     options: dict[str, Any] | None = Field(None, description="Taken, and of no effect")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tamiz.config import ServeConfig
 from tamiz.errors import RequestError
 from tamiz.prompted import NAMES, SILENT, read_prompted
 from tamiz.serving.doors.asked import FRAME, NATIVE, RECORD, Answer, Question, answer_each
@@ -47,6 +48,7 @@ from tamiz.serving.doors.hugging_face import (
 )
 from tamiz.serving.doors.media import CSV, JSON, LINES, Media, media_of, to_csv, to_lines, wanted
 from tamiz.serving.inline import MOST_INLINE_BYTES, beside
+from tamiz.serving.limits import check_count
 from tamiz.serving.problems import (
     FieldError,
     InvalidFieldsError,
@@ -161,7 +163,7 @@ def _parse(body: bytes, where: str, *, is_line: bool = False) -> Any:
     if is_line and not body.strip():
         raise MalformedBodyError(f"{where} is empty.")
     try:
-        return from_json(body, allow_inf_nan=False)
+        return from_json(body)
     except ValueError as error:  # its words name places, not what stands there
         said = str(error).replace("at line 1 column", "at column") if is_line else error
         raise MalformedBodyError(f"{where} is not valid JSON: {said}.") from None
@@ -187,7 +189,8 @@ def _question(found: Any, model: Model, where: str = "body") -> Question:
         raise explain_validation(error, where=where, allowed=shape.fields) from None
 
 
-def _read_lines(body: bytes, model: Model) -> Asked:
+def _read_lines(body: bytes, model: Model, limits: ServeConfig) -> Asked:
+    check_count(body.count(b"\n"), limits)  # the last line need not end in one
     questions: list[Question | RequestError] = []
     known: dict[int, JsonObject] = {}
     prompts = isinstance(model.classifier, Promptable)
@@ -202,8 +205,18 @@ def _read_lines(body: bytes, model: Model) -> Asked:
             else:
                 questions.append(_line(found, where, model))
         except RequestError as error:
-            questions.append(error)
-    return Asked(questions, known=known)
+            questions.append(error.with_traceback(None))  # which would hold what was read
+    return Asked(_placed(questions), known=known)
+
+
+def _placed(questions: Sequence[Question | RequestError]) -> list[Question | RequestError]:
+    """Tell each question its place among the texts of the request; a line that is none has a place, too."""
+    placed: list[Question | RequestError] = []
+    place = 0
+    for one in questions:
+        placed.append(replace(one, place=place) if isinstance(one, Question) else one)
+        place += len(one.texts) if isinstance(one, Question) else 1
+    return placed
 
 
 def _brings_labels(found: Any) -> bool:
@@ -274,7 +287,7 @@ def _read(body: bytes, context: Context, media: Media, model: Model) -> Asked:
     if media.form == "csv":
         return _read_csv(body, model, context.limits.max_body_bytes)
     if media.form == "lines":
-        return _read_lines(body, model)
+        return _read_lines(body, model, context.limits)
     return Asked([_question(_parse(body, "The body"), model)])
 
 

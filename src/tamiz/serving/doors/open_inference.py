@@ -244,7 +244,8 @@ class OpenInference:
 
     async def model_ready(self, request: Request) -> Response:
         """Say whether a model answers."""
-        return json_answer({"name": self._served(request).name, "ready": self.context.models.ready})
+        served, is_ready = self._served(request), self.context.models.ready
+        return json_answer({"name": served.name, "ready": is_ready}, status=200 if is_ready else 503)
 
     async def infer(self, request: Request) -> Response:
         """Classify texts.
