@@ -431,7 +431,7 @@ def load_project(
     if path.is_dir():
         path = path / "tamiz.yaml"
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_OnceLoader)  # noqa: S506 - a safe loader
+        raw = _OnceLoader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise ConfigError(f"no project file at {path}. Write one with: tamiz init YOUR_FILE.csv") from error
     except (OSError, UnicodeDecodeError) as error:

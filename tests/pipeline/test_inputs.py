@@ -73,7 +73,7 @@ def test_a_stated_encoding_reads_a_file_anew(tmp_path):
     told = Told()
     project = make_project(tmp_path, data={"encoding": "cp850"})
     run(project, until="split", listener=told)
-    assert "texts.csv: read anew as cp850, in place of the rows it gave before" in told.notices
+    assert "texts.csv: read anew in the stated encoding, in place of the rows before" in told.notices
     found = lake_of(project).read("gold/examples").to_pylist()
     assert len(found) == 60
     assert {row["label"] for row in found} == {"año", "money", "sport"}

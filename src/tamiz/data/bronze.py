@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from tamiz.data.columns import fit, storable_schema, widen
 from tamiz.data.lake import Lake
-from tamiz.errors import ColumnError, DataError, SourceError, one_of
+from tamiz.errors import ColumnError, DataError, SourceError, counted, one_of
 from tamiz.types import Source, SourceFile
 
 __all__ = ["ORIGIN", "Ingested", "ingest"]
@@ -60,6 +61,29 @@ class Ingested:
     changed_files: tuple[str, ...] = ()
     reread_files: tuple[str, ...] = ()
     strays: dict[str, int] = field(default_factory=dict)
+
+    def notices(self, key: str) -> list[str]:
+        """Return what a person should know, one sentence each; `key` of the section `data` names the source."""
+        found = []
+        if self.changed_files:
+            found.append(
+                f"{_names(self.changed_files)}: changed since the last ingest; the earlier rows stay as well. "
+                "Another `lake` starts without them"
+            )
+        if self.reread_files:
+            found.append(f"{_names(self.reread_files)}: read anew in the stated encoding, in place of the rows before")
+        if self.strays:
+            rows = counted(sum(self.strays.values()), "row")
+            found.append(
+                f"{rows} of {_names(sorted(self.strays))}, which data.{key} does not name, are in the lake and used. "
+                "Another `lake` is without them"
+            )
+        return found
+
+
+def _names(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - 3:,} more" if paths[3:] else ""
+    return ", ".join(Path(path).name for path in paths[:3]) + more
 
 
 class _NewColumnsError(Exception):

@@ -210,10 +210,10 @@ def _measure(name: str, inputs: Inputs) -> Measure:
     if name == "ece":
         return _ece_of(inputs)
     measured = intervals.measures(inputs, ranking=name.startswith(("roc_auc", "average_precision")))
-    if name == "coverage" and (inputs.decided >= 0).all():
-        return lambda weights: np.ones(weights.shape[1])
-    if name == "selective_accuracy" and (inputs.decided >= 0).all():
-        name = "accuracy"
+    if inputs.task is not Task.MULTI_LABEL and (inputs.decided >= 0).all():  # who never abstains
+        if name == "coverage":
+            return lambda weights: np.ones(weights.shape[1])
+        name = "accuracy" if name == "selective_accuracy" else name
 
     def of(weights: FloatArray) -> FloatArray:
         missing = np.full(weights.shape[1], np.nan)

@@ -257,15 +257,8 @@ def _ingest(context: Context) -> dict[str, Any]:
             partition_by=data.partition_by if table == "texts" else (),
             now=datetime.now(UTC),
         )
-        for notice in source.notices:
+        for notice in (*source.notices, *found.notices("source" if table == "texts" else table)):
             context.listener.notice(notice)
-        if found.changed_files:
-            context.listener.notice(_about_changed(found.changed_files))
-        if found.reread_files:
-            names = ", ".join(Path(path).name for path in found.reread_files[:3])
-            context.listener.notice(f"{names}: read anew as {data.encoding}, in place of the rows it gave before")
-        if found.strays:
-            context.listener.notice(_about_strays(found.strays, "source" if table == "texts" else table))
         versions[table] = found.version
         versions["ids"][table] = context.lake.identity(f"bronze/{table}")
         versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
@@ -282,19 +275,6 @@ def _ingest(context: Context) -> dict[str, Any]:
     else:
         context.skip("ingest", f"all {skipped:,} files are in the lake already")
     return versions
-
-
-def _about_changed(paths: Sequence[str]) -> str:
-    names = ", ".join(Path(path).name for path in paths[:3]) + (f" and {len(paths) - 3:,} more" if paths[3:] else "")
-    return f"{names}: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
-
-
-def _about_strays(strays: Mapping[str, int], key: str) -> str:
-    names = ", ".join(sorted({Path(path).name for path in strays})[:3])
-    rows = counted(sum(strays.values()), "row")
-    return (
-        f"{rows} of {names}, which data.{key} does not name, are in the lake and used. Another `lake` is without them"
-    )
 
 
 def _known(context: Context, step: str, inputs: str, table: str) -> dict[str, Any] | None:
