@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+import pytest
+
 from tests.projects import rows, write_csv, write_project
 
 
@@ -129,3 +131,10 @@ def test_dated_rows_without_labels_have_no_trend(place, tamiz):
     assert answer.code == 0, answer.err
     time = next(one for one in answer.json["findings"] if one["name"] == "time")
     assert (time["severity"], time["figures"]["p"]) == ("ok", 1.0)
+
+
+@pytest.mark.parametrize("option", ["--html", "--suspects"])
+def test_a_place_that_is_not_there_is_refused_before_the_work(place, refused, option):
+    write_project(place)
+    assert "there is no folder nowhere; make it first" in refused(2, "check", option, "nowhere/out.file")
+    assert not (place / "lake").exists()

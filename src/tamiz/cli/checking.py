@@ -17,7 +17,7 @@ from tamiz.cli.projects import guessed_project
 from tamiz.config import Project
 from tamiz.data.corrections import filled_lines
 from tamiz.data.lake import Lake
-from tamiz.errors import LabelError, RefusedShareError, SplitError, counted
+from tamiz.errors import ConfigError, LabelError, RefusedShareError, SplitError, counted
 from tamiz.pipeline import run as run_pipeline
 from tamiz.registry.memory import MemoryRegistry
 from tamiz.settings import read_project
@@ -60,6 +60,9 @@ def check(
     Example: tamiz check reviews.csv --suspects suspects.csv
     """
     found = guessed_project(source, save=None) if source else read_project(project, notice=_notice)
+    for path in (html, suspects):
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
     filled = [] if suspects is None else filled_lines(suspects)  # refuses a foreign file before the work
     report = _report(found, sample=sample, quiet=quiet or as_json, wait_s=wait)
     if html is not None:
