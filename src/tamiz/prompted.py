@@ -33,6 +33,10 @@ class Kind(NamedTuple):
         """Return the labels that are asked for."""
         return model.labels if self.labels is None else self.labels
 
+    def each(self, model: Model) -> bool:
+        """Tell whether each label is answered by itself."""
+        return model.task is Task.MULTI_LABEL if self.multi_label is None else self.multi_label
+
     def told(self, model: Model) -> Model:
         """Return the model that answers: told labels, template and task where something is said of them.
 
@@ -41,8 +45,7 @@ class Kind(NamedTuple):
         """
         if self == SILENT:
             return model
-        each = model.task is Task.MULTI_LABEL if self.multi_label is None else self.multi_label
-        return model.with_labels(self.labels_of(model), template=self.template, multi_label=each)
+        return model.with_labels(self.labels_of(model), template=self.template, multi_label=self.each(model))
 
     labels: tuple[str, ...] | None
     template: str | None

@@ -23,7 +23,7 @@ from tamiz.model import Model
 from tamiz.pipeline.evaluate import evaluate, figures_of, speed
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import release
-from tamiz.pipeline.reproduce import check_table
+from tamiz.pipeline.reproduce import check_lake
 from tamiz.pipeline.state import fingerprint
 from tamiz.pipeline.train import Trained, candidate_package, record_run
 from tamiz.store import ModelStore
@@ -270,14 +270,8 @@ def _side(project: Project, base: Model, side: str) -> Examples:
             f"version {base.version} of {base.name!r} does not say which gold table it was trained from; "
             "train it with: tamiz run"
         )
-    made_in = base.manifest.data.get("lake", project.lake)
-    if made_in != project.lake:  # its table versions are others
-        raise PackageError(
-            f"version {base.version} of {base.name!r} was made from the lake {made_in!r}, the project's is "
-            f"{project.lake!r}; set `lake` in the project file to that one"
-        )
     lake = Lake(project.resolve(project.lake))
-    check_table(base.manifest, lake)
+    check_lake(base.manifest, project, lake)
     about: dict[str, Any] = {"labels": base.labels, "task": base.task, "version": version}
     return load_examples(lake, side=side, **about, raw=side != "train")
 

@@ -23,7 +23,7 @@ from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.store import ModelStore
 from tamiz.types import Progress
 
-__all__ = ["Reproduction", "check_table", "reproduce"]
+__all__ = ["Reproduction", "check_lake", "reproduce"]
 
 _TOLERANCE = 1e-9
 
@@ -74,8 +74,8 @@ def reproduce(
     _, number = store.resolve(f"{project.name}@{version}")
     old = Model.load(store.fetch(f"{project.name}@{number}"))
     manifest = old.manifest
-    _check(manifest, project, number)
-    check_table(manifest, lake)
+    _check(manifest, number)
+    check_lake(manifest, project, lake)
     config, was = _candidate(manifest), _as_it_was(project, manifest)
     about: dict[str, Any] = {"labels": old.labels, "task": old.task, "version": manifest.data["gold"]}
     sides = {
@@ -100,26 +100,27 @@ def reproduce(
         return _compared(number, old, again, metrics, sides["test"] if sides["test"].texts_raw else sides["validation"])
 
 
-def _check(manifest: Manifest, project: Project, number: str) -> None:
+def _check(manifest: Manifest, number: str) -> None:
     data = manifest.data
     if not isinstance(data.get("training"), dict) or not isinstance(data.get("gold"), int):
         raise PackageError(
             f"version {number} does not record how it was trained (`training` and `gold` in its model.json): it was "
             "made by an older release or by hand, and cannot be repeated"
         )
-    if data.get("lake") != project.lake:
-        raise PackageError(
-            f"version {number} was made from the lake {data.get('lake')!r}, the project's is {project.lake!r}; "
-            "set `lake` in the project file to that one"
-        )
 
 
-def check_table(manifest: Manifest, lake: Lake) -> None:
-    """Refuse to read the rows of a version from a table that took the place of its own.
+def check_lake(manifest: Manifest, project: Project, lake: Lake) -> None:
+    """Refuse to read the rows of a version from another lake, or from a table that took the place of its own.
 
     Raises:
-        PackageError: the lake was made anew; its table versions are others.
+        PackageError: the project's lake is another one, or was made anew; its table versions are others.
     """
+    made_in = manifest.data.get("lake", project.lake)
+    if made_in != project.lake:
+        raise PackageError(
+            f"version {manifest.version} of {manifest.name!r} was made from the lake {made_in!r}, the project's is "
+            f"{project.lake!r}; set `lake` in the project file to that one"
+        )
     recorded, table = manifest.data.get("gold_table"), lake.identity("gold/examples")
     if None not in (recorded, table) and recorded != table:
         raise PackageError(

@@ -58,7 +58,7 @@ from tamiz.serving.problems import (
     failure_of,
 )
 from tamiz.serving.schemas import EXAMPLE_TEXT, PredictAnswer, PredictBody
-from tamiz.types import Promptable, Task
+from tamiz.types import Promptable
 
 if TYPE_CHECKING:
     from tamiz.model import Model
@@ -248,8 +248,7 @@ def _prompted(found: JsonObject, where: str, model: Model) -> Question:
     kind = asked.kind
     if kind == SILENT:
         return Question(asked.texts, style)
-    each = model.task is Task.MULTI_LABEL if kind.multi_label is None else kind.multi_label
-    return Question(asked.texts, style, checked_prompt(kind.labels_of(model), kind.template, each))
+    return Question(asked.texts, style, checked_prompt(kind.labels_of(model), kind.template, kind.each(model)))
 
 
 def _line(found: Any, where: str, model: Model) -> Question:
