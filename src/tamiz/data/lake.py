@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 from deltalake import (
     CommitProperties,
     DeltaTable,
@@ -141,7 +142,7 @@ class Lake:
         """
         opened = self._open(table, version)
         with _translated(self.uri(table), "read"):
-            dataset = opened.to_pyarrow_dataset()
+            dataset = opened.to_pyarrow_dataset(filesystem=self._files(table))
             # Delta promises no order of files; positions must agree between two scans of one version.
             fragments = sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path))
             for fragment in fragments:
@@ -250,6 +251,15 @@ class Lake:
         finally:
             feed.close()
         return int(self._open(table, None).version())
+
+    def _files(self, table: str) -> pyarrow.fs.FileSystem | None:
+        """Return how to read the files of a table; `None` is Delta's own way.
+
+        Arrow reads a local file itself in half the time, and its threads do not wait for Python's lock meanwhile.
+        """
+        if "://" in self.root:
+            return None
+        return pyarrow.fs.SubTreeFileSystem(self.uri(table), pyarrow.fs.LocalFileSystem())
 
     def _find(self, table: str) -> DeltaTable | None:
         with _translated(self.uri(table), "opened"):
