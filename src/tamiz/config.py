@@ -86,7 +86,8 @@ class DataConfig(_Section):
     label: str = "label"
     """Column with the label; for multi-label tasks a list column, or text cut at `separator`."""
     id: str | None = None
-    """Column that identifies a row; by default the row's place in its file."""
+    """Column that identifies a row, which gives way to the row of its id in a newer content of its file; by default the
+    row's place in its file."""
     group: str | None = None
     """Column whose equal values must stay on one side of the split; by default near-duplicate texts stay together."""
     time: str | None = None

@@ -41,7 +41,11 @@ def test_a_file_that_has_changed_is_named_and_its_earlier_rows_stay(lake):
     assert ingest(lake, TableSource({"a.csv": [{"text": "x"}]}), now=NOW).changed_files == ()
     files = {"a.csv": [{"text": "y"}], "b.csv": [{"text": "z"}]}
     assert ingest(lake, TableSource(files), now=NOW + timedelta(days=1)).changed_files == ("a.csv",)
-    assert ingest(lake, TableSource(files), now=NOW + timedelta(days=2)).changed_files == ()
+    again = ingest(lake, TableSource(files), now=NOW + timedelta(days=2))
+    assert (again.changed_files, again.returned_files) == ((), ())
+    back = ingest(lake, TableSource({"a.csv": [{"text": "x"}], "b.csv": files["b.csv"]}), now=NOW + timedelta(days=3))
+    assert (back.changed_files, back.returned_files) == ((), ("a.csv",))
+    assert "content again that came before" in back.notices("source")[0]
     assert [row["text"] for row in bronze_rows(lake)] == ["x", "y", "z"]
 
 

@@ -107,6 +107,43 @@ def test_the_first_in_order_of_ingest_is_kept_wherever_it_stands(lake):
     assert quarantine(lake) == [("a.csv", 0, "duplicate of another row")]
 
 
+def test_with_ids_a_row_gives_way_to_the_one_of_a_newer_content_of_its_file(lake):
+    rows = [{"id": f"r{i}", **row} for i, row in enumerate(BASE)]
+    put(lake, rows)
+    put(lake, [{"id": "r1", "text": "of another file", "label": "a"}], name="other.csv")
+    newer = [
+        {"id": "r0", "text": rows[0]["text"], "label": "b"},  # labelled anew
+        {"id": "r1", "text": "reworded", "label": rows[1]["label"]},
+        {"id": "r2", "text": " ", "label": rows[2]["label"]},  # taken out
+        {"id": None, "text": "without an id", "label": "a"},
+    ]
+    version = put(lake, newer, now=NOW + timedelta(hours=1)).version
+    done = clean(lake, bronze_version=version, project=project(data={"id": "id", "max_refused": 0.1}))
+    assert done.reasons == {"replaced by the row of a newer file": 3, "text is empty after cleaning": 1}
+    kept = {row["row_id"]: (row["text"], row["label"]) for row in silver(lake) if row["_source"] == "a.csv"}
+    assert (kept["r0"], kept["r1"]) == ((rows[0]["text"], "b"), ("reworded", rows[1]["label"]))
+    assert "r2" not in kept
+    assert [kept[f"r{i}"] for i in range(3, len(rows))] == [(row["text"], row["label"]) for row in rows[3:]]
+    assert done.rows == len(rows) - 3 + 2 + 1 + 1
+    # Without ids nothing tells the two from one another.
+    without = clean(lake, bronze_version=version, project=project(data={"max_refused": 0.2}))
+    assert without.reasons["same text with different labels"] == 2
+
+
+def test_a_correction_counts_for_the_newest_row_of_its_id(lake, tmp_path):
+    rows = [{"id": f"r{i}", **row} for i, row in enumerate(BASE)]
+    put(lake, rows)
+    newer = [{"id": "r0", "text": rows[1]["text"], "label": rows[1]["label"]}]
+    version = put(lake, newer, now=NOW + timedelta(hours=1)).version
+    (tmp_path / "fixes.csv").write_text("row_id,corrected_label\nr0,b\n")
+    of = project(data={"id": "id", "max_refused": 0.1}, labels={"corrections": "fixes.csv"}).at(tmp_path)
+    done = clean(lake, bronze_version=version, project=of)
+    kept = {row["text"]: (row["row_id"], row["label"]) for row in silver(lake)}
+    assert kept[rows[1]["text"]] == ("r0", "b")
+    assert rows[0]["text"] not in kept
+    assert done.reasons == {"replaced by the row of a newer file": 1, "duplicate of another row": 1}
+
+
 def test_rows_without_a_label_are_kept_once(lake):
     rows = [
         *BASE,

@@ -50,7 +50,8 @@ def test_a_file_that_has_changed_is_told_to_add_its_rows(tmp_path):
         stream.write(next(line for line in (tmp_path / "texts.csv").read_text().splitlines()[1:]) + "\n")
     run(project, until="clean", listener=second)
     assert second.notices == [
-        "texts.csv: changed since the last ingest; the earlier rows stay as well. Another `lake` starts without them"
+        "texts.csv: changed since the last ingest; the earlier rows stay, but for those whose id comes again. "
+        "Another `lake` starts without them"
     ]
 
 

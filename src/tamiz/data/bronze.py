@@ -50,6 +50,7 @@ class Ingested:
         added_files: paths of the files added by this call.
         skipped_files: paths of the files whose content was there already.
         changed_files: those of the added files that the table held with other content, whose rows stay.
+        returned_files: paths of skipped files that have been added with another content since.
         reread_files: those of the added files that the table held, read in another encoding; those rows are gone.
         strays: rows by path of files that are not in the source (any more), neither by path nor by content.
     """
@@ -59,16 +60,28 @@ class Ingested:
     added_files: tuple[str, ...]
     skipped_files: tuple[str, ...]
     changed_files: tuple[str, ...] = ()
+    returned_files: tuple[str, ...] = ()
     reread_files: tuple[str, ...] = ()
     strays: dict[str, int] = field(default_factory=dict)
 
-    def notices(self, key: str) -> list[str]:
-        """Return what a person should know, one sentence each; `key` of the section `data` names the source."""
+    def notices(self, key: str, *, ids_given: bool = False) -> list[str]:
+        """Return what a person should know, one sentence each.
+
+        Args:
+            key: key of the section `data` that names the source.
+            ids_given: whether rows have ids, so that those of a newer content take the place of earlier ones.
+        """
         found = []
+        but = ", but for those whose id comes again" if ids_given else " as well"
         if self.changed_files:
             found.append(
-                f"{_names(self.changed_files)}: changed since the last ingest; the earlier rows stay as well. "
+                f"{_names(self.changed_files)}: changed since the last ingest; the earlier rows stay{but}. "
                 "Another `lake` starts without them"
+            )
+        if self.returned_files:
+            found.append(
+                f"{_names(self.returned_files)}: has a content again that came before; the rows that came after it "
+                "stay. Another `lake` starts without them"
             )
         if self.reread_files:
             found.append(f"{_names(self.reread_files)}: read anew in the stated encoding, in place of the rows before")
@@ -125,6 +138,9 @@ def ingest(
     fresh, skipped = _fresh(lake, table, files)
     held = _held(lake, table)
     shas = {sha256 for _, sha256 in held}
+    newest: dict[str, datetime] = {}
+    for (path, _), (_, ingested_at) in held.items():
+        newest[path] = max(ingested_at, newest.get(path, ingested_at))
     reread = {file.path: file.sha256 for file in fresh if file.sha256 in shas}
     if reread:
         _drop(lake, table, list(reread.values()), partition_by)
@@ -138,23 +154,32 @@ def ingest(
         raise SourceError(f"no row to ingest into {table!r} from: {names or 'a source without files'}")
     paths, contents = {file.path for file in files}, {file.sha256 for file in files}
     strays: Counter[str] = Counter()
-    for (path, sha256), rows in held.items():
+    for (path, sha256), (rows, _) in held.items():
         if path not in paths and sha256 not in contents:
             strays[path] += rows
-    added = tuple(file.path for file in fresh)
-    return Ingested(version, added_rows, added, skipped, tuple(changed), tuple(sorted(reread)), dict(strays))
+    returned = [f.path for f in files if (f.path, f.sha256) in held and held[f.path, f.sha256][1] < newest[f.path]]
+    return Ingested(
+        version,
+        added_rows,
+        added_files=tuple(file.path for file in fresh),
+        skipped_files=skipped,
+        changed_files=tuple(changed),
+        returned_files=tuple(path for path in returned if path not in reread),
+        reread_files=tuple(sorted(reread)),
+        strays=dict(strays),
+    )
 
 
-def _held(lake: Lake, table: str) -> Counter[tuple[str, str]]:
-    """Return how many rows the table has by path and content."""
-    found: Counter[tuple[str, str]] = Counter()
+def _held(lake: Lake, table: str) -> dict[tuple[str, str], tuple[int, datetime]]:
+    """Return how many rows the table has by path and content, and when they came."""
+    found: dict[tuple[str, str], tuple[int, datetime]] = {}
     if lake.version(table) is not None:
-        for batch in lake.scan(table, columns=["_source", "_source_sha256"]):
-            pairs = (
-                pa.Table.from_batches([batch]).group_by(["_source", "_source_sha256"]).aggregate([([], "count_all")])
-            )
-            for path, sha256, rows in zip(*(column.to_pylist() for column in pairs.columns), strict=True):
-                found[path, sha256] += rows
+        keys = ["_source", "_source_sha256", "_ingested_at"]
+        for batch in lake.scan(table, columns=keys):
+            groups = pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")])
+            for path, sha256, when, rows in zip(*(column.to_pylist() for column in groups.columns), strict=True):
+                before, _ = found.get((path, sha256), (0, when))
+                found[path, sha256] = (before + rows, when)
     return found
 
 

@@ -34,10 +34,11 @@ class Reason:
     RARE = "label has too few examples"
     UNTRAINED = "label has no training example"
     DROPPED = "dropped by a correction"
+    REPLACED = "replaced by the row of a newer file"
 
-    ALL = (KEPT, MISSING, EMPTY, UNLISTED, CLASH, CONFLICT, DUPLICATE, RARE, UNTRAINED, DROPPED)
-    REPEATS = (CLASH, DUPLICATE)
-    """Rows whose text is there already: nothing is wrong with them, so they do not count against `max_refused`."""
+    ALL = (KEPT, MISSING, EMPTY, UNLISTED, CLASH, CONFLICT, DUPLICATE, RARE, UNTRAINED, DROPPED, REPLACED)
+    REPEATS = (CLASH, DUPLICATE, REPLACED)
+    """Rows that are there already: nothing is wrong with them, so they do not count against `max_refused`."""
 
 
 def folded(text: str) -> str:
@@ -133,7 +134,7 @@ class KeyTable:
         columns = {name: np.concatenate([p.pop(name) for p in self._parts]) for name in list(self._parts[0])}
         # Source codes follow the scan, which follows no promise of Delta's; names do.
         by_name = np.argsort(np.argsort(np.array(list(self._sources), dtype=np.str_)))
-        order = np.lexsort((columns.pop("row"), by_name[columns.pop("source")], columns.pop("ingested")))
+        order = np.lexsort((columns.pop("row"), by_name[columns["source"]], columns["ingested"]))
         columns["order"] = np.empty(len(order), np.int64)
         columns["order"][order] = np.arange(len(order))
         return pl.DataFrame(columns).with_row_index("at")
@@ -151,13 +152,17 @@ def _id_hash(id_: str) -> int:
 def judge(keys: KeyTable, project: Project, *, ids_given: bool) -> Judged:
     """Decide which rows are refused.
 
-    Rows of the test set are refused only where they could not be scored. Among the others, in this order: texts that
-    stand in the test set; repeats of a text that a person has corrected or dropped; texts with different labels, all of
-    them; repeats of a text, but for the first labelled row in order of ingest; and rows with a label that then has too
-    few examples.
+    Where ids are given, a row gives way to the one of its id in a newer content of its file. Other rows of the test set
+    are refused only where they could not be scored. Among the others, in this order: texts that stand in the test set;
+    repeats of a text that a person has corrected or dropped; texts with different labels, all of them; repeats of a
+    text, but for the first labelled row in order of ingest; and rows with a label that then has too few examples.
     """
     frame = keys.frame()
     reasons = frame["reason"].to_numpy().copy()
+    if ids_given:
+        replaced = frame.filter(pl.col("ingested") < pl.col("ingested").max().over("part", "source", "id"))
+        _refuse(reasons, replaced, Reason.REPLACED)
+        frame = frame.with_columns(reason=pl.Series(reasons))
     _refuse_repeats(frame, reasons)
     rare = _refuse_rare(frame, reasons, keys.label_sets, project.labels.min_examples)
     counts = _count(frame, reasons, keys.label_sets)
@@ -209,7 +214,10 @@ def _refuse_repeats_of_corrected(frame: pl.DataFrame, reasons: NDArray[np.int8],
 
     Else a corrected row would be at odds with its own uncorrected repeats, and a repeat take a dropped row's place.
     """
-    judged = frame.filter((pl.col("corrected") > 0) & (pl.col("part") == _PARTS.index("train")))
+    replaced = Reason.ALL.index(Reason.REPLACED)
+    judged = frame.filter(
+        (pl.col("corrected") > 0) & (pl.col("part") == _PARTS.index("train")) & (pl.col("reason") != replaced)
+    )
     for mark, reason in ((CORRECTED, Reason.DUPLICATE), (DROPPED, Reason.DROPPED)):
         repeats = rest.filter(pl.col("corrected") == 0).join(
             judged.filter(pl.col("corrected") == mark), on=_TEXT, how="semi"

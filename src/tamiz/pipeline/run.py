@@ -257,7 +257,8 @@ def _ingest(context: Context) -> dict[str, Any]:
             partition_by=data.partition_by if table == "texts" else (),
             now=datetime.now(UTC),
         )
-        for notice in (*source.notices, *found.notices("source" if table == "texts" else table)):
+        key = "source" if table == "texts" else table
+        for notice in (*source.notices, *found.notices(key, ids_given=data.id is not None)):
             context.listener.notice(notice)
         versions[table] = found.version
         versions["ids"][table] = context.lake.identity(f"bronze/{table}")
