@@ -200,11 +200,17 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the system refused, or no file was written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     try:
         yield temporary
         flush_file(temporary)
         temporary.replace(path)
         flush_folder(path.parent)
+    except OSError as error:
+        if error.filename == str(temporary):  # a name that means nothing to anybody
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

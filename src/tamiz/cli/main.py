@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tamiz import __version__
+from tamiz._files import explain
 from tamiz.cli import (
     checking,
     distilling,
@@ -93,6 +94,7 @@ def run_command(arguments: list[str]) -> int:
         if "--debug" in arguments:
             raise
         errors.print("[red]error[/] ", end="")
-        errors.print(str(error), markup=False)
+        said = f"{error.filename}: {explain(error)}" if isinstance(error, OSError) and error.filename else str(error)
+        errors.print(said, markup=False)
         return 2 if isinstance(error, ConfigError | RequestError) else 1
     return 0
