@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tamiz.errors import SourceError
+from tamiz.errors import ColumnError, LabelError, SourceError
 from tamiz.metrics import mcnemar
 from tamiz.model import Model
 from tamiz.pipeline.ladder_answers import take_labels
@@ -195,7 +195,7 @@ def test_what_somebody_picked_is_no_random_sample_until_its_turn_comes(tmp_path)
     drawn = known.sides()[0]
     picked = [drawn[3], drawn[15], drawn[90]]
     write_csv(tmp_path / "mine.csv", [{"id": id_, "label": "food"} for id_ in picked])
-    known = known.with_(labelled=take_labels(known, tmp_path / "mine.csv").labelled)
+    known = known.with_(labelled=take_labels(known, tmp_path / "mine.csv", texts_of()).labelled)
     assert [one.random for one in known.labelled] == [False, False, False]
     batch = suggest(known, texts_of(), model, embed)
     assert [row.id for row in batch.rows if row.random] == [*drawn[:3], *drawn[4:11]]
@@ -206,6 +206,22 @@ def test_what_somebody_picked_is_no_random_sample_until_its_turn_comes(tmp_path)
         False,
         False,
     ]
+
+
+def test_labels_from_elsewhere_are_known_by_their_texts(tmp_path):
+    texts = texts_of()
+    (tmp_path / "mine.csv").write_text(f'text,label\n"{texts[3].replace(" ", chr(13) + chr(10), 1)} ",food\n')
+    taken = take_labels(state(), tmp_path / "mine.csv", texts)
+    assert [(one.id, one.labels) for one in taken.labelled] == [("t4", ("food",))]
+    write_csv(tmp_path / "mine.csv", [{"text": "never seen", "label": "food"}])
+    with pytest.raises(LabelError, match="row 2: unknown text"):
+        take_labels(state(), tmp_path / "mine.csv", texts)
+    write_csv(tmp_path / "mine.csv", [{"id": "t4", "text": texts[4], "label": "food"}])
+    with pytest.raises(LabelError, match="row 2: t4 is another text"):
+        take_labels(state(), tmp_path / "mine.csv", texts)
+    write_csv(tmp_path / "mine.csv", [{"what": "t4", "label": "food"}])
+    with pytest.raises(ColumnError, match="no column 'id'"):
+        take_labels(state(), tmp_path / "mine.csv", texts)
 
 
 def test_the_same_seed_suggests_the_same():

@@ -68,7 +68,8 @@ def ladder(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; by default 0.")] = None,
     answers: Annotated[
-        list[Path] | None, typer.Option("--answers", help="With a folder: table with id and label to take in as well.")
+        list[Path] | None,
+        typer.Option("--answers", help="With a folder: table of label and id or text to take in."),
     ] = None,
     correct: Annotated[
         bool, typer.Option("--correct", help="With a folder: take other labels for texts that have one already.")

@@ -211,7 +211,7 @@ def step(
     Args:
         folder: of the ladder.
         project: what its project file says; the candidates are the rungs, from the lightest to the heaviest.
-        answers: tables with `id` and `label`, besides the folder's own.
+        answers: tables with `label` and `id` or `text`, besides the folder's own.
         correct: take other labels for texts that have one already.
         progress: told how far it is.
 
@@ -255,7 +255,7 @@ def _take(
     new, conflicts = 0, list[str]()
     own = [folder / BATCH] if (folder / BATCH).is_file() else []
     for path in (*own, *answers):
-        taken = take_labels(state, path, correct=correct)
+        taken = take_labels(state, path, texts, correct=correct)
         state, new = state.with_(labelled=taken.labelled), new + taken.new
         conflicts += taken.conflicts
     if new:

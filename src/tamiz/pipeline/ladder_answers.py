@@ -32,20 +32,22 @@ class Taken:
     conflicts: tuple[str, ...]
 
 
-def take_labels(state: State, path: Path, *, correct: bool = False) -> Taken:
+def take_labels(state: State, path: Path, texts: Sequence[str], *, correct: bool = False) -> Taken:
     """Add the labels of a file to those of a ladder; the same label again adds nothing.
 
     Args:
         state: what is known.
-        path: a table with columns `id` and `label`, others aside; blank labels are left out.
+        path: a table with a column `label` and `id`, `text` or both, others aside; blank labels are left out.
+        texts: the ladder's texts; a row is known by its id, without one by its text, and with both they must agree.
         correct: take other labels for texts that have one already; the earlier ones stay on record.
 
     Raises:
         SourceError: the file cannot be read.
-        ColumnError: it has no `id` or `label`.
-        LabelError: a label or id is unknown, or one text has two labels; nothing of the file is taken in.
+        ColumnError: it has no `label`, or neither `id` nor `text`.
+        LabelError: a label, id or text is unknown, an id is of another text, or one text has two labels; nothing of the
+            file is taken in.
     """
-    given = _checked(state, path)
+    given = _checked(state, path, texts)
     held, added, conflicts = state.current(), [], []
     random = state.sampled()
     batch_of = {row.id: batch.number for batch in state.batches for row in batch.rows}
@@ -64,18 +66,23 @@ def take_labels(state: State, path: Path, *, correct: bool = False) -> Taken:
     return Taken((*state.labelled, *added), len(added), tuple(conflicts))
 
 
-def _checked(state: State, path: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
+def _checked(state: State, path: Path, texts: Sequence[str]) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Return row and labels by id."""
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    ids = {id_of(place) for place in range(state.texts)}
+    plain = {id_of(place): _plain(text) for place, text in enumerate(texts)}
+    by_text = {text: id_ for id_, text in plain.items()}
     faults: list[str] = []
-    for row, id_, cell in _rows(path):
+    for row, id_, text, cell in _rows(path):
         names = _names(cell, state.task)
         if names is None:
             continue
+        if id_ is None:
+            id_ = by_text.get(_plain(text or ""), "")
         labels, fault = _known(names, state.labels)
-        if id_ not in ids:
-            fault = f"unknown id {id_[:20]!r}; leave the column as it was written"
+        if id_ not in plain:
+            fault = f"unknown id {id_[:20]!r}; leave the column as it was written" if id_ else "unknown text"
+        elif text is not None and _plain(text) != plain[id_]:
+            fault = f"{id_} is another text in this ladder; leave the column as it was written, or give texts alone"
         elif fault is None and id_ in found and found[id_][1] != labels:
             fault = f"{id_} has another label than in row {found[id_][0]}; leave one of them"
         if fault:
@@ -88,18 +95,28 @@ def _checked(state: State, path: Path) -> dict[str, tuple[int, tuple[str, ...]]]
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, Any]]:
-    """Yield number (the head is row 1), id and label cell of each row."""
+def _plain(text: str) -> str:
+    """Return a text as any table gives it back: spreadsheets change line ends and spaces."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str | None, str | None, Any]]:
+    """Yield number (the head is row 1), id and text (where there is such a column) and label cell of each row."""
     source, row = open_source([str(path)], text="id"), 1
     for file in source.paths():
         for batch in source.batches(file):
             names = batch.schema.names
-            for name in ("id", "label"):
-                if name not in names:
-                    raise ColumnError(f"{path}: no column {name!r}; {one_of(name, names)}")
-            for id_, cell in zip(batch.column("id").to_pylist(), batch.column("label").to_pylist(), strict=True):
+            if "label" not in names or not {"id", "text"} & set(names):
+                missing = "label" if "label" not in names else "id"
+                raise ColumnError(f"{path}: no column {missing!r}; {one_of(missing, names)}")
+            ids, texts = ([*batch.column(n).to_pylist()] if n in names else None for n in ("id", "text"))
+            for at, cell in enumerate(batch.column("label").to_pylist()):
                 row += 1
-                yield row, str(id_ or "").strip(), cell
+                yield row, _said(ids, at), _said(texts, at), cell
+
+
+def _said(cells: list[Any] | None, at: int) -> str | None:
+    return None if cells is None else str(cells[at] or "").strip()
 
 
 def _names(cell: Any, task: Task) -> list[str] | None:
@@ -124,4 +141,4 @@ def _known(names: Sequence[str], labels: tuple[str, ...]) -> tuple[tuple[str, ..
 
 def ids_of(path: Path) -> list[str]:
     """Return the ids of a table in order."""
-    return [id_ for _, id_, _ in _rows(path)]
+    return [id_ or "" for _, id_, _, _ in _rows(path)]
