@@ -15,7 +15,7 @@ from tamiz.package import read_manifest
 from tamiz.pipeline import RunResult
 from tamiz.store import ModelStore
 from tamiz.types import Task, TopFeatures
-from tests.projects import make_project, rows, run, write_csv
+from tests.projects import Told, make_project, rows, run, write_csv
 from tests.reports.pages import Page
 
 EVIL = "<script>alert(1)</script>"
@@ -125,10 +125,11 @@ def test_the_strongest_words_stand_in_the_report(finished):
         assert [word.rsplit(" ", 1)[0] for word in row[1].split(", ")] == words
 
 
-def test_an_unknown_column_for_slices_is_refused_before_a_version_is_made(tmp_path):
-    project = make_project(tmp_path, report={"slices": ["labell"]})
+def test_an_unknown_column_for_slices_is_refused_before_anything_is_trained(tmp_path):
+    project, told = make_project(tmp_path, report={"slices": ["labell"]}), Told()
     with pytest.raises(ColumnError, match=r"report.slices: no column 'labell'.*did you mean 'label'"):
-        run(project)
+        run(project, listener=told)
+    assert told.begun == ["ingest", "clean", "split"]
     assert ModelStore(project.resolve(project.registry.store)).names() == []
 
 

@@ -14,7 +14,7 @@ from tamiz.data.columns import as_text
 from tamiz.data.lake import Lake
 from tamiz.errors import ColumnError, one_of
 
-__all__ = ["example_columns"]
+__all__ = ["check_columns", "example_columns"]
 
 _EXAMPLES = "gold/examples"
 _OWN = frozenset({"row_id", "text_raw", "text", "label", "labels", "text_key", "side"})
@@ -37,42 +37,66 @@ def example_columns(
     Raises:
         ColumnError: there is no such column.
     """
-    held = [name for name in lake.schema(_EXAMPLES, version=versions["gold"]).names if name not in _OWN]
+    held = _carried(lake, versions)
     wanted = held if columns is None else list(columns)
     ours = [name for name in wanted if name in held]
     others = [name for name in wanted if name not in held]
+    check_columns(lake, others, versions=versions)
     table = lake.read(_EXAMPLES, version=versions["gold"], columns=[*_KEYS, *ours], filters=ds.field("side") == side)
     rows = pl.DataFrame(pl.from_arrow(table)).sort(_KEYS)
     found = {name: rows[name].to_list() for name in ours}
     if others:
-        found |= _from_sources(lake, rows.select(_KEYS), others, versions, known=held)
+        found |= _from_sources(lake, rows.select(_KEYS), others, versions)
     return {name: found[name] for name in wanted}
 
 
+def check_columns(lake: Lake, names: Sequence[str], *, versions: Mapping[str, Any]) -> None:
+    """Refuse names that `example_columns` would not find.
+
+    Args:
+        lake: where the tables stand.
+        names: the columns.
+        versions: as of `example_columns`.
+
+    Raises:
+        ColumnError: there is no such column.
+    """
+    allowed = {*_carried(lake, versions), *(name for own in _held(lake, versions).values() for name in own)}
+    for name in names:
+        if name not in allowed:
+            raise ColumnError(f"report.slices: no column {name!r} in the source files; {one_of(name, sorted(allowed))}")
+
+
+def _carried(lake: Lake, versions: Mapping[str, Any]) -> list[str]:
+    return [name for name in lake.schema(_EXAMPLES, version=versions["gold"]).names if name not in _OWN]
+
+
+def _held(lake: Lake, versions: Mapping[str, Any]) -> dict[tuple[str, int], list[str]]:
+    """Return the columns of the source files by bronze table and version."""
+    tables = [("bronze/texts", versions.get("bronze")), ("bronze/test", versions.get("bronze_test"))]
+    return {
+        (table, version): [name for name in lake.schema(table, version=version).names if name not in ORIGIN.names]
+        for table, version in tables
+        if version is not None
+    }
+
+
 def _from_sources(
-    lake: Lake, rows: pl.DataFrame, names: list[str], versions: Mapping[str, Any], *, known: list[str]
+    lake: Lake, rows: pl.DataFrame, names: list[str], versions: Mapping[str, Any]
 ) -> dict[str, list[Any]]:
     places = lake.read("silver/texts", version=versions["silver"], columns=[*_KEYS, *_ORIGIN])
     origin = pl.DataFrame(pl.from_arrow(places)).unique(_KEYS, keep="first")
-    values = _source_values(lake, names, versions, known=known).unique(_ORIGIN, keep="first")
+    values = _source_values(lake, names, versions).unique(_ORIGIN, keep="first")
     joined = rows.with_row_index("_place").join(origin, on=_KEYS, how="left").join(values, on=_ORIGIN, how="left")
     joined = joined.sort("_place")
     return {name: joined[f"source:{name}"].to_list() for name in names}
 
 
-def _source_values(lake: Lake, names: list[str], versions: Mapping[str, Any], *, known: list[str]) -> pl.DataFrame:
+def _source_values(lake: Lake, names: list[str], versions: Mapping[str, Any]) -> pl.DataFrame:
     """Return the columns of all bronze tables as text, each named `source:NAME`, beside the origin of every row."""
-    tables = [("bronze/texts", versions.get("bronze")), ("bronze/test", versions.get("bronze_test"))]
-    held = {table: lake.schema(table, version=v).names for table, v in tables if v is not None}
-    allowed = sorted({*known, *(name for own in held.values() for name in own if name not in ORIGIN.names)})
-    for name in names:
-        if name not in allowed:
-            raise ColumnError(f"report.slices: no column {name!r} in the source files; {one_of(name, allowed)}")
     parts = []
-    for table, version in tables:
-        if version is None:
-            continue
-        present = [name for name in names if name in held[table]]
+    for (table, version), held in _held(lake, versions).items():
+        present = [name for name in names if name in held]
         rows = lake.read(table, version=version, columns=[*_ORIGIN, *present])
         for name in present:
             texts = pa.chunked_array(map(as_text, rows.column(name).chunks), pa.string())

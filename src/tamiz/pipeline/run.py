@@ -20,11 +20,13 @@ from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
+from tamiz.data.origin import check_columns
 from tamiz.data.readers import open_source
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
-from tamiz.errors import ConfigError, LabelError, counted, one_of
+from tamiz.errors import counted
 from tamiz.extras import require
+from tamiz.pipeline.checks import check_positive, check_sides
 from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
 from tamiz.pipeline.members import ENSEMBLE, named, shared
@@ -35,7 +37,7 @@ from tamiz.pipeline.select import Choice, check_select, no_gain, select
 from tamiz.pipeline.state import StepState, code_version
 from tamiz.pipeline.train import Trained, candidate_package, train_candidate
 from tamiz.store import ModelStore
-from tamiz.types import Classifier, Progress, Registry, Task
+from tamiz.types import Classifier, Progress, Registry
 
 __all__ = [
     "STEPS",
@@ -44,8 +46,6 @@ __all__ = [
     "RunResult",
     "SilentListener",
     "check_candidates",
-    "check_positive",
-    "check_sides",
     "run",
 ]
 
@@ -353,13 +353,14 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     trained: dict[str, Trained] = {}
     fresh = 0
     check_positive(project, gold["labels"])
+    check_columns(context.lake, project.report.slices or (), versions=data)
     context.listener.started("train")
     for config in sorted(project.candidates, key=lambda one: one.family == ENSEMBLE):  # they may take others' fits
         key = train_inputs(project, gold, config)
         known = context.state.recall(f"train-{config.title}", key)
         if known is None:
             fresh += 1
-            check_sides(context, gold)
+            check_sides(project, gold["counts"], context.side("validation", gold))
             with _fitted_members(context, config, trained) as members:
                 made = train_candidate(
                     project,
@@ -398,31 +399,6 @@ def _fitted_members(
             key = trained[other.title].key
             members[place] = candidate_package(context.blobs, key, Path(name) / str(place)).classifier
         yield members
-
-
-def check_positive(project: Project, labels: Sequence[str]) -> None:
-    """Refuse a positive label that the data do not have.
-
-    Raises:
-        ConfigError: `labels.positive` is not among the labels.
-    """
-    positive = project.labels.positive
-    if project.task is Task.BINARY and positive is not None and positive not in labels:
-        raise ConfigError(f"labels.positive: {positive!r} is no label of the data; {one_of(positive, labels)}")
-
-
-def check_sides(context: Context, gold: dict[str, Any]) -> None:
-    """Refuse sides from which nothing can be learned.
-
-    Raises:
-        LabelError: training or validation is empty, or training has examples of one label alone.
-    """
-    present = sum(count > 0 for count in gold["counts"].get("train", {}).values())
-    for side, empty in (("train", not present), ("validation", not context.side("validation", gold).texts)):
-        if empty:
-            raise LabelError(f"the {side} side of the split is empty; give more labelled texts or change `split`")
-    if present < 2 and context.project.task is not Task.MULTI_LABEL:
-        raise LabelError("the training side has examples of too few labels; give more labelled texts")
 
 
 def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]) -> RunResult:

@@ -16,9 +16,10 @@ from tamiz.data.gold import load_examples
 from tamiz.errors import ConfigError, DataError, TamizError, one_of
 from tamiz.metrics import METRICS, compare, higher_is_better
 from tamiz.metrics.names import base_name
+from tamiz.pipeline.checks import check_positive, check_sides
 from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.members import named
-from tamiz.pipeline.run import Context, Listener, check_positive, check_sides, run
+from tamiz.pipeline.run import Context, Listener, run
 from tamiz.pipeline.state import code_version, fingerprint
 from tamiz.pipeline.train import positive_index
 from tamiz.pipeline.tune_record import TrialRecorder, importances, write_page
@@ -148,7 +149,7 @@ def tune(project: Project, registry: Registry, *, listener: Listener | None = No
     context = Context(project, registry, listener)
     gold = (context.state.last("split") or {})["result"]
     check_positive(project, gold["labels"])
-    check_sides(context, gold)
+    check_sides(project, gold["counts"], context.side("validation", gold))
     context.listener.started("tune")
     bench = _bench(context, gold, planned)
     study = Study(
