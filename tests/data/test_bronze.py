@@ -21,7 +21,7 @@ def test_rows_keep_their_columns_and_gain_their_origin(lake):
     assert (done.version, done.added_rows, done.added_files, done.skipped_files) == (0, 3, ("a.csv", "b.csv"), ())
     sha256 = {file.path: file.sha256 for file in source.files()}
     assert bronze_rows(lake) == [
-        {"_source": p, "_source_sha256": sha256[p], "_row": r, "_ingested_at": NOW, "text": t, "n": n}
+        {"_source": p, "_source_sha256": sha256[p], "_row": r, "_ingested_at": NOW, "_reading": "", "text": t, "n": n}
         for p, r, t, n in [("a.csv", 0, "y", 3), ("b.csv", 0, "x", 1), ("b.csv", 1, None, 2)]
     ]
 
@@ -70,6 +70,26 @@ def test_a_file_that_is_read_in_another_encoding_takes_its_own_place(lake, tmp_p
     assert (again.changed_files, again.strays) == ((), {})
     assert [(row["text"], row["label"]) for row in bronze_rows(lake)] == [("mañana", "sí"), ("other", "no")]
     assert read("cp850").added_files == ()
+    assert [path.rsplit("/", 1)[1] for path in read("latin-1").reread_files] == ["a.csv", "b.csv"]
+    assert bronze_rows(lake)[0]["text"] == "mañana".encode("cp850").decode("latin-1")
+
+
+def test_a_reading_that_fails_changes_nothing(lake, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nmañana,sí\n", encoding="utf-8")
+    ingest(lake, open_source([str(tmp_path)], encoding="utf-8"), now=NOW)
+    before = bronze_rows(lake)
+    with pytest.raises(SourceError):
+        ingest(lake, open_source([str(tmp_path)], encoding="ascii"), now=NOW)
+    assert bronze_rows(lake) == before
+    assert ingest(lake, open_source([str(tmp_path)], encoding="utf-8"), now=NOW).added_files == ()
+
+
+def test_a_file_without_an_expected_column_is_told_of(lake):
+    rows = {"a.csv": [{"text": "x", "label": "a"}], "b.csv": [{"text": "y", "sentiment": "a"}]}
+    done = ingest(lake, TableSource(rows), expected=["text", "label"], now=NOW)
+    assert done.lacking == {"label": ("b.csv",)}
+    assert done.notices("source") == ["b.csv: no column 'label'; its rows are taken without it"]
+    assert ingest(lake, TableSource(rows), expected=["text", "label"], now=NOW).lacking == {}
 
 
 def test_rows_go_on_a_few_megabytes_at_a_time(local_lake):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tamiz.data.refusals import folded, text_key
 from tamiz.data.silver import clean
 from tamiz.data.times import TimeReader
-from tamiz.errors import ColumnError, LabelError, RefusedShareError
+from tamiz.errors import ColumnError, DataError, LabelError, RefusedShareError
 
 from .lakes import NOW, cleaned, project, put, rows_of
 
@@ -118,7 +118,7 @@ def test_with_ids_a_row_gives_way_to_the_one_of_a_newer_content_of_its_file(lake
         {"id": None, "text": "without an id", "label": "a"},
     ]
     version = put(lake, newer, now=NOW + timedelta(hours=1)).version
-    done = clean(lake, bronze_version=version, project=project(data={"id": "id", "max_refused": 0.1}))
+    done = clean(lake, bronze_version=version, project=project(data={"id": "id", "max_refused": 0.2}))
     assert done.reasons == {"replaced by the row of a newer file": 3, "text is empty after cleaning": 1}
     kept = {row["row_id"]: (row["text"], row["label"]) for row in silver(lake) if row["_source"] == "a.csv"}
     assert (kept["r0"], kept["r1"]) == ((rows[0]["text"], "b"), ("reworded", rows[1]["label"]))
@@ -126,8 +126,26 @@ def test_with_ids_a_row_gives_way_to_the_one_of_a_newer_content_of_its_file(lake
     assert [kept[f"r{i}"] for i in range(3, len(rows))] == [(row["text"], row["label"]) for row in rows[3:]]
     assert done.rows == len(rows) - 3 + 2 + 1 + 1
     # Without ids nothing tells the two from one another.
-    without = clean(lake, bronze_version=version, project=project(data={"max_refused": 0.2}))
+    without = clean(lake, bronze_version=version, project=project(data=LENIENT))
     assert without.reasons["same text with different labels"] == 2
+
+
+def test_a_broken_file_that_was_mended_does_not_count_against_its_share(lake):
+    put(lake, [{"text": " ", "label": "a"}] * 20, name="b.csv")
+    version = put(lake, BASE, now=NOW + timedelta(hours=1)).version
+    with pytest.raises(RefusedShareError, match="20 of 30 rows"):
+        clean(lake, bronze_version=version, project=project())
+    mended = [{"text": f"mended {i}", "label": "a"} for i in range(20)]
+    version = put(lake, mended, name="b.csv", now=NOW + timedelta(hours=2)).version
+    done = clean(lake, bronze_version=version, project=project())
+    assert (done.rows, done.reasons) == (30, {"text is empty after cleaning": 20})
+
+
+def test_a_lake_without_a_row_is_an_error(lake):
+    version = put(lake, BASE).version
+    lake.replace("bronze/texts", lake.schema("bronze/texts"), [])
+    with pytest.raises(DataError, match="no row of the source"):
+        clean(lake, bronze_version=version + 1, project=project())
 
 
 def test_a_correction_counts_for_the_newest_row_of_its_id(lake, tmp_path):

@@ -1,16 +1,18 @@
 """Bronze: source files as they came, appended once each.
 
-A file is known by the hash of its bytes and, where one is stated, its encoding, which the commit that adds its rows
-records as a Delta transaction. So a file is in the table whole or not at all, and neither a second run nor a new name
-adds it again; in another encoding it takes the place of what it was before.
+A file is known by the hash of its bytes and, where one is stated, its encoding. The commit that adds its rows records
+that as a Delta transaction, so a file is in the table whole or not at all, and neither a second run nor a new name adds
+it again; in another encoding it takes, in one commit, the place of what it was before.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,9 +31,10 @@ ORIGIN = pa.schema(
         ("_source_sha256", pa.string()),
         ("_row", pa.int64()),
         ("_ingested_at", pa.timestamp("us", "UTC")),
+        ("_reading", pa.string()),
     ]
 )
-"""Columns that every bronze row has besides its own: where it came from, and when."""
+"""Columns that every bronze row has besides its own: where it came from, when, and in which stated encoding."""
 
 # Small files share a commit: a folder of a text per file would otherwise make one Delta version each.
 _COMMIT_BYTES = 64_000_000
@@ -53,6 +56,7 @@ class Ingested:
         returned_files: paths of skipped files that have been added with another content since.
         reread_files: those of the added files that the table held, read in another encoding; those rows are gone.
         strays: rows by path of files that are not in the source (any more), neither by path nor by content.
+        lacking: paths of the added files by expected column that they do not have.
     """
 
     version: int
@@ -63,6 +67,7 @@ class Ingested:
     returned_files: tuple[str, ...] = ()
     reread_files: tuple[str, ...] = ()
     strays: dict[str, int] = field(default_factory=dict)
+    lacking: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def notices(self, key: str, *, ids_given: bool = False) -> list[str]:
         """Return what a person should know, one sentence each.
@@ -83,6 +88,10 @@ class Ingested:
                 f"{_names(self.returned_files)}: has a content again that came before; the rows that came after it "
                 "stay. Another `lake` starts without them"
             )
+        found += [
+            f"{_names(paths)}: no column {column!r}; {'their' if paths[1:] else 'its'} rows are taken without it"
+            for column, paths in self.lacking.items()
+        ]
         if self.reread_files:
             found.append(f"{_names(self.reread_files)}: read anew in the stated encoding, in place of the rows before")
         if self.strays:
@@ -113,6 +122,7 @@ def ingest(
     *,
     table: str = "bronze/texts",
     partition_by: Sequence[str] = (),
+    expected: Sequence[str] = (),
     now: datetime,
 ) -> Ingested:
     """Append the files of `source` that the table does not hold yet, in the order of their paths.
@@ -125,6 +135,7 @@ def ingest(
         source: the files.
         table: name of the bronze table.
         partition_by: columns that partition the table's files.
+        expected: columns of which each file that lacks one is told.
         now: time of the ingest; a naive one is taken as UTC.
 
     Raises:
@@ -135,81 +146,96 @@ def ingest(
     _check_partitions(lake, table, partition_by)
     now = now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     files = sorted(source.files(), key=lambda file: file.path)
-    fresh, skipped = _fresh(lake, table, files)
     held = _held(lake, table)
-    shas = {sha256 for _, sha256 in held}
+    fresh, reread, skipped = _sorted_out(lake, table, files, held)
     newest: dict[str, datetime] = {}
-    for (path, _), (_, ingested_at) in held.items():
-        newest[path] = max(ingested_at, newest.get(path, ingested_at))
-    reread = {file.path: file.sha256 for file in fresh if file.sha256 in shas}
-    if reread:
-        _drop(lake, table, list(reread.values()), partition_by)
-    changed = sorted({file.path for file in fresh} & {path for path, _ in held} - reread.keys())
-    added_rows = 0
-    for part in _commits(fresh):
-        added_rows += _Commit(lake, source, table, tuple(partition_by), now, part).run()
+    for (path, _), content in held.items():
+        newest[path] = max(content.ingested_at, newest.get(path, content.ingested_at))
+    commit = partial(_Commit, lake, source, table, tuple(partition_by), now)
+    commits = [commit(reread, replaces=True)] if reread else []
+    commits += [commit(part) for part in _parts(fresh)]
+    added_rows = sum(one.run() for one in commits)
     version = lake.version(table)
     if version is None:
         names = ", ".join(file.path for file in fresh[:5])
         raise SourceError(f"no row to ingest into {table!r} from: {names or 'a source without files'}")
     paths, contents = {file.path for file in files}, {file.sha256 for file in files}
     strays: Counter[str] = Counter()
-    for (path, sha256), (rows, _) in held.items():
+    for (path, sha256), content in held.items():
         if path not in paths and sha256 not in contents:
-            strays[path] += rows
-    returned = [f.path for f in files if (f.path, f.sha256) in held and held[f.path, f.sha256][1] < newest[f.path]]
+            strays[path] += content.rows
+    lacking = {
+        name: tuple(path for one in commits for path, names in one.columns.items() if name not in names)
+        for name in expected
+    }
     return Ingested(
         version,
         added_rows,
-        added_files=tuple(file.path for file in fresh),
-        skipped_files=skipped,
-        changed_files=tuple(changed),
-        returned_files=tuple(path for path in returned if path not in reread),
-        reread_files=tuple(sorted(reread)),
+        added_files=tuple(sorted(file.path for file in (*reread, *fresh))),
+        skipped_files=tuple(file.path for file in skipped),
+        changed_files=tuple(file.path for file in fresh if file.path in newest),
+        returned_files=tuple(
+            file.path
+            for file in skipped
+            if (at := held.get((file.path, file.sha256))) is not None and at.ingested_at < newest[file.path]
+        ),
+        reread_files=tuple(file.path for file in reread),
         strays=dict(strays),
+        lacking={name: files for name, files in lacking.items() if files},
     )
 
 
-def _held(lake: Lake, table: str) -> dict[tuple[str, str], tuple[int, datetime]]:
-    """Return how many rows the table has by path and content, and when they came."""
-    found: dict[tuple[str, str], tuple[int, datetime]] = {}
-    if lake.version(table) is not None:
-        keys = ["_source", "_source_sha256", "_ingested_at"]
-        for batch in lake.scan(table, columns=keys):
-            groups = pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")])
-            for path, sha256, when, rows in zip(*(column.to_pylist() for column in groups.columns), strict=True):
-                before, _ = found.get((path, sha256), (0, when))
-                found[path, sha256] = (before + rows, when)
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What the table holds of one file with one content."""
+
+    rows: int
+    ingested_at: datetime
+    reading: str
+
+
+def _held(lake: Lake, table: str) -> dict[tuple[str, str], _Content]:
+    """Return what the table holds by path and content."""
+    found: dict[tuple[str, str], _Content] = {}
+    if lake.version(table) is None:
+        return found
+    keys = [name for name in ORIGIN.names if name != "_row" and name in lake.schema(table).names]
+    for batch in lake.scan(table, columns=keys):
+        for row in pa.Table.from_batches([batch]).group_by(keys).aggregate([([], "count_all")]).to_pylist():
+            at = row["_source"], row["_source_sha256"]
+            before = found[at].rows if at in found else 0
+            found[at] = _Content(before + row["count_all"], row["_ingested_at"], row.get("_reading") or "")
     return found
-
-
-def _drop(lake: Lake, table: str, contents: Sequence[str], partition_by: Sequence[str]) -> None:
-    """Take out the rows of files by their content; they are about to be read in another way."""
-    kept = lake.scan(table, filters=~ds.field("_source_sha256").isin(list(contents)))
-    lake.replace(table, lake.schema(table), kept, partition_by=partition_by)
 
 
 def _transaction(file: SourceFile) -> str:
     return f"sha256:{file.sha256}" + (f":{file.reading}" if file.reading else "")
 
 
-def _fresh(lake: Lake, table: str, files: Sequence[SourceFile]) -> tuple[list[SourceFile], tuple[str, ...]]:
-    """Return the files to add, one per content and by path, and the paths of the others.
+def _sorted_out(
+    lake: Lake, table: str, files: Sequence[SourceFile], held: Mapping[tuple[str, str], _Content]
+) -> tuple[list[SourceFile], list[SourceFile], list[SourceFile]]:
+    """Return the files to add, one per content, those to read in another way than before, and the others; by path.
 
     The order makes an ingest that was cut off and resumed leave rows in the order of an unbroken one.
     """
-    seen = lake.holds(table, map(_transaction, files))
-    fresh, skipped = [], []
+    readings = {sha256: content.reading for (_, sha256), content in held.items()}
+    seen = lake.holds(table, map(_transaction, files))  # also of files without a row
+    fresh, reread, skipped = list[SourceFile](), list[SourceFile](), list[SourceFile]()
     for file in files:
-        if _transaction(file) in seen:
-            skipped.append(file.path)
+        reading = readings.get(file.sha256)
+        if reading is not None and reading != file.reading:
+            readings[file.sha256] = file.reading
+            reread.append(file)
+        elif reading is not None or _transaction(file) in seen:
+            skipped.append(file)
         else:
             seen.add(_transaction(file))
             fresh.append(file)
-    return fresh, tuple(skipped)
+    return fresh, reread, skipped
 
 
-def _commits(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+def _parts(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
     """Gather neighbouring small files; a large one stands alone."""
     group: list[SourceFile] = []
     size_bytes = 0
@@ -225,7 +251,7 @@ def _commits(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
 
 @dataclass(slots=True)
 class _Commit:
-    """One append of a few files."""
+    """A few files that enter the table together; `replaces` the rows that it has of their contents."""
 
     lake: Lake
     source: Source
@@ -233,7 +259,9 @@ class _Commit:
     partition_by: tuple[str, ...]
     now: datetime
     files: list[SourceFile]
+    replaces: bool = False
     rows: int = field(default=0, init=False)
+    columns: dict[str, set[str]] = field(default_factory=dict, init=False)
 
     def run(self) -> int:
         """Write the files and return the number of rows.
@@ -243,26 +271,35 @@ class _Commit:
         """
         schema = ORIGIN
         if self.lake.version(self.table) is not None:
-            schema = self.lake.schema(self.table)
+            schema = widen(self.lake.schema(self.table), ORIGIN)
         for _ in range(1_000):  # each round adds a column or widens a type
             self.rows = 0
             _widen_table(self.lake, self.table, schema, self.partition_by)
-            ids = [_transaction(file) for file in self.files]
             try:
-                self._append(schema, ids)
+                self._write(schema)
             except _NewColumnsError as change:
                 schema = change.schema
             else:
                 return self.rows
         raise SourceError(f"the columns of {self.files[0].path} keep changing; convert the file to one schema")
 
-    def _append(self, schema: pa.Schema, ids: list[str]) -> None:
+    def _write(self, schema: pa.Schema) -> None:
         batches = _joined(self._batches(schema), schema)
+        if self.replaces:
+            contents = [file.sha256 for file in self.files]
+            others = self.lake.scan(self.table, filters=~ds.field("_source_sha256").isin(contents))
+            kept = (fit(batch, schema) for batch in others)
+            self.lake.replace(self.table, schema, chain(kept, batches), partition_by=self.partition_by)
+            return
         first = next(batches, None)
         if first is None:  # no table is made for files without rows
             return
         self.lake.append(
-            self.table, schema, _chain(first, batches), partition_by=self.partition_by, transaction_ids=ids
+            self.table,
+            schema,
+            chain([first], batches),
+            partition_by=self.partition_by,
+            transaction_ids=[_transaction(file) for file in self.files],
         )
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -284,6 +321,7 @@ class _Commit:
                 self.rows += batch.num_rows
 
     def _check(self, schema: pa.Schema, file: SourceFile) -> None:
+        self.columns.setdefault(file.path, set()).update(schema.names)
         taken = sorted(set(schema.names) & set(ORIGIN.names))
         if taken:
             raise SourceError(f"{file.path}: the column name {taken[0]!r} is Tamiz's own; rename the column")
@@ -300,6 +338,7 @@ class _Commit:
             "_source_sha256": pa.repeat(file.sha256, n),
             "_row": pa.array(range(row, row + n), pa.int64()),
             "_ingested_at": pa.repeat(pa.scalar(self.now, ORIGIN.field("_ingested_at").type), n),
+            "_reading": pa.repeat(file.reading, n),
         }
         columns = [origin.get(name, column) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
         return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
@@ -320,11 +359,6 @@ def _joined(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa
             held, rows, size = [], 0, 0
     if held:
         yield from pa.Table.from_batches(held, schema).combine_chunks().to_batches(_BATCH_ROWS)
-
-
-def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    yield first
-    yield from rest
 
 
 def _widen_table(lake: Lake, table: str, schema: pa.Schema, partition_by: Sequence[str]) -> None:

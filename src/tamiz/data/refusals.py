@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tamiz.config import Project
 from tamiz.data.corrections import CORRECTED, DROPPED
 from tamiz.data.rows import Labels
-from tamiz.errors import LabelError, counted, one_of
+from tamiz.errors import DataError, LabelError, counted, one_of
 from tamiz.types import Task
 
 __all__ = ["Judged", "KeyTable", "Reason", "check_labels", "folded", "judge", "text_key"]
@@ -62,11 +62,13 @@ class Judged:
 
     Attributes:
         reasons: index into `Reason.ALL` for each row, int8 `(n,)`.
+        current: whether each row is of the newest content of its file, bool `(n,)`.
         counts: training examples by label, after the refusals.
         notices: what the user should know about labels and ids.
     """
 
     reasons: NDArray[np.int8]
+    current: NDArray[np.bool_]
     counts: Counter[str]
     notices: tuple[str, ...]
 
@@ -130,7 +132,13 @@ class KeyTable:
         return list(self._label_codes)
 
     def frame(self) -> pl.DataFrame:
-        """Return one row a row, with its position `at` and its place `order` by ingest time, source and row number."""
+        """Return one row a row, with its position `at` and its place `order` by ingest time, source and row number.
+
+        Raises:
+            DataError: there is no row.
+        """
+        if not self._parts:
+            raise DataError("the lake holds no row of the source; see whether its files have any")
         columns = {name: np.concatenate([p.pop(name) for p in self._parts]) for name in list(self._parts[0])}
         # Source codes follow the scan, which follows no promise of Delta's; names do.
         by_name = np.argsort(np.argsort(np.array(list(self._sources), dtype=np.str_)))
@@ -159,6 +167,7 @@ def judge(keys: KeyTable, project: Project, *, ids_given: bool) -> Judged:
     """
     frame = keys.frame()
     reasons = frame["reason"].to_numpy().copy()
+    current = frame.select(pl.col("ingested") == pl.col("ingested").max().over("part", "source")).to_series().to_numpy()
     if ids_given:
         replaced = frame.filter(pl.col("ingested") < pl.col("ingested").max().over("part", "source", "id"))
         _refuse(reasons, replaced, Reason.REPLACED)
@@ -170,7 +179,7 @@ def judge(keys: KeyTable, project: Project, *, ids_given: bool) -> Judged:
     notices = [*_label_notices(counts, project), *_rare_notices(rare)]
     if ids_given:
         notices += _id_notices(frame, reasons)
-    return Judged(reasons, counts, tuple(notices))
+    return Judged(reasons, current, counts, tuple(notices))
 
 
 def check_labels(counts: Counter[str], project: Project, quarantine: str) -> None:

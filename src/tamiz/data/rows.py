@@ -17,7 +17,7 @@ from tamiz.data.columns import as_text
 from tamiz.errors import ColumnError, LabelError, one_of
 from tamiz.types import Task
 
-__all__ = ["RESERVED", "Labels", "Row", "RowReader"]
+__all__ = ["RESERVED", "Labels", "Row", "RowReader", "named_columns"]
 
 Labels = tuple[str, ...] | None
 """The labels of a row, `None` where it has none to learn from; one label unless the task is multi-label."""
@@ -70,7 +70,7 @@ class RowReader:
         self._task = project.task
         self._labelled = labelled
         self._names = set(schema.names)
-        named = _named_columns(project.data)
+        named = named_columns(project.data)
         required = named if labelled else {"data.text": project.data.text}
         own = [name for name in schema.names if not name.startswith("_")]
         for key, name in required.items():
@@ -129,7 +129,8 @@ def partition_columns(data: DataConfig) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(data.partition_by) if name not in RESERVED)
 
 
-def _named_columns(data: DataConfig) -> dict[str, str]:
+def named_columns(data: DataConfig) -> dict[str, str]:
+    """Return the columns that a project names, by key of the project file."""
     named = {"data.text": data.text, "data.label": data.label}
     for key in ("id", "group", "time"):
         name = getattr(data, key)

@@ -121,7 +121,8 @@ def clean(
         reasons = Counter(Reason.ALL[code] for code in judged.reasons.tolist() if code)
         lake.replace("silver/quarantine", QUARANTINE, _refused_rows(lake, parts, judged))
         judging = [lake.count(part.table, version=part.version) for part in parts if part.name != "unlabeled"]
-        _check_share(judged.reasons[: sum(judging)], project, lake)
+        counted_rows = np.arange(len(judged.reasons)) < sum(judging)
+        _check_share(judged.reasons[counted_rows & judged.current], project, lake)
         check_labels(judged.counts, project, lake.uri("silver/quarantine"))
         kept = _KeptRows(spool, silver_schema(project), judged.reasons == 0, times)
         version = lake.replace("silver/texts", kept.schema, kept.batches())
@@ -270,7 +271,10 @@ def _plain(value: object) -> str:
 
 
 def _check_share(codes: NDArray[np.int8], project: Project, lake: Lake) -> None:
-    """Refuse to go on where too many rows of the source and the test set were refused for a fault of their own."""
+    """Refuse to go on where too many rows of the source and the test set were refused for a fault of their own.
+
+    Rows of a content that its file has no longer are not among them: the file may have been mended.
+    """
     refused = Counter(Reason.ALL[code] for code in codes.tolist() if code)
     for reason in (*Reason.REPEATS, Reason.DROPPED):
         del refused[reason]
@@ -280,7 +284,8 @@ def _check_share(codes: NDArray[np.int8], project: Project, lake: Lake) -> None:
         raise RefusedShareError(
             f"{total} of {n} rows ({total / n:.1%}) were refused, more than data.max_refused allows "
             f"({project.data.max_refused:.1%}): {shown}. The rows stand in the table {lake.uri('silver/quarantine')}; "
-            "mend the source, or raise data.max_refused. The silver table was left as it was"
+            "mend the files and run again, raise data.max_refused, or, where a file is gone, name another `lake`. "
+            "The silver table was left as it was"
         )
 
 

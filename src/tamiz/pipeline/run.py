@@ -22,6 +22,7 @@ from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.origin import check_columns
 from tamiz.data.readers import open_source
+from tamiz.data.rows import named_columns
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import counted
@@ -255,6 +256,7 @@ def _ingest(context: Context) -> dict[str, Any]:
             source,
             table=f"bronze/{table}",
             partition_by=data.partition_by if table == "texts" else (),
+            expected=[data.text] if table == "unlabeled" else list(named_columns(data).values()),
             now=datetime.now(UTC),
         )
         key = "source" if table == "texts" else table
@@ -308,7 +310,8 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
     result = {**asdict(cleaned), "bronze": bronze, "table": context.lake.identity("silver/texts")}
     context.state.remember("clean", inputs, result)
     refused = "".join(f"; {count:,} {reason}" for reason, count in sorted(cleaned.reasons.items()))
-    context.finish("clean", f"{counted(cleaned.rows, 'row')}, {cleaned.quarantined:,} in quarantine{refused}")
+    without = f" ({cleaned.unlabeled:,} without a label)" if cleaned.unlabeled else ""
+    context.finish("clean", f"{counted(cleaned.rows, 'row')}{without}, {cleaned.quarantined:,} in quarantine{refused}")
     return result
 
 
