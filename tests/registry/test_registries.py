@@ -162,6 +162,17 @@ def test_an_alias_points_at_a_version(registry, files):
     assert aliases_of(registry) == {"champion": "2"}
 
 
+def test_a_store_that_begins_anew_takes_its_numbers_from_the_old_one(registry, files):
+    for key in ("old", "new"):
+        registry.register(record(registry, key), version="1", metrics={}, artifacts=files)
+        registry.alias("champion", "1")
+    assert {run.key: run.version for run in registry.runs()} == {"old": None, "new": "1"}
+    if isinstance(registry, MlflowRegistry):
+        client = client_of(registry)
+        champion = client.get_model_version_by_alias("topics", "champion")
+        assert client.get_run(champion.run_id).data.tags["tamiz.key"] == "new"
+
+
 def aliases_of(registry: Registry) -> dict[str, str]:
     if isinstance(registry, MemoryRegistry):
         return registry.aliases

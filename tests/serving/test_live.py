@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import shutil
 import threading
 from dataclasses import replace
 
@@ -56,6 +57,17 @@ def test_the_champion_is_served_and_followed(store, tmp_path):
     live.refresh()
     assert (live.get().version, live.get().model.manifest.family) == ("2", "linear")
     assert held.version == held.model.version == "1"
+
+
+def test_a_store_that_was_made_anew_is_followed_though_it_counts_from_one_again(store, tmp_path):
+    publish(store, make_model("prior"), tmp_path)
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    assert live.get().model.manifest.family == "prior"
+    shutil.rmtree(tmp_path / "store")
+    publish(store, make_model("linear").with_records(created_at="2030-01-01T00:00:00+00:00"), tmp_path)
+    live.refresh()
+    assert (live.get().version, live.get().model.manifest.family) == ("1", "linear")
 
 
 def test_a_new_version_is_not_served_until_it_is_the_champion(store, tmp_path):

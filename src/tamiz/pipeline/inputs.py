@@ -107,6 +107,7 @@ def evaluate_inputs(project: Project, gold: Mapping[str, Any], candidate: str) -
     return fingerprint(
         key=published_key(project, candidate),
         store=project.registry.store,
+        mlflow=project.registry.mlflow,
         gold=gold["version"],
         select=project.select.model_dump(),
         report=project.report.model_dump(),

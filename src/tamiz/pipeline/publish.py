@@ -236,7 +236,7 @@ def _report(lake: Lake, name: str, version: str, candidate: str, evaluation: Eva
     ]
     cells = [{**about, **cell} for cell in confusion_table(evaluation, model.labels, model.task)]
     for table, rows in (("gold/metrics", figures), ("gold/confusion", cells)):
-        transaction = f"{name}:{version}"
+        transaction = f"{name}:{version}:{model.manifest.data.get('key')}"
         if not lake.holds(table, [transaction]):
             found = pa.Table.from_pylist(rows)
             lake.append(table, found.schema, found.to_batches(), transaction_ids=[transaction])

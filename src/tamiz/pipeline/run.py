@@ -36,7 +36,7 @@ from tamiz.pipeline.publish import CHAMPION, Published, publish
 from tamiz.pipeline.report import report_place
 from tamiz.pipeline.select import Choice, check_select, no_gain, select
 from tamiz.pipeline.state import StepState, code_version
-from tamiz.pipeline.train import Trained, candidate_package, train_candidate
+from tamiz.pipeline.train import Trained, candidate_package, is_kept, train_candidate
 from tamiz.store import ModelStore
 from tamiz.types import Classifier, Progress, Registry
 
@@ -361,7 +361,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     for config in sorted(project.candidates, key=lambda one: one.family == ENSEMBLE):  # they may take others' fits
         key = train_inputs(project, gold, config)
         known = context.state.recall(f"train-{config.title}", key)
-        if known is None:
+        if known is None or not is_kept(context.blobs, key):
             fresh += 1
             check_sides(project, gold["counts"], context.side("validation", gold))
             with _fitted_members(context, config, trained) as members:
@@ -413,8 +413,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
     known = context.state.recall("evaluate", inputs)
     if known is not None and _still_there(context, known["published"]["version"]):
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
-        published = Published.from_dict(known["published"])
-        verdict, ahead = _later_change(context, published.version) or known["verdict"], known.get("lead")
+        published, verdict = Published.from_dict(known["published"]), known["verdict"]
     else:
         context.listener.started("evaluate")
         sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
@@ -430,11 +429,12 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
             leaderboard=choice.ranking,
             progress=context.listener.progress,
         )
-        verdict, ahead = _decided(context, published.version, gold), _lead(context, choice, sides["validation"])
-        context.state.remember(
-            "evaluate", inputs, {"published": published.to_dict(), "verdict": verdict, "lead": ahead}
-        )
+        verdict = _decided(context, published.version, gold)
         context.finish("evaluate", f"version {published.version} from {winner.candidate}: {verdict}")
+    ahead = _lead(context, choice, gold, (known or {}).get("lead") or {})
+    record = {"published": published.to_dict(), "verdict": verdict, "lead": ahead}
+    if record != known:
+        context.state.remember("evaluate", inputs, record)
     return RunResult(
         steps=context.done,
         leaderboard=choice.ranking,
@@ -444,21 +444,24 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         metrics=published.metrics,
         intervals=published.intervals,
         champion=context.store.index(project.name).aliases.get("champion"),
-        verdict=verdict,
+        verdict=_later_change(context, published.version) or verdict,
         report=report_place(context.blobs, published.report) if published.report else None,
-        lead=ahead,
+        lead=ahead["found"],
     )
 
 
-def _lead(context: Context, choice: Choice, validation: Examples) -> dict[str, Any] | None:
-    """Compare the chosen candidate with the next one that keeps the limits."""
-    ranked = [c for c in choice.ranking if c.candidate not in choice.refused or c is choice.chosen]
-    if len(ranked) < 2:
-        return None
-    with tempfile.TemporaryDirectory() as name:
-        models = [candidate_package(context.blobs, c.key, Path(name) / c.candidate) for c in ranked[:2]]
-    found = lead(context.project.select, models[0], models[1], validation)
-    return found and {"winner": ranked[0].candidate, "runner_up": ranked[1].candidate, **found}
+def _lead(context: Context, choice: Choice, gold: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """Compare the chosen candidate with the next one that keeps the limits, unless that is `known`."""
+    pair = [c for c in choice.ranking if c.candidate not in choice.refused or c is choice.chosen][:2]
+    keys, found = [c.key for c in pair], None
+    if known.get("keys") == keys:
+        return known
+    if len(pair) > 1:
+        with tempfile.TemporaryDirectory() as name:
+            models = [candidate_package(context.blobs, c.key, Path(name) / c.candidate) for c in pair]
+        found = lead(context.project.select, models[0], models[1], context.side("validation", gold))
+    names = {"winner": pair[0].candidate, "runner_up": pair[-1].candidate}
+    return {"keys": keys, "found": found and {**names, **found}}
 
 
 def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
@@ -466,6 +469,8 @@ def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
     project = context.project
     if not project.select.promote:
         return "select.promote is false"
+    if (later := _later_change(context, version)) is not None:  # somebody may have taken this version off
+        return later
     decision = decide(
         project,
         context.store,
@@ -487,7 +492,10 @@ def _later_change(context: Context, version: str) -> str | None:
     changes = [change for change in index.history if change.alias == "champion"]
     if champion == version or not changes or version not in {change.version for change in changes}:
         return None
-    return f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}"
+    return (
+        f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}. "
+        f"To go back: tamiz promote {version}"
+    )
 
 
 def _has_champion(context: Context) -> bool:

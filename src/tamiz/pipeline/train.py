@@ -20,6 +20,7 @@ from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decision
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
+from tamiz.package import MANIFEST_NAME
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.follow import Follower
 from tamiz.types import (
@@ -42,6 +43,7 @@ __all__ = [
     "checkpoint_folder",
     "facts_of",
     "fit_classifier",
+    "is_kept",
     "named",
     "positive_index",
     "put_together",
@@ -300,6 +302,11 @@ def positive_index(project: Project, labels: Sequence[str]) -> int:
     """Return which label is the positive one, in tasks that are not binary the last."""
     named = project.labels.positive
     return len(labels) - 1 if named is None or project.task is not Task.BINARY else list(labels).index(named)
+
+
+def is_kept(blobs: Blobs, key: str) -> bool:
+    """Tell whether the package of a candidate is beside the lake."""
+    return blobs.exists(f"{_FOLDER}/{key}/{MANIFEST_NAME}")
 
 
 def candidate_package(blobs: Blobs, key: str, folder: Path) -> Model:

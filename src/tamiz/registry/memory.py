@@ -69,6 +69,9 @@ class MemoryRegistry:
     def register(self, run_id: str, *, version: str, metrics: Mapping[str, float], artifacts: Path) -> None:
         """Make a recorded run a version."""
         run = self._run(run_id)
+        for other in self._runs.values():  # a store that is made anew counts from 1 again
+            if other.version == version and other.run_id != run_id:
+                self._runs[other.run_id] = replace(other, version=None)
         self._runs[run_id] = replace(run, version=version, metrics={**run.metrics, **metrics})
 
     def alias(self, name: str, version: str | None) -> None:

@@ -211,6 +211,7 @@ class MlflowRegistry:
         for path in sorted(artifacts.iterdir()):
             if path.name != _PACKAGE:  # it is part of the model
                 self._client.log_artifact(run_id, str(path))
+        self._retire(version, run_id)
         known, place = self._version_number(version) is not None, f"{_MODEL}/{version}"
         if not known or (artifacts / _PACKAGE).exists():
             with tempfile.TemporaryDirectory() as name:
@@ -223,6 +224,16 @@ class MlflowRegistry:
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{place}"
             self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
         self._client.set_tag(run_id, _VERSION, version)
+
+    def _retire(self, version: str, run_id: str) -> None:
+        """Take the number of a version from others that had it: a store that is made anew counts from 1 again."""
+        if not self._has_model():
+            return
+        query = f"name = '{self._name}' and tags.`{_VERSION}` = '{version}'"
+        for other in self._client.search_model_versions(query):
+            if other.run_id != run_id:
+                self._client.delete_model_version_tag(self._name, other.version, _VERSION)
+                self._client.delete_tag(other.run_id, _VERSION)
 
     def _has_model(self) -> bool:
         return bool(self._client.search_registered_models(f"name = '{self._name}'"))
@@ -241,7 +252,7 @@ class MlflowRegistry:
             return
         number = self._version_number(version)
         if number is None:
-            raise RegistryError(f"version {version} is not registered in MLflow")
+            raise RegistryError(f"version {version} is not registered in MLflow, unlike where it was made")
         self._client.set_registered_model_alias(self._name, name, number)
 
     @_translated

@@ -290,12 +290,18 @@ class LiveModels:
         """Load what an alias points at, and put it where it belongs."""
         _, version = self.store.resolve(f"{name}@{alias}")
         if alias != CHAMPION:
-            now = self._challengers.get(name)
-            if now is None or now.version != version:
+            if not self._is_loaded(self._challengers.get(name), name, version):
                 self._challenge(name, None)  # the one before is no longer the challenger, whether or not this one loads
                 self._challenge(name, self._load(name, version))
-        elif name not in self._served or self._served[name].version != version:
+        elif not self._is_loaded(self._served.get(name), name, version):
             self._swap(self._load(name, version))
+
+    def _is_loaded(self, now: Served | None, name: str, version: str) -> bool:
+        """Tell whether a loaded model is that version; a store that is made anew counts from 1 again."""
+        if now is None or now.version != version:
+            return False
+        info = self.store.index(name).versions.get(version)
+        return info is not None and info.created_at == now.model.manifest.created_at
 
     def _challenge(self, name: str, challenger: Served | None) -> None:
         others = {other: served for other, served in self._challengers.items() if other != name}
@@ -321,7 +327,7 @@ class LiveModels:
 
     def _load(self, name: str, version: str) -> Served:
         for current in (self._served.get(name), self._challengers.get(name)):
-            if current is not None and current.version == version:
+            if current is not None and self._is_loaded(current, name, version):
                 return current
         begun = time.perf_counter()
         model = load_package(self.store.fetch(f"{name}@{version}"))
