@@ -156,6 +156,11 @@ def test_a_test_set_of_ones_own_is_not_corrected_by_the_ids_of_the_source(tmp_pa
     assert (found["train", "r5"], found["test", "r5"]) == (train[5]["label"], other(test[5]["label"]))
 
 
+def test_a_side_that_a_row_is_not_of_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"row_id with the `side` of line 2\. .* the side `test`"):
+        own_test(tmp_path, "r99,test,food", head="row_id,side,corrected_label")
+
+
 def test_a_row_id_of_two_rows_is_an_error_where_no_side_is_given(tmp_path):
     with pytest.raises(DataError, match=r"the row_id of line 3 stands in data\.source and in data\.test"):
         own_test(tmp_path, "r99,", "r4,-", head="row_id,corrected_label")

@@ -310,6 +310,16 @@ def test_cut_points_stay_until_the_seed_changes(local_lake):
     assert sum(done.counts["test"].values()) == 20
 
 
+def test_a_test_side_that_is_older_after_all_is_told(local_lake):
+    def written(days, seed):
+        return [{**row, "day": f"{day:02}/03/2020"} for row, day in zip(dated(days, seed), days, strict=True)]
+
+    _, done = by_time(local_lake, written([*range(1, 13)] * 2, 5))  # read as the third of each month
+    assert not any("not newer" in notice for notice in done.notices)
+    _, done = by_time(local_lake, written([*range(13, 28)] * 2, 6))
+    assert any("the test side is not newer than the training side" in notice for notice in done.notices)
+
+
 def test_a_group_falls_where_its_earliest_row_does(local_lake):
     rows = dated([*range(1, 21)])
     rows.append({"text": edited(rows[0]["text"]), "label": "a", "day": "2020-01-31"})

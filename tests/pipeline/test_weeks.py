@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from tamiz.config import Project
+from tamiz.errors import PackageError
 from tamiz.pipeline.publish import rollback
+from tamiz.pipeline.reproduce import reproduce
 from tamiz.registry import MemoryRegistry
 from tests.projects import PRIOR, Told, lake_of, make_project, run, store_of
 
@@ -71,3 +75,17 @@ def test_another_registry_is_told_of_the_version(tmp_path):
     result = run(changed(project, registry={"mlflow": "sqlite:///team.db"}), other)
     assert result.steps["train"] == "skipped"
     assert [r.version for r in other.runs()] == ["1"]
+
+
+def test_a_lake_is_known_however_its_place_is_spelled(tmp_path):
+    registry = MemoryRegistry()
+    project = make_project(tmp_path, candidates=PRIOR)
+    run(project, registry)
+    spelled, store = changed(project, lake=str(tmp_path / "lake"), candidates=TWO), store_of(project)
+    assert reproduce(spelled, store, lake_of(spelled), "1").same
+    assert run(spelled, registry).champion == "2"
+    seen = [*store.decisions(project.name, "2").values()][-1]["inputs"]["test"]["seen"]
+    assert [one["unknown"] for one in seen.values()] == [None, None]
+    elsewhere = changed(project, lake="elsewhere")
+    with pytest.raises(PackageError, match="was made from the lake 'lake', the project's is 'elsewhere'"):
+        reproduce(elsewhere, store, lake_of(elsewhere), "1")

@@ -253,6 +253,25 @@ def test_a_file_may_join_a_version_later(mlflow_registry, files, tmp_path):
     assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "model", "decision-1.json"}
 
 
+def test_a_project_that_was_moved_keeps_and_writes_its_artifacts_where_it_is(mlflow_template, tmp_path, files):
+    old, new = tmp_path / "old ñ", tmp_path / "new 100%"
+    old.mkdir()
+    registry = open_mlflow(mlflow_template, old)
+    registry.register(record(registry, "k1", artifacts=files), version="1", metrics={}, artifacts=files)
+    old.rename(new)
+    moved = open_mlflow(mlflow_template, new)
+    run_id = record(moved, "k2", artifacts=files)
+    assert not old.exists()
+    client = client_of(moved)
+    assert {found.path for found in client.list_artifacts(run_id)} == {"report.csv", "package"}
+    (version,) = client.search_model_versions("name = 'topics'")
+    assert version.source.startswith((new / "artifacts").as_uri())
+    assert {found.path for found in client.list_artifacts(version.run_id)} == {"report.csv", "package", "model"}
+    other = MlflowRegistry("topics", f"sqlite:///{new / 'mlflow.db'}", artifacts=str(tmp_path / "named anew"))
+    record(other, "k3", artifacts=files)
+    assert not (tmp_path / "named anew").exists()
+
+
 def test_versions_of_one_run_keep_their_models_apart(mlflow_registry, files):
     run_id = record(mlflow_registry, "k1")
     for version in ("1", "2"):

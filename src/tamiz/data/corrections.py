@@ -118,11 +118,13 @@ class Corrections:
                 f"{self._place}: the row_id of {_lines(twice)} stands in data.source and in data.test; add a column "
                 "`side` that says `train` or `test`"
             )
-        unmet = sorted(one.line for key, one in self._by_id.items() if key not in self._met)
+        unmet = [(key, one) for key, one in self._by_id.items() if key not in self._met]
         if unmet:
+            sided = " with the `side` of" if any(part for (_, part), _ in unmet) else " of"
             raise DataError(
-                f"{self._place}: no labelled row has the row_id of {_lines(unmet)}. Take the ids from "
-                "`tamiz check --suspects FILE.csv` on the present data, or take the lines out"
+                f"{self._place}: no labelled row has the row_id{sided} {_lines(sorted(one.line for _, one in unmet))}. "
+                "Take the ids from `tamiz check --suspects FILE.csv` on the present data, or take the lines out"
+                + ("; rows of data.test have the side `test`, all others `train`" if sided != " of" else "")
             )
         allowed = self._labels if names is None else set(names)
         wrong = [

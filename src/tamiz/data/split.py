@@ -210,9 +210,25 @@ def _assign(rows: _Rows, stored: Stored, project: Project) -> tuple[NDArray[np.i
     sides[frame["at"].to_numpy()] = frame["side"].fill_null(frame["unit_side"]).fill_null(-1).to_numpy()
     fresh = rows.train & (sides < 0)
     _divide(rows, stored, project, frame, sides, fresh)
+    if project.split.by == "time" and not rows.own_test:
+        notices += _order_notices(frame, sides)
     new = frame.filter(~pl.col("known"))
     stored.add(new.select("text_key", "raw_key", "group_key"), sides[new["at"].to_numpy()])
     return sides, notices
+
+
+def _order_notices(frame: pl.DataFrame, sides: NDArray[np.int8]) -> list[str]:
+    """Say so where times have changed since the cut points were put: `03/04/2020` may be read the other way by now."""
+    timed = frame.with_columns(found=pl.Series(sides[frame["at"].to_numpy()])).drop_nulls("time")
+    # Near-duplicates of older texts may be newer than the cut; so a few rows do not count.
+    newest_trained = timed.filter(pl.col("found") == TRAIN)["time"].quantile(0.95)
+    oldest_tested = timed.filter(pl.col("found") == TEST)["time"].quantile(0.05)
+    if newest_trained is None or oldest_tested is None or oldest_tested >= newest_trained:
+        return []
+    return [
+        "the test side is not newer than the training side: dates were given or read in another way when the cut "
+        "points were put; change split.seed to cut anew"
+    ]
 
 
 def _with_stored(rows: _Rows, stored: Stored) -> pl.DataFrame:

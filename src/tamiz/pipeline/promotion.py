@@ -320,11 +320,11 @@ def _seen(lake: Lake, manifest: Manifest, inputs: Mapping[str, Any]) -> tuple[se
 
     Each is there under two keys, as it was cleaned and as it came: it may have been cleaned in another way then.
     """
-    gold = manifest.data.get("gold")
-    if not isinstance(gold, int) or manifest.data.get("lake") != inputs["lake"]:
-        return set(), "it was not made from this lake"
-    if manifest.data.get("gold_table", table := lake.identity(_GOLD)) != table:
-        return set(), "the lake was made anew since"
+    gold, recorded, table = manifest.data.get("gold"), manifest.data.get("gold_table"), lake.identity(_GOLD)
+    here = manifest.data.get("lake") == inputs["lake"] if recorded is None else recorded == table
+    if not isinstance(gold, int) or not here:
+        anew = recorded is not None and manifest.data.get("lake") == inputs["lake"]
+        return set(), "the lake was made anew since" if anew else "it was not made from this lake"
     if gold == inputs["gold"]:
         return set(), None  # sides of one division share no text
     try:

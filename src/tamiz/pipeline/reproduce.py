@@ -115,14 +115,16 @@ def check_lake(manifest: Manifest, project: Project, lake: Lake) -> None:
     Raises:
         PackageError: the project's lake is another one, or was made anew; its table versions are others.
     """
+    recorded, table = manifest.data.get("gold_table"), lake.identity("gold/examples")
+    if recorded is not None and recorded == table:  # however the project file spells its place by now
+        return
     made_in = manifest.data.get("lake", project.lake)
     if made_in != project.lake:
         raise PackageError(
             f"version {manifest.version} of {manifest.name!r} was made from the lake {made_in!r}, the project's is "
             f"{project.lake!r}; set `lake` in the project file to that one"
         )
-    recorded, table = manifest.data.get("gold_table"), lake.identity("gold/examples")
-    if None not in (recorded, table) and recorded != table:
+    if None not in (recorded, table):
         raise PackageError(
             f"version {manifest.version} was made from a gold table that is gone: the lake {lake.root} was made anew "
             "since. Restore the lake, or train a new version"

@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from tamiz.errors import RegistryError
 from tamiz.extras import require
@@ -30,6 +32,14 @@ _PACKAGE, _MODEL = "package", "model"  # folders: of a version's artifacts, and 
 _MAX_PARAM = 500  # characters, the limit of older servers
 _MAX_RUNS = 1000
 _MAX_BATCH = 1000  # metrics in one call
+# Where MLflow's tables hold places of artifacts.
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,6 +95,27 @@ def _make_database(path: Path, artifacts: str) -> None:
     unfinished.replace(path)
 
 
+def _follow_folder(uri: str, old: str, new: Path) -> None:
+    """Let the artifacts of a project that was moved be where they are now: MLflow keeps absolute places.
+
+    Args:
+        uri: of a local database.
+        old: where the database has them.
+        new: where they belong.
+    """
+    former = Path(url2pathname(urlsplit(old).path))
+    if not old.startswith("file:") or (former.exists() and not new.exists()):  # the project has named another folder
+        return
+    given = {"old": old, "new": new.as_uri(), "end": len(old) + 1}
+    with contextlib.closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database, database:
+        for table, column in _PLACES:
+            database.execute(
+                f"UPDATE {table} SET {column} = :new || substr({column}, :end) "  # noqa: S608 (names of ours)
+                f"WHERE {column} = :old OR substr({column}, 1, :end) = :old || '/'",
+                given,
+            )
+
+
 class MlflowRegistry:
     """Record runs in an MLflow experiment and versions in its model registry, both named after the project.
 
@@ -117,10 +148,12 @@ class MlflowRegistry:
 
     def _experiment_of(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
+        folder = Path(self._artifacts).absolute() if self._artifacts and self._uri.startswith("sqlite:") else None
         if found is None:
-            local = self._uri.startswith("sqlite:") and self._artifacts
-            location = Path(str(self._artifacts)).absolute().as_uri() if local else None
+            location = None if folder is None else folder.as_uri()
             return str(self._client.create_experiment(name, artifact_location=location))
+        if folder is not None and found.artifact_location != folder.as_uri():
+            _follow_folder(self._uri, found.artifact_location, folder)
         if found.lifecycle_stage == "deleted":
             raise RegistryError(
                 f"the MLflow experiment {name!r} was deleted; restore it with: "
