@@ -15,6 +15,7 @@ The tree (the second base is the builtin that callers already expect)::
     │   ├── ModelNotFoundError (KeyError)
     │   └── ConflictError               somebody else changed the same thing first
     ├── RegistryError (RuntimeError)    the experiment registry failed
+    │   └── NotRegisteredError          it has no such version
     ├── BusyError (RuntimeError)        another run holds the project
     ├── MissingExtraError (ImportError) an optional dependency is not installed
     └── RequestError (ValueError)       a request to a server is wrong
@@ -46,6 +47,7 @@ __all__ = [
     "OverloadedError",
     "PackageError",
     "RefusedShareError",
+    "NotRegisteredError",
     "RegistryError",
     "RequestError",
     "SourceError",
@@ -122,6 +124,10 @@ class ConflictError(StoreError):
 
 class RegistryError(TamizError, RuntimeError):
     """The experiment registry (MLflow) failed."""
+
+
+class NotRegisteredError(RegistryError):
+    """The registry has no such version: it is another one than when the version was made."""
 
 
 class BusyError(TamizError, RuntimeError):

@@ -17,7 +17,7 @@ from tamiz.blobs import Blobs
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.data.lake import Lake
-from tamiz.errors import PackageError, RegistryError
+from tamiz.errors import NotRegisteredError, PackageError, RegistryError
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.report import gather, write_report
@@ -292,8 +292,9 @@ def _follow(registry: Registry | None, alias: str, version: str, notice: Callabl
         registry.alias(alias, version)
     except RegistryError as error:
         repeat = f"tamiz promote {version}" + ("" if alias == CHAMPION else f" --alias {alias}")
-        text = f"version {version} is the {alias} in the store, but the registry was not told: {error}. "
-        text += f"Repeat that with: {repeat}"
+        text = f"version {version} is the {alias} in the store, but the registry was not told: {error}"
+        if not isinstance(error, NotRegisteredError):  # repeating would not help
+            text += f". Repeat that with: {repeat}"
         if notice is None:
             raise RegistryError(text) from error
         notice(text)

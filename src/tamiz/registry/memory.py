@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tamiz.errors import RegistryError
+from tamiz.errors import NotRegisteredError, RegistryError
 from tamiz.registry.going import Going
 from tamiz.types import Point, RunRecord, RunState
 
@@ -81,7 +81,7 @@ class MemoryRegistry:
         elif version in {run.version for run in self._runs.values()}:
             self.aliases[name] = version
         else:
-            raise RegistryError(f"version {version} is not registered; register its run first")
+            raise NotRegisteredError(f"version {version} is not registered; register its run first")
 
     def runs(self) -> Sequence[RunRecord]:
         """Return the recorded runs, newest first."""

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from tamiz.errors import RegistryError
+from tamiz.errors import NotRegisteredError, RegistryError
 from tamiz.extras import require
 from tamiz.registry.going import Going
 from tamiz.registry.pyfunc import save_pyfunc
@@ -285,7 +285,9 @@ class MlflowRegistry:
             return
         number = self._version_number(version)
         if number is None:
-            raise RegistryError(f"version {version} is not registered in MLflow, unlike where it was made")
+            raise NotRegisteredError(
+                f"version {version} is not registered in MLflow, whose database is another one than when it was made"
+            )
         self._client.set_registered_model_alias(self._name, name, number)
 
     @_translated
