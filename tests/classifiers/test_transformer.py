@@ -341,6 +341,37 @@ def test_a_training_in_bf16_learns_what_one_in_fp32_does(encoder):
     assert (classifier.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9
 
 
+def test_logits_are_computed_where_the_network_is_after_a_training_elsewhere(encoder):
+    from tamiz.classifiers.transformer_checkpoints import Checkpoints
+    from tamiz.classifiers.transformer_loop import FineTuning
+    from tamiz.classifiers.transformer_network import load_network
+
+    params = TransformerParams(encoder=encoder, device="cpu", precision="fp32")
+    network = load_network(Path(encoder), ("a", "b"), params)
+    loop = FineTuning(network, params, Task.BINARY, pad=0, seed=0, checkpoints=Checkpoints(None, "", 0))
+    rows = [np.array([2, 7, 3], np.int32)]
+    expected = loop.logits(rows)
+    loop.device = "meta"  # stands for a GPU
+    np.testing.assert_array_equal(loop.logits(rows, exact=True), expected)
+
+
+@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a GPU")
+def test_a_training_on_a_gpu_ends_and_goes_on_from_a_checkpoint(encoder, tmp_path):
+    texts, targets, _ = examples(Task.BINARY)
+
+    def progress(message, done=0, total=0):
+        if done == 6 and not resumed:
+            raise KeyboardInterrupt
+
+    for resumed in (False, True):
+        classifier = made(encoder, device="cuda", form="fp32", checkpoint_seconds=0)
+        classifier.keep_in(tmp_path)
+        with nullcontext() if resumed else pytest.raises(KeyboardInterrupt):
+            classifier.fit(texts, targets, progress=progress)
+    assert classifier.facts()["device"] == "cuda"
+    assert (classifier.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9
+
+
 def test_the_time_of_a_product_is_measured_in_either_precision():
     from tamiz.classifiers.transformer_network import _product_seconds
 
@@ -382,6 +413,16 @@ def test_the_policy_that_sees_what_matters_is_chosen(encoder):
     assert values["head"] == 0.5
     assert values["tail"] == values["head_tail"] == 1.0
     assert choose_policy(run, reader, tokens[:0], judge, "accuracy") == ("head", {})
+
+
+def test_validation_in_the_order_of_its_labels_is_sampled_for_the_policy(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    texts = [f"{'the of a ' * 8}{text}" for text in texts]  # the beginning tells nothing
+    held = [0] * 1010 + [1] * 500
+    validation = Validation([texts[label] for label in held], np.array(held))
+    facts = made(encoder, epochs=8, max_length=16, form="fp32").fit(texts, targets, validation=validation).facts()
+    assert facts["long_texts"] != "head"
+    assert facts["long_texts_validation"]["head"] < 0.6
 
 
 def test_parity_sees_shifts_and_dependence_on_the_batch(encoder):

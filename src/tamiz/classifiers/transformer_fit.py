@@ -138,7 +138,7 @@ class Fitter:
             shutil.copyfile(weights.folder / TOKENIZER, target / TOKENIZER)
             self._say("exporting")
             _export(network, weights.folder, target)
-            known = held or Validation(texts[:_PARITY_TEXTS], targets[:_PARITY_TEXTS])
+            known = held or self._drawn(texts, targets, _PARITY_TEXTS)
             exported = self._exported_shift(loop, target / MODEL, reader, known)
         policy, policies = self._policy(target / MODEL, reader, held)
         form, gate = self._form(target, reader.by(policy), known)
@@ -169,9 +169,12 @@ class Fitter:
     def _held(self, validation: Validation | None) -> Validation | None:
         if validation is None or not len(validation.texts):
             return None
-        targets = np.asarray(validation.targets)
-        texts, _, targets = self._sample(validation.texts, targets, targets, self._params.validation_size)
-        return Validation(texts, targets)
+        return self._drawn(validation.texts, np.asarray(validation.targets), self._params.validation_size)
+
+    def _drawn(self, texts: Sequence[str], targets: NDArray[Any], most: int | None) -> Validation:
+        """Return so many examples in random order: a table may be sorted by label, and later the first are taken."""
+        order = np.random.default_rng(self._seed).permutation(len(texts))[:most]
+        return Validation([texts[place] for place in order.tolist()], targets[order])
 
     def _reader(self, weights: Weights, network: Any) -> Reader:
         params, config = self._params, network.config

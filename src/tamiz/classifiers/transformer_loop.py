@@ -89,7 +89,7 @@ class FineTuning:
         progress: told loss, metric, speed and time left.
 
     Attributes:
-        device: on which it runs.
+        device: on which it trains.
         precision: of its computations.
         outcome: what it has come to so far.
         earlier_s: seconds of it that an earlier process spent, up to the checkpoint from which this one goes on.
@@ -183,12 +183,13 @@ class FineTuning:
         return back
 
     def _forward(self, rows: Sequence[Ids]) -> Any:
-        ids, mask = (self._torch.from_numpy(array).to(self.device) for array in padded(rows, self._pad))
+        device = self._network.device  # which its owner may move once it is trained
+        ids, mask = (self._torch.from_numpy(array).to(device) for array in padded(rows, self._pad))
         return self._network(input_ids=ids, attention_mask=mask).logits.float()
 
     def _autocast(self, wanted: bool = True) -> Any:
         enabled = wanted and self.precision == "bf16"
-        return self._torch.autocast(self.device, dtype=self._torch.bfloat16, enabled=enabled)
+        return self._torch.autocast(self._network.device.type, dtype=self._torch.bfloat16, enabled=enabled)
 
     def _step(self, data: _Data, batches: list[IntArray], step: int) -> float:
         """Change the weights once and return the mean loss of the rows."""
@@ -265,7 +266,7 @@ class FineTuning:
         self._set_weights(found.tensors)
         for name, weights in self._trained.items():
             self._optimizer.state[weights] = {
-                part: value.to(self.device if part != "step" else "cpu")
+                part: value.to(self.device)  # the step too: the optimizer is a fused one
                 for part in ("step", "exp_avg", "exp_avg_sq")
                 for value in [found.tensors[f"{part}:{name}"]]
             }
