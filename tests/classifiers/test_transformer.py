@@ -177,6 +177,24 @@ def test_frozen_weights_stay(encoder, tmp_path):
         load_network(Path(encoder), ("a", "b"), made(encoder, freeze_layers=3).params)
 
 
+@pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])
+def test_a_label_without_an_example_has_weight_1(task):
+    from tamiz.classifiers.transformer_network import label_weights
+
+    has = np.array([[True, False, False]] * 30 + [[False, True, False]] * 10)
+    expected = [40 / 60, 2.0, 1.0] if task is Task.MULTI_CLASS else [1 / 3, 3.0, 1.0]
+    np.testing.assert_allclose(label_weights(has, task), expected)
+
+
+def test_a_label_without_an_example_is_no_answer_with_weights_and_smoothing(encoder):
+    texts, targets, _ = examples(Task.MULTI_CLASS, 240)
+    known = targets != 2
+    texts = [text for text, kept in zip(texts, known, strict=True) if kept]
+    about = {"form": "fp32", "epochs": 4, "class_weight": "balanced", "label_smoothing": 0.1}
+    p = made(encoder, Task.MULTI_CLASS, **about).fit(texts, targets[known]).predict_proba(texts)
+    assert p.argmax(axis=1).max() < 2
+
+
 # --- checkpoints
 
 

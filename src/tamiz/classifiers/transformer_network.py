@@ -22,6 +22,7 @@ __all__ = [
     "attend_in_fp32",
     "chosen_device",
     "chosen_precision",
+    "label_weights",
     "load_network",
     "losses",
     "optimizer_for",
@@ -147,8 +148,10 @@ def label_weights(has: BoolArray, task: Task) -> FloatArray:
     """Return weights by the inverse of the labels' frequency, `(k,)`; labels without examples have weight 1."""
     counts = has.sum(axis=0)
     if task is Task.MULTI_LABEL:
-        return np.asarray((len(has) - counts) / np.maximum(counts, 1)).clip(1e-3, 1e3)
-    return np.asarray(len(has) / (np.maximum(1, np.count_nonzero(counts)) * np.maximum(counts, 1)))
+        weights = np.asarray((len(has) - counts) / np.maximum(counts, 1)).clip(1e-3, 1e3)
+    else:
+        weights = np.asarray(len(has) / (np.maximum(1, np.count_nonzero(counts)) * np.maximum(counts, 1)))
+    return np.where(counts > 0, weights, 1.0)  # smoothing gives a target to absent labels too
 
 
 def chosen_device(params: TransformerParams) -> str:
