@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -409,6 +410,71 @@ def test_batches_are_of_like_length_and_repeat():
     assert not all(np.array_equal(a, b) for a, b in zip(batches, other, strict=True))
     for batch in budget_batches(lengths, 512):
         assert len(batch) * lengths[batch].max() <= 512
+
+
+def other_encoder(folder: Path, kind: str, change=None, **config) -> str:
+    """Write an encoder of another architecture with random weights, and the tokenizer of `tiny_bert` as `change`d."""
+    import torch
+    import transformers
+
+    folder.mkdir()
+    tokenizer = json.loads((tiny_bert(folder / "bert") / "tokenizer.json").read_text())
+    vocabulary = len(tokenizer["model"]["vocab"])
+    if change:
+        change(tokenizer)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        about = transformers.AutoConfig.for_model(kind, vocab_size=vocabulary, initializer_range=0.3, **config)
+        transformers.AutoModel.from_config(about).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return str(folder)
+
+
+def without_special_tokens(tokenizer) -> None:
+    tokenizer["post_processor"] = None
+
+
+def without_padding(tokenizer) -> None:
+    """Name the padding token otherwise, so that no token is one for padding."""
+    without_special_tokens(tokenizer)
+    tokenizer["model"]["vocab"] = {piece.replace("[PAD]", "[X]"): n for piece, n in tokenizer["model"]["vocab"].items()}
+    tokenizer["added_tokens"][0]["content"] = "[X]"
+
+
+@pytest.mark.parametrize(("pad", "change", "used"), [(4, without_special_tokens, 4), (None, without_padding, 3)])
+def test_a_decoder_s_answer_does_not_depend_on_the_batch(tmp_path, pad, change, used):
+    """It answers at the last token, which is the last one that is no padding."""
+    pytest.importorskip("onnxscript")
+    sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    ids = {"pad_token_id": pad, "bos_token_id": 2, "eos_token_id": 3}
+    encoder = other_encoder(tmp_path / "gpt2", "gpt2", change, **sizes, **ids)
+    texts, targets, _ = examples(Task.BINARY)
+    classifier = made(encoder, epochs=1, form="fp32").fit(texts, targets)
+    assert classifier.facts()["export_shift"] < 1e-4
+    assert classifier._model.pad_id == used
+    some = ["bread", "bread soup cheese apple salt", "the goal of the team", ""]
+    alone = np.vstack([classifier.predict_proba([text]) for text in some])
+    np.testing.assert_allclose(classifier.predict_proba(some), alone, atol=1e-5)
+
+
+def test_a_text_without_a_token_is_answered_where_there_are_no_special_ones(encoder, tmp_path):
+    shutil.copytree(encoder, tmp_path / "plain")
+    tokenizer = json.loads((tmp_path / "plain" / "tokenizer.json").read_text())
+    without_special_tokens(tokenizer)
+    (tmp_path / "plain" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    texts, targets, _ = examples(Task.BINARY)
+    classifier = made(str(tmp_path / "plain"), epochs=1, form="fp32").fit(["\u200b", *texts[1:]], targets)
+    assert classifier.predict_proba(["bread", "", "\u200b"]).shape == (3, 2)
+
+
+def test_a_padding_token_in_a_text_counts_as_a_place_in_training_too(tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    about = {"max_position_embeddings": 66, "pad_token_id": 0, "type_vocab_size": 1}
+    encoder = other_encoder(tmp_path / "roberta", "roberta", **sizes, **about)
+    texts, targets, _ = examples(Task.BINARY)
+    texts = [f"the [PAD] {text}" for text in texts]
+    classifier = made(encoder, epochs=1, form="fp32").fit(texts, targets)
+    assert classifier.facts()["export_shift"] < 1e-4
 
 
 def _reader(encoder: str, policy: str = "head") -> Reader:

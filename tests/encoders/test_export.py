@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -251,6 +252,20 @@ def test_the_tokenizer_gives_all_tokens_without_special_ones(folder: Path) -> No
     assert [tokenizer.wrap(one) for one in found] == [reference(text)["input_ids"] for text in texts]
     assert len(found[3]) == 400
     assert (tokenizer.specials, tokenizer.pad_id) == (2, 0)
+
+
+def test_rows_are_filled_up_with_what_the_encoder_calls_padding(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "own")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | {"pad_token_id": 7}
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    export(tmp_path / "own", tmp_path / "own.onnx", head="classification")
+    for form in ("int8", "bf16"):
+        make_form(tmp_path / "own.onnx", tmp_path / f"{form}.onnx", form)
+        assert open_model(tmp_path / f"{form}.onnx", form=form).pad_id == 7
+    made = onnx.load(tmp_path / "own.onnx")  # as packages of earlier versions have it
+    del made.metadata_props[:]
+    onnx.save(made, tmp_path / "old.onnx")
+    assert OnnxModel(tmp_path / "old.onnx").pad_id == 0
 
 
 def test_half_a_surrogate_pair_is_read_as_a_character_that_is_unknown(folder: Path) -> None:

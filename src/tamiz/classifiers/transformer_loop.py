@@ -27,6 +27,7 @@ from tamiz.classifiers.transformer_network import (
 )
 from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import Ids
+from tamiz.encoders.checkpoint import first_place
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.metrics import higher_is_better
@@ -117,6 +118,7 @@ class FineTuning:
         self._optimizer = optimizer_for(network, params)
         self._trained = {name: weights for name, weights in network.named_parameters() if weights.requires_grad}
         self._best: dict[str, Any] | None = None
+        self._first_place = first_place(network.config.to_dict())
         self.outcome = Outcome()
         self.earlier_s = 0.0
 
@@ -185,7 +187,12 @@ class FineTuning:
     def _forward(self, rows: Sequence[Ids]) -> Any:
         device = self._network.device  # which its owner may move once it is trained
         ids, mask = (self._torch.from_numpy(array).to(device) for array in padded(rows, self._pad))
-        return self._network(input_ids=ids, attention_mask=mask).logits.float()
+        more = {}
+        if self._first_place:
+            # Its own count leaves out the padding token, which may stand in a text; the exported one counts all places.
+            places = self._torch.arange(ids.shape[1], device=device) + self._first_place
+            more["position_ids"] = places.expand(len(rows), -1)
+        return self._network(input_ids=ids, attention_mask=mask, **more).logits.float()
 
     def _autocast(self, wanted: bool = True) -> Any:
         enabled = wanted and self.precision == "bf16"

@@ -25,6 +25,7 @@ __all__ = [
     "label_weights",
     "load_network",
     "losses",
+    "one_pad",
     "optimizer_for",
     "threads",
 ]
@@ -72,6 +73,14 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
         raise ConfigError(f"encoder: {params.encoder!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
     _freeze(network, params)
     return network
+
+
+def one_pad(network: Any, tokenizer: Any) -> int:
+    """Return the id that fills up rows, and let the network know it: a decoder finds a text's last token by it."""
+    config, pieces = network.config, len(network.get_input_embeddings().weight)
+    known = (getattr(config, "pad_token_id", None), tokenizer.pad_id, getattr(config, "eos_token_id", None))
+    config.pad_token_id = next((one for one in known if isinstance(one, int) and 0 <= one < pieces), 0)
+    return int(config.pad_token_id)
 
 
 def _set_dropout(config: Any, params: TransformerParams) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tamiz.errors import ConfigError, SourceError
 from tamiz.extras import require
 
-__all__ = ["Checkpoint", "Dense", "Layer", "Norm", "config_of", "is_readable", "read_checkpoint"]
+__all__ = ["Checkpoint", "Dense", "Layer", "Norm", "config_of", "first_place", "is_readable", "read_checkpoint"]
 
 Array = NDArray[np.float32]
 
@@ -131,6 +131,7 @@ class Checkpoint:
         epsilon: of the normalisations.
         activation: of the feed-forward networks: `gelu`, `gelu_tanh` or `relu`.
         head: dense layers on the first token, each with `tanh`, `relu` or `none` after it; empty without such a head.
+        pad: id of the padding token.
     """
 
     words: Array
@@ -142,6 +143,7 @@ class Checkpoint:
     epsilon: float
     activation: str
     head: tuple[tuple[Dense, str], ...]
+    pad: int
 
     @property
     def max_length(self) -> int:
@@ -178,6 +180,11 @@ def is_readable(config: Mapping[str, Any]) -> bool:
     )
 
 
+def first_place(config: Mapping[str, Any]) -> int:
+    """Return the number of a text's first place; a readable RoBERTa counts from behind the padding token's number."""
+    return _pad(config) + 1 if is_readable(config) and _FAMILIES[config["model_type"]] is _ROBERTA else 0
+
+
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the weights of a BERT, RoBERTa, XLM-RoBERTa, CamemBERT or DistilBERT.
 
@@ -203,7 +210,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
         activation=_ACTIVATIONS[_activation(config)],
         head=_head(tensors, family),
+        pad=_pad(config),
     )
+
+
+def _pad(config: Mapping[str, Any]) -> int:
+    found = config.get("pad_token_id")
+    return int(_FAMILIES[config["model_type"]] is _ROBERTA) if found is None else int(found)
 
 
 def _activation(config: Mapping[str, Any]) -> str:
@@ -213,9 +226,7 @@ def _activation(config: Mapping[str, Any]) -> str:
 def _places(config: Mapping[str, Any], tensors: _Tensors) -> tuple[Array, Array | None]:
     """Return embeddings of places and of token types; a single type is added to the places."""
     positions = tensors.take("embeddings.position_embeddings.weight")
-    if _FAMILIES[config["model_type"]] is _ROBERTA:
-        # RoBERTa counts a text's places from behind the number of the padding token.
-        positions = positions[int(config.get("pad_token_id", 1)) + 1 :]
+    positions = positions[first_place(config) :]
     if not tensors.has("embeddings.token_type_embeddings.weight"):
         return positions, None
     types = tensors.take("embeddings.token_type_embeddings.weight")

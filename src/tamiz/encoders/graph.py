@@ -16,11 +16,12 @@ from tamiz.extras import require
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["IR_VERSION", "MAX_LENGTH", "OPSET", "build"]
+__all__ = ["IR_VERSION", "MAX_LENGTH", "OPSET", "PAD", "build"]
 
 IR_VERSION = 8
 OPSET = 17
 MAX_LENGTH = "max_length"
+PAD = "pad_id"
 _FUSED = "com.microsoft"
 
 
@@ -147,7 +148,7 @@ class _Graph:
         )
         sets = [helper.make_opsetid("", OPSET), helper.make_opsetid(_FUSED, 1)]
         model = helper.make_model(graph, opset_imports=sets, ir_version=IR_VERSION, producer_name="tamiz")
-        helper.set_model_props(model, {MAX_LENGTH: str(self._checkpoint.max_length)})
+        helper.set_model_props(model, {MAX_LENGTH: str(self._checkpoint.max_length), PAD: str(self._checkpoint.pad)})
         return model  # type: ignore[no-any-return]
 
     def _mask(self) -> str:

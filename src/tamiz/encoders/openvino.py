@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.encoders.graph import MAX_LENGTH
+from tamiz.encoders.graph import MAX_LENGTH, PAD
 from tamiz.encoders.runtime import Array, Feed, RowModel
 from tamiz.errors import SourceError
 from tamiz.extras import require
@@ -50,8 +50,9 @@ class OpenVinoModel(RowModel):
         except RuntimeError as error:
             raise SourceError(f"{path} cannot be run by OpenVINO; take another form") from error
         self._inputs = {one.get_any_name() for one in self._compiled.inputs}
-        named = ["framework", MAX_LENGTH]  # where it keeps what an ONNX file says of itself
-        self.max_length = int(model.get_rt_info(named).value) if model.has_rt_info(named) else None
+        # where it keeps what an ONNX file says of itself
+        about = {name: ["framework", name] for name in (MAX_LENGTH, PAD)}
+        self._know({name: model.get_rt_info(at).value for name, at in about.items() if model.has_rt_info(at)})
         self._own = threading.local()
 
     def _columns(self) -> int:

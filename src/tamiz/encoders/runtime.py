@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.encoders.graph import MAX_LENGTH
+from tamiz.encoders.graph import MAX_LENGTH, PAD
 from tamiz.errors import DataError, MissingExtraError, SourceError
 from tamiz.extras import require
 
@@ -34,6 +34,7 @@ _MOST_PADDING = 0.1
 _LEAST_PADDING = 32  # tokens that cost less than one more call
 _SLOWER = ["SkipLayerNormFusion"]  # what it makes takes several times as long on a CPU as what it replaces
 _PADS = ("[PAD]", "<pad>", "<|pad|>")
+_UNKNOWN = ("[UNK]", "<unk>", "<|endoftext|>")
 _HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs: bytes of the command line that are no UTF-8, odd escapes
 
 
@@ -57,7 +58,7 @@ class Tokenizer:
 
     Attributes:
         specials: how many special tokens `wrap` adds.
-        pad_id: id of the padding token.
+        pad_id: id of the padding token; `None` without one.
 
     Raises:
         SourceError: the file is not there or is no tokenizer.
@@ -72,8 +73,9 @@ class Tokenizer:
         except Exception as error:  # the library raises bare exceptions
             raise SourceError(f"{file} is no tokenizer that can be read; get the encoder's files again") from error
         padding = self._tokenizer.padding
-        ids = (self._tokenizer.token_to_id(one) for one in _PADS)
-        self.pad_id: int = padding["pad_id"] if padding else next((one for one in ids if one is not None), 0)
+        self.pad_id: int | None = padding["pad_id"] if padding else self._first_of(_PADS)
+        # What is read of a text without a token, if there are no special ones either: a row cannot be empty.
+        self._nothing = next((one for one in (self.pad_id, self._first_of(_UNKNOWN)) if one is not None), 0)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._before, self._after = self._ends()
@@ -85,8 +87,8 @@ class Tokenizer:
         return [one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)]
 
     def wrap(self, ids: Sequence[int]) -> list[int]:
-        """Return the ids of a text with the special tokens around them."""
-        return [*self._before, *ids, *self._after]
+        """Return the ids of a text with the special tokens around them, at least one id."""
+        return [*self._before, *ids, *self._after] or [self._nothing]
 
     def wrap_pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int]]:
         """Return the ids of two texts with the special tokens around and between them, and the token types."""
@@ -109,6 +111,10 @@ class Tokenizer:
         parts = [(ids[start:end], types[start:end]) for start, end in ((0, first), (between, second), (after, None))]
         return parts[0], parts[1], parts[2], (types[first], types[second])
 
+    def _first_of(self, tokens: Sequence[str]) -> int | None:
+        ids = (self._tokenizer.token_to_id(one) for one in tokens)
+        return next((one for one in ids if one is not None), None)
+
     def _ends(self) -> tuple[list[int], list[int]]:
         found = self._tokenizer.encode("a")
         first = found.special_tokens_mask.index(0)
@@ -121,9 +127,11 @@ class RowModel(ABC):
 
     Attributes:
         max_length: the most tokens a row may have, where the file says so.
+        pad_id: fills up short rows; a decoder finds a text's last token by it, so it is what the file says.
     """
 
     max_length: int | None = None
+    pad_id: int = 0
 
     def run(self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None) -> Array:
         """Return the answers to rows of token ids, float32 (n, columns).
@@ -139,7 +147,7 @@ class RowModel(ABC):
         self._check(lengths)
         answers: Array = np.empty((len(rows), self._columns()), np.float32)
         for places, width in self._plan(lengths):
-            found = self._answer(_padded(rows, places, lengths, width, types))
+            found = self._answer(_padded(rows, places, lengths, width, types, self.pad_id))
             if answers.shape[1] != found.shape[1]:
                 answers = np.empty((len(rows), found.shape[1]), np.float32)
             answers[places] = found
@@ -156,6 +164,11 @@ class RowModel(ABC):
     @abstractmethod
     def _answer(self, feed: Feed) -> Array:
         """Return the answers to rows of one length; inputs that the model lacks are left out."""
+
+    def _know(self, about: Mapping[str, str]) -> None:
+        """Take over what a file says of itself."""
+        self.max_length = int(about[MAX_LENGTH]) if about.get(MAX_LENGTH) else None
+        self.pad_id = int(about.get(PAD, 0))
 
     def _check(self, lengths: NDArray[np.int64]) -> None:
         if len(lengths) and lengths.min() < 1:
@@ -192,8 +205,7 @@ class OnnxModel(RowModel):
         except Exception as error:  # ONNX Runtime has an exception class of its own for every status
             raise SourceError(f"{path} cannot be run by ONNX Runtime; export the encoder again") from error
         self._inputs = {one.name for one in self._session.get_inputs()}
-        limit = self._session.get_modelmeta().custom_metadata_map.get(MAX_LENGTH)
-        self.max_length = int(limit) if limit else None
+        self._know(self._session.get_modelmeta().custom_metadata_map)
 
     def _columns(self) -> int:
         columns = self._session.get_outputs()[0].shape[-1]
@@ -251,9 +263,10 @@ def _padded(
     lengths: NDArray[np.int64],
     width: int,
     types: Sequence[Sequence[int]] | None,
+    pad: int,
 ) -> Feed:
     shape = (len(places), width)
-    ids, mask, kinds = (np.zeros(shape, np.int64) for _ in range(3))
+    ids, mask, kinds = (np.full(shape, filler, np.int64) for filler in (pad, 0, 0))
     for line, place in enumerate(places):
         ids[line, : lengths[place]] = rows[place]
         mask[line, : lengths[place]] = 1

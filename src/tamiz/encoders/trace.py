@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tamiz.encoders.graph import MAX_LENGTH
+from tamiz.encoders.graph import MAX_LENGTH, PAD
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 
@@ -56,8 +56,9 @@ def trace(folder: Path, *, head: str, config: Mapping[str, Any], pooling: str = 
     )
     made = program.model_proto
     _rename(made.graph, _OUTPUT, output)
-    if limit := readable(model, config.get("max_position_embeddings")):
-        require("onnx", extra="onnx").helper.set_model_props(made, {MAX_LENGTH: str(limit)})
+    about = {MAX_LENGTH: readable(model, config.get("max_position_embeddings")), PAD: config.get("pad_token_id")}
+    known = {name: str(value) for name, value in about.items() if isinstance(value, int) and value >= 0}
+    require("onnx", extra="onnx").helper.set_model_props(made, known)
     return made  # type: ignore[no-any-return]
 
 
