@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from tamiz.classifiers import check_params
 from tamiz.classifiers.checks import CHECKS, _Case, examples
@@ -24,7 +25,7 @@ from tamiz.classifiers.transformer_choices import Judge, choose_policy, parity
 from tamiz.classifiers.transformer_params import TransformerParams
 from tamiz.classifiers.transformer_reading import Reader
 from tamiz.encoders.runtime import Tokenizer
-from tamiz.errors import ConfigError, PackageError
+from tamiz.errors import ConfigError, PackageError, SourceError
 from tamiz.types import Resumes, Task, Tells, Traces, Validation
 from tests.classifiers.long_training import long_training
 from tests.tiny_bert import tiny_bert
@@ -176,6 +177,49 @@ def test_frozen_weights_stay(encoder, tmp_path):
     assert network.config.hidden_dropout_prob == 0.2
     with pytest.raises(ConfigError, match="2 layers"):
         load_network(Path(encoder), ("a", "b"), made(encoder, freeze_layers=3).params)
+
+
+def damaged(folder: Path, tensors=dict, **config) -> TransformerParams:
+    """Write an encoder whose weights or `config.json` were changed."""
+    tiny_bert(folder)
+    path = folder / "model.safetensors"
+    save_file(dict(tensors(load_file(path))), path, metadata={"format": "pt"})
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**about, **config}))
+    return TransformerParams(encoder=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changed", "config", "said"),
+    [
+        (lambda name: f"0.auto_model.{name}", {}, "lacks 37 of the weights"),
+        (lambda name: name.replace(".layer.1.", ".layer.7."), {}, r"lacks 16 of .*such as bert\.encoder\.layer\.1\."),
+        (str, {"vocab_size": 500}, r"another shape .*word_embeddings\.weight is \[\d+, 32\] and not \[500, 32\]"),
+    ],
+)
+def test_an_encoder_of_which_a_part_would_be_new_is_refused(tmp_path, changed, config, said):
+    from tamiz.classifiers.transformer_network import load_network
+
+    params = damaged(tmp_path, lambda found: {changed(name): one for name, one in found.items()}, **config)
+    with pytest.raises(ConfigError, match=said):
+        load_network(tmp_path, ("a", "b"), params)
+
+
+def test_a_new_head_and_a_pooler_are_no_damage(tmp_path):
+    from tamiz.classifiers.transformer_network import load_network
+
+    tiny_bert(tmp_path / "three", labels=("a", "b", "c"))
+    load_network(tmp_path / "three", ("a", "b"), TransformerParams())
+    params = damaged(tmp_path / "bare", lambda all_: {name: one for name, one in all_.items() if "pooler" not in name})
+    load_network(tmp_path / "bare", ("a", "b"), params)
+
+
+def test_a_tokenizer_of_another_encoder_is_refused_before_the_training(encoder, tmp_path):
+    tiny_bert(tmp_path / "small", words="bread")
+    shutil.copyfile(Path(encoder) / "tokenizer.json", tmp_path / "small" / "tokenizer.json")
+    texts, targets, _ = examples(Task.BINARY)
+    with pytest.raises(SourceError, match="they are of different encoders"):
+        made(str(tmp_path / "small")).fit(texts, targets)
 
 
 @pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])

@@ -303,6 +303,21 @@ def test_bfloat16_weights_are_read(folder: Path, tmp_path: Path) -> None:
     assert 0 < np.abs(next(found) - next(found)).max() < 0.02
 
 
+def test_a_tokenizer_of_another_encoder_is_refused(folder: Path, tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "small", words="bread")
+    shutil.copyfile(folder / "tokenizer.json", tmp_path / "small" / "tokenizer.json")
+    with pytest.raises(SourceError, match=r"tokenizer\.json has \d+ pieces, and the weights know \d+"):
+        export(tmp_path / "small", tmp_path / "x.onnx", head="embedding")
+
+
+def test_weights_that_are_cut_off_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "cut")
+    path = tmp_path / "cut" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SourceError, match=r"model\.safetensors is damaged, cut off"):
+        export(tmp_path / "cut", tmp_path / "x.onnx", head="embedding")
+
+
 def test_mistakes_are_named(folder: Path, fp32: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"head.*embedding"):
         export(folder, tmp_path / "x.onnx", head="embeddings")

@@ -77,7 +77,10 @@ def test_a_folder_whose_model_lies_below_says_where(tmp_path, cached):
         find(str(tmp_path / "package"))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80\x04pickle", hf_files()["model.safetensors"][:20]])
+_WHOLE = hf_files()["model.safetensors"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04pickle", _WHOLE[:20], _WHOLE[:-1], _WHOLE + b"x", _WHOLE[:8] + b"[]"])
 def test_weights_that_are_no_safetensors_file_are_refused(tmp_path, cached, data):
     folder = hf_folder(tmp_path / "own", **{"model.safetensors": data})
     with pytest.raises(SourceError, match="damaged, cut off or no safetensors file"):
@@ -100,6 +103,13 @@ def test_a_name_that_is_nothing_is_refused(cached, name, tmp_path, monkeypatch):
 def test_a_path_to_nothing_is_refused(cached):
     with pytest.raises(SourceError, match=r"there is no folder .*none"):
         find("./none")
+
+
+def test_a_folder_that_is_not_there_may_have_looked_like_a_hubs_id(cached, tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingExtraError, match=f"there is no folder {tmp_path}/models/mine either"):
+        find("models/mine", offline=True)
 
 
 # --- the catalogue
@@ -267,6 +277,7 @@ def test_offline_a_hub_model_that_is_not_there_says_what_to_do(tmp_path):
 def test_a_hub_that_does_not_answer_is_said_in_one_sentence(tmp_path):
     _, said = ask(tmp_path, "org/tiny", offline=False, HF_ENDPOINT="http://127.0.0.1:9")
     assert "SourceError: the hub does not give 'org/tiny'" in said
+    assert "and there is no folder /" in said
 
 
 def test_a_hub_model_with_pickled_weights_alone_is_refused(tmp_path):

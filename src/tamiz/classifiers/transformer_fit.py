@@ -180,6 +180,7 @@ class Fitter:
         params, config = self._params, network.config
         limit = readable(network, getattr(config, "max_position_embeddings", None)) or params.max_length
         tokenizer = Tokenizer(weights.folder / TOKENIZER)
+        tokenizer.check(len(network.get_input_embeddings().weight))
         length = min(params.max_length, limit)
         policy = params.train_long_texts if params.long_texts == "auto" else params.long_texts
         about = (params.window_overlap, params.max_windows, params.window_pooling)

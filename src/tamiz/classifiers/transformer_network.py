@@ -50,7 +50,8 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
         params: which dropout, what is frozen.
 
     Raises:
-        ConfigError: the folder holds no model that transformers can load, or has fewer layers than are to be frozen.
+        ConfigError: the folder holds no model that transformers can load, weights of the encoder are missing or of
+            another shape, or it has fewer layers than are to be frozen.
         MissingExtraError: PyTorch or transformers is not installed.
     """
     torch, transformers = require("torch", extra="transformers"), require("transformers", extra="transformers")
@@ -61,18 +62,38 @@ def load_network(folder: Path, labels: tuple[str, ...], params: TransformerParam
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: place for place, label in enumerate(labels)}
         _set_dropout(config, params)
-        network = transformers.AutoModelForSequenceClassification.from_pretrained(
+        network, about = transformers.AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,  # never a pickle
             ignore_mismatched_sizes=True,  # a head for other labels
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"encoder: {params.encoder!r} cannot be fine-tuned: {str(error).strip()[:300]}") from error
+    _check_loaded(network, about, params.encoder)
     _freeze(network, params)
     return network
+
+
+def _check_loaded(network: Any, about: dict[str, Any], encoder: str) -> None:
+    """Refuse an encoder of which a part would be new; a head is new always, and some encoders come without a pooler."""
+    own = f"{network.base_model_prefix}."
+    missing = sorted(name for name in about["missing_keys"] if name.startswith(own) and ".pooler." not in name)
+    if missing:
+        raise ConfigError(
+            f"encoder: {encoder!r} lacks {len(missing)} of the weights that its config.json tells of, such as "
+            f"{missing[0]}; take the config.json and the model.safetensors of one model"
+        )
+    other = sorted((name, *map(list, shapes)) for name, *shapes in about["mismatched_keys"] if name.startswith(own))
+    if other:
+        name, found, wanted = other[0]
+        raise ConfigError(
+            f"encoder: {encoder!r} has weights of another shape than its config.json says: {name} is {found} and not "
+            f"{wanted}; take the config.json and the model.safetensors of one model"
+        )
 
 
 def one_pad(network: Any, tokenizer: Any) -> int:

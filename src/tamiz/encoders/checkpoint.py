@@ -190,7 +190,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises:
         ConfigError: the architecture is another one.
-        SourceError: a file or a tensor is missing.
+        SourceError: a file or a tensor is missing, or a file is damaged.
     """
     config = config_of(folder)
     if not is_readable(config):
@@ -285,5 +285,9 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SourceError(f"{path} is not there; an encoder's folder needs its weights as model.safetensors")
     require("ml_dtypes", extra="onnx")  # lets numpy hold bfloat16
-    tensors: dict[str, Any] = require("safetensors.numpy", extra="onnx").load_file(path)
+    load = require("safetensors.numpy", extra="onnx").load_file
+    try:
+        tensors: dict[str, Any] = load(path)
+    except require("safetensors", extra="onnx").SafetensorError as error:
+        raise SourceError(f"{path} is damaged, cut off or no safetensors file. Copy it again") from error
     return tensors

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tamiz.encoders.checkpoint import config_of, is_readable, read_checkpoint
 from tamiz.encoders.graph import build
+from tamiz.encoders.runtime import TOKENIZER, Tokenizer
 from tamiz.errors import ConfigError, one_of
 from tamiz.extras import require
 
@@ -37,7 +38,8 @@ def export(folder: Path, target: Path, *, head: str, pooling: str = "mean") -> N
 
     Raises:
         ConfigError: there is no such head or pooling, or the weights have no such head.
-        SourceError: a file or a tensor is missing.
+        SourceError: a file or a tensor is missing, weights are damaged, or the tokenizer beside them is of another
+            encoder.
         MissingExtraError: the architecture needs PyTorch and it is not installed.
     """
     if head not in HEADS:
@@ -54,6 +56,8 @@ def export(folder: Path, target: Path, *, head: str, pooling: str = "mean") -> N
         write(trace(folder, head=head, config=config, pooling=pooling), target)
         return
     checkpoint = read_checkpoint(folder)
+    if (folder / TOKENIZER).is_file():
+        Tokenizer(folder).check(len(checkpoint.words))
     if head == "classification" and not checkpoint.head:
         raise ConfigError(
             f"head: the weights in {folder} have no classification head; take head='embedding' or fine-tune first"

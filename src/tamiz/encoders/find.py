@@ -160,14 +160,19 @@ def _remedy(folder: Path, missing: list[str]) -> str:
 
 
 def _check_safetensors(name: str, path: Path) -> None:
-    """Refuse a file whose header cannot be right; it is a length and that many bytes of JSON."""
+    """Refuse a file that is not as long as its header says; this is a length and that many bytes of JSON."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as stream:
-            start = stream.read(9)
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if length + 8 <= size else {}
+        ends = [one["data_offsets"][1] for tensor, one in header.items() if tensor != "__metadata__"]
+        whole = 8 + length + max(ends) == size
     except OSError as error:
         raise SourceError(f"encoder {name!r}: {path} cannot be read: {error.strerror}") from error
-    length = int.from_bytes(start[:8], "little")
-    if len(start) < 9 or start[8:] != b"{" or length + 8 > path.stat().st_size:
+    except (ValueError, AttributeError, LookupError, TypeError):
+        whole = False
+    if not whole:
         raise SourceError(f"encoder {name!r}: {path} is damaged, cut off or no safetensors file. Copy it again")
 
 
@@ -208,7 +213,8 @@ def _hub(name: str, repository: str, revision: str | None, *, offline: bool, pro
             raise
         if silent:
             raise MissingExtraError(
-                f"the encoder {name!r} is not on this machine, and the network may not be asked. Where it may be, run "
+                f"the encoder {name!r} is not on this machine, there is no folder {Path(name).absolute()} either, "
+                "and the network may not be asked. Where it may be, run "
                 f"hf download {name.replace('@', ' --revision ')}, and copy the hub's cache folder here; "
                 f"or name a folder with the model instead, or one of: {', '.join(sorted(CATALOGUE))}"
             ) from error
@@ -218,7 +224,8 @@ def _hub(name: str, repository: str, revision: str | None, *, offline: bool, pro
         folder = Path(hub.snapshot_download(repository, **asked))
     except Exception as error:  # the client raises its own errors, the web library's and the system's
         raise SourceError(
-            f"the hub does not give {name!r} ({type(error).__name__}). Check the id, the revision, the network and, "
+            f"the hub does not give {name!r} ({type(error).__name__}), and there is no folder "
+            f"{Path(name).absolute()} either. Check the id, the revision, the network and, "
             f"for a gated model, the access token; or name a folder, or one of: {', '.join(sorted(CATALOGUE))}"
         ) from error
     return _folder(name, folder)

@@ -65,7 +65,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        file = path / TOKENIZER if path.is_dir() else path
+        self._file = file = path / TOKENIZER if path.is_dir() else path
         try:
             self._tokenizer = require("tokenizers", extra="onnx").Tokenizer.from_str(file.read_text(encoding="utf-8"))
         except MissingExtraError:
@@ -80,6 +80,19 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self._before, self._after = self._ends()
         self.specials = len(self._before) + len(self._after)
+
+    def check(self, known: int) -> None:
+        """Refuse weights that know fewer pieces than the tokenizer gives.
+
+        Raises:
+            SourceError: they do.
+        """
+        pieces = self._tokenizer.get_vocab_size(with_added_tokens=False)
+        if pieces > known:
+            raise SourceError(
+                f"{self._file} has {pieces} pieces, and the weights know {known}: they are of different encoders; "
+                "take all files of one"
+            )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of every text's tokens, all of them, without special ones; half a surrogate pair is U+FFFD."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tamiz.encoders.graph import MAX_LENGTH, PAD
+from tamiz.encoders.runtime import TOKENIZER, Tokenizer
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 
@@ -31,11 +32,14 @@ def trace(folder: Path, *, head: str, config: Mapping[str, Any], pooling: str = 
 
     Raises:
         ConfigError: the architecture cannot be loaded, or the weights have no classification head.
+        SourceError: the tokenizer beside them is of another encoder.
         MissingExtraError: PyTorch, Transformers or onnxscript is not installed.
     """
     torch = require("torch", extra=_EXTRA)
     require("onnxscript", extra=_EXTRA)
     model = _load(folder, head=head, config=config)
+    if (folder / TOKENIZER).is_file():
+        Tokenizer(folder).check(len(model.get_input_embeddings().weight))
     accepted = inspect.signature(model.forward).parameters
     names = ["input_ids", "attention_mask"]
     if "token_type_ids" in accepted and int(config.get("type_vocab_size") or 0) > 1:
