@@ -589,6 +589,40 @@ def test_refusals_name_all_that_is_allowed(name, value, why):
         check_params("transformer", {name: value})
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "why"),
+    [
+        (Task.MULTI_LABEL, "accuracy", "no figure of a training in a multi-label task; .*'subset_accuracy'"),
+        (Task.MULTI_CLASS, "subset_accuracy", "no figure of a training in a multi-class task"),
+        (Task.MULTI_CLASS, "set_coverage", "no figure of a training"),
+        (Task.MULTI_CLASS, "coverage", "no figure of a training"),
+        (Task.MULTI_CLASS, "f1_positive", "of the positive label"),
+        (Task.BINARY, "recall_positive", "of the positive label, which the training is not told"),
+        (Task.BINARY, "average_precision_macro", "of the positive label"),
+    ],
+)
+def test_a_metric_that_can_choose_nothing_is_refused_before_the_training(encoder, task, metric, why):
+    texts, targets, _ = examples(task)
+    with pytest.raises(ConfigError, match=f"metric: '{metric}' is .*{why}"):
+        made(encoder, task, metric=metric).fit(texts, targets)
+
+
+def test_a_metric_that_validation_does_not_define_is_refused_before_the_training(encoder):
+    texts, targets, _ = examples(Task.BINARY)
+    one = Validation(texts[:10:2], targets[:10:2])
+    classifier = made(encoder, metric="roc_auc_macro")
+    with pytest.raises(ConfigError, match="metric: 'roc_auc_macro' is undefined on the 5 validation texts"):
+        classifier.fit(texts, targets, validation=one)
+    assert made(encoder, epochs=1, form="fp32").fit(texts, targets, validation=one).figures()["best_epoch"] == 1
+
+
+def test_figures_of_a_training_do_not_guess_the_positive_label():
+    judge = Judge(np.array([0, 1, 0]), Task.BINARY, ("food", "sport"))
+    names = judge(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]))
+    assert {"f1_macro", "roc_auc_macro", "log_loss"} <= set(names)
+    assert not [name for name in names if name.endswith("_positive") or name.startswith("average_precision")]
+
+
 # --- serving
 
 

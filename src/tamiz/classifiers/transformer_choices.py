@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from tamiz.classifiers.transformer_reading import Ids, Reader, Rows
 from tamiz.encoders.lengths import POLICIES
+from tamiz.errors import ConfigError, one_of
 from tamiz.metrics import higher_is_better, score
 from tamiz.types import FloatArray, Task
 
-__all__ = ["Judge", "Parity", "choose_policy", "parity"]
+__all__ = ["Judge", "Parity", "check_metric", "choose_policy", "parity"]
 
 _ALONE = 32  # texts that are answered one by one too
 _QUANTILE = 0.99
@@ -38,8 +39,35 @@ class Judge:
     labels: tuple[str, ...]
 
     def __call__(self, p: FloatArray) -> dict[str, float]:
-        """Return values by metric."""
-        return score(self.targets, p, decided(p, self.task), task=self.task, labels=self.labels)
+        """Return values by metric, but for those of the positive label, since a fit is not told which it is."""
+        values = score(self.targets, p, decided(p, self.task), task=self.task, labels=self.labels)
+        return {name: value for name, value in values.items() if not _of_positive(name, self.task)}
+
+    def defined(self) -> list[str]:
+        """Return the metrics that have a value whatever is answered."""
+        return list(self(np.full((len(self.targets), len(self.labels)), 0.4)))  # which decides for none of several
+
+
+def check_metric(metric: str, task: Task, labels: tuple[str, ...]) -> None:
+    """Refuse a metric that can choose nothing in a fit.
+
+    Raises:
+        ConfigError: it is of another task, or of the positive label.
+    """
+    if _of_positive(metric, task):
+        raise ConfigError(f"metric: {metric!r} is of the positive label, which the training is not told; take f1_macro")
+    k = len(labels)
+    every = np.array([[True] * k, [False] * k]) if task is Task.MULTI_LABEL else np.arange(k)
+    allowed = Judge(every, task, labels).defined()
+    if metric not in allowed:
+        raise ConfigError(
+            f"metric: {metric!r} is no figure of a training in a {task} task; "
+            f"{one_of(metric, allowed, limit=len(allowed))}"
+        )
+
+
+def _of_positive(metric: str, task: Task) -> bool:
+    return metric.endswith("_positive") or (task is Task.BINARY and metric == "average_precision_macro")
 
 
 def decided(p: FloatArray, task: Task) -> NDArray[Any]:

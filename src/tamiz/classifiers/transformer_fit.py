@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.classifiers.transformer_checkpoints import Checkpoints
-from tamiz.classifiers.transformer_choices import Judge, Parity, choose_policy, parity
+from tamiz.classifiers.transformer_choices import Judge, Parity, check_metric, choose_policy, parity
 from tamiz.classifiers.transformer_loop import FineTuning, Outcome
 from tamiz.classifiers.transformer_network import load_network, one_pad, threads
 from tamiz.classifiers.transformer_params import TransformerParams
@@ -85,6 +85,10 @@ class Fitter:
         seed: of head, order, dropout and samples.
         progress: told how far the fit has come.
         before: what an earlier fit settled, which is not chosen again.
+
+    Raises:
+        ConfigError: the task has no such metric, or none that the training can know.
+        MissingExtraError: the runtime of the form is not installed.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Fitter:
         progress: Progress | None,
         before: Settled | None,
     ) -> None:
+        check_metric(params.metric, task, labels)
         if params.form == "bf16":
             require("openvino", extra="openvino")  # said now rather than after the training
         self._params, self._labels, self._task = params, labels, task
@@ -126,10 +131,15 @@ class Fitter:
             validation: for early stopping and choices.
             target: an empty folder.
             checkpoints: where the state of the training is kept, if anywhere.
+
+        Raises:
+            ConfigError: the model, or what is asked of it, does not fit; validation does not define the metric.
+            SourceError: the encoder's files are damaged.
+            MissingExtraError: the encoder or a library is not on this machine.
         """
+        held = self._held(validation)
         weights = find(self._params.encoder, progress=self._progress)
         texts, has, targets = self._sample(texts, has, targets, self._params.train_size)
-        held = self._held(validation)
         with threads(self._params.num_threads), _seeded(self._seed):
             network = load_network(weights.folder, self._labels, self._params)
             reader = self._reader(weights, network)
@@ -169,7 +179,13 @@ class Fitter:
     def _held(self, validation: Validation | None) -> Validation | None:
         if validation is None or not len(validation.texts):
             return None
-        return self._drawn(validation.texts, np.asarray(validation.targets), self._params.validation_size)
+        held = self._drawn(validation.texts, np.asarray(validation.targets), self._params.validation_size)
+        if self._params.metric not in Judge(held.targets, self._task, self._labels).defined():
+            raise ConfigError(
+                f"metric: {self._params.metric!r} is undefined on the {len(held.texts)} validation texts, which have "
+                "too few different labels; take log_loss, or a larger validation"
+            )
+        return held
 
     def _drawn(self, texts: Sequence[str], targets: NDArray[Any], most: int | None) -> Validation:
         """Return so many examples in random order: a table may be sorted by label, and later the first are taken."""

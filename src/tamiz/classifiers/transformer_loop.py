@@ -241,7 +241,7 @@ class FineTuning:
         before = outcome.best().get(metric, -sign * math.inf)
         outcome.evaluations.append((outcome.step, values))
         outcome.waited += 1
-        if outcome.best_step is None or sign * values.get(metric, -sign * math.inf) > sign * before:
+        if outcome.best_step is None or sign * values[metric] > sign * before:
             outcome.best_step, outcome.waited = outcome.step, 0
             self._best = self._weights()
 

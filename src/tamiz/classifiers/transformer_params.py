@@ -67,7 +67,7 @@ class TransformerParams(base.Params):
     """Stop when the metric on validation has not improved for so many evaluations; `null` never stops. The weights of
     the best evaluation are kept in either case."""
     metric: str = "f1_macro"
-    """Metric on validation by which the best weights and the length policy are chosen."""
+    """Metric on validation by which the best weights and the length policy are chosen; none of the positive label."""
     eval_steps: Annotated[int, Field(ge=1)] | None = None
     """Evaluate after so many changes of the weights too, not only after each epoch."""
     validation_size: Annotated[int, Field(ge=1)] | None = 2000
