@@ -30,7 +30,7 @@ from tamiz.types import Resumes, Task, Tells, Traces, Validation
 from tests.classifiers.long_training import long_training
 from tests.tiny_bert import tiny_bert
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
 FAST = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "max_length": 32, "num_threads": 1, "precision": "fp32"}
@@ -350,8 +350,6 @@ def test_a_damaged_or_foreign_checkpoint_is_not_used(encoder, tmp_path):
     [(True, 0.3, "bf16"), (True, 1.9, "fp32"), (True, 0.9, "fp32"), (False, 0.3, "fp32")],
 )
 def test_bf16_is_taken_where_the_processor_is_faster_with_it(monkeypatch, able, bf16_s, expected):
-    import torch
-
     from tamiz.classifiers import transformer_network as network
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
@@ -365,8 +363,6 @@ def test_bf16_is_taken_where_the_processor_is_faster_with_it(monkeypatch, able, 
 
 
 def test_attention_alone_is_computed_in_fp32_where_a_processor_trains_in_bf16(encoder, monkeypatch):
-    import torch
-
     from tamiz.classifiers.transformer_network import attend_in_fp32, load_network
 
     network = load_network(Path(encoder), ("a", "b"), TransformerParams(encoder=encoder, dropout=0.0)).eval()
@@ -418,8 +414,8 @@ def test_logits_are_computed_where_the_network_is_after_a_training_elsewhere(enc
     np.testing.assert_array_equal(loop.logits(rows, exact=True), expected)
 
 
-@pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a GPU")
-def test_a_training_on_a_gpu_ends_and_goes_on_from_a_checkpoint(encoder, tmp_path):
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_a_training_on_a_device_ends_and_goes_on_from_a_checkpoint(encoder, tmp_path, device):
     texts, targets, _ = examples(Task.BINARY)
 
     def progress(message, done=0, total=0):
@@ -427,11 +423,11 @@ def test_a_training_on_a_gpu_ends_and_goes_on_from_a_checkpoint(encoder, tmp_pat
             raise KeyboardInterrupt
 
     for resumed in (False, True):
-        classifier = made(encoder, device="cuda", form="fp32", checkpoint_seconds=0)
+        classifier = made(encoder, device=device, epochs=6, form="fp32", checkpoint_seconds=0)
         classifier.keep_in(tmp_path)
         with nullcontext() if resumed else pytest.raises(KeyboardInterrupt):
             classifier.fit(texts, targets, progress=progress)
-    assert classifier.facts()["device"] == "cuda"
+    assert classifier.facts()["device"] == device
     assert (classifier.predict_proba(texts).argmax(axis=1) == targets).mean() > 0.9
 
 
@@ -458,7 +454,6 @@ def test_batches_are_of_like_length_and_repeat():
 
 def other_encoder(folder: Path, kind: str, change=None, **config) -> str:
     """Write an encoder of another architecture with random weights, and the tokenizer of `tiny_bert` as `change`d."""
-    import torch
     import transformers
 
     folder.mkdir()
