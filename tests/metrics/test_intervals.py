@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tamiz.errors import ConfigError
-from tamiz.metrics import bootstrap, score
+from tamiz.metrics import bootstrap, score, share_interval
 from tamiz.metrics import intervals as module
 from tamiz.types import Task
 
@@ -34,6 +35,12 @@ def _example(task, seed, n, k, *, digits=2):
     return targets, probabilities, probabilities.argmax(axis=1)
 
 
+def _shares_of(task):
+    if task is Task.MULTI_LABEL:
+        return ["subset_accuracy"]
+    return ["accuracy", "f1_micro", "precision_micro", "recall_micro", "recall_weighted"]
+
+
 def _resampled_scores(targets, probabilities, decided, task, k, resamples, seed):
     """What `score` says of the same resamples, written out."""
     values = {}
@@ -54,7 +61,10 @@ def test_equals_scoring_every_resample(task):
     wanted = _resampled_scores(targets, probabilities, decided, task, k, 25, 4)
     observed = score(targets, probabilities, decided, task=task, labels=_labels(k))
     assert set(got) == set(wanted) - {"ece"}
+    shares = _shares_of(task)
     for name, (low, high) in got.items():
+        if name in shares:
+            continue
         shift = np.mean(wanted[name]) - observed[name]
         ends = np.quantile(wanted[name], [0.025, 0.975]) - shift
         ends = np.clip(ends, 0, None if name in ("log_loss", "brier") else 1)
@@ -69,9 +79,54 @@ def test_abstentions(task):
     got = bootstrap(targets, probabilities, decided, task=task, labels=_labels(k), resamples=20, seed=4)
     wanted = _resampled_scores(targets, probabilities, decided, task, k, 20, 4)
     observed = score(targets, probabilities, decided, task=task, labels=_labels(k))
-    for name in ("coverage", "selective_accuracy", "f1_macro"):
+    for name in ("f1_micro", "f1_macro"):
         shift = np.mean(wanted[name]) - observed[name]
         assert got[name] == pytest.approx(tuple(np.quantile(wanted[name], [0.025, 0.975]) - shift)), name
+    right, answered = int((decided == targets).sum()), int((decided >= 0).sum())
+    assert got["accuracy"] == got["recall_micro"] == share_interval(right, 40)
+    assert got["coverage"] == share_interval(answered, 40)
+    assert got["selective_accuracy"] == got["precision_micro"] == share_interval(right, answered)
+    nobody = np.full(40, -1)
+    got = bootstrap(targets, probabilities, nobody, task=task, labels=_labels(k), resamples=20)
+    assert got["coverage"] == share_interval(0, 40)
+    assert not {"selective_accuracy", "precision_micro", "f1_macro"} & set(got)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_shares_have_wilsons_interval_at_the_level(task):
+    k = 2 if task is Task.BINARY else 4
+    targets, probabilities, decided = _example(task, 1, 30, k)
+    got = bootstrap(targets, probabilities, decided, task=task, labels=_labels(k), resamples=25, level=0.8)
+    right = targets == decided
+    right = int((right.all(axis=1) if task is Task.MULTI_LABEL else right).sum())
+    z, share = norm.ppf(0.9), right / 30
+    middle, room = share + z**2 / 60, z * np.sqrt(share * (1 - share) / 30 + z**2 / 3600)
+    ends = (middle - room) / (1 + z**2 / 30), (middle + room) / (1 + z**2 / 30)
+    for name in _shares_of(task):
+        assert got[name] == pytest.approx(ends), name
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_perfect_figures_have_no_interval_without_width(task):
+    k = 2 if task is Task.BINARY else 3
+    targets = np.arange(30) % k
+    targets = np.eye(k, dtype=bool)[targets] if task is Task.MULTI_LABEL else targets
+    probabilities = np.where(targets, 0.9, 0.2) if targets.ndim > 1 else np.eye(k)[targets] * 0.7 + 0.3 / k
+    got = bootstrap(targets, probabilities, targets, task=task, labels=_labels(k), resamples=50)
+    assert all(high > low for low, high in got.values())
+    assert set(got) == set(_shares_of(task))
+
+
+def test_covers_a_truth_near_one_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(200):
+        decided = np.zeros(100, dtype=int)
+        targets = (rng.random(100) >= 0.99).astype(int)
+        got = bootstrap(targets, np.full((100, 2), 0.5), decided, task=Task.BINARY, labels=_labels(2), resamples=20)
+        low, high = got["accuracy"]
+        inside += low <= 0.99 <= high
+    assert inside / 200 >= 0.88
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30), digits=st.integers(0, 3))
@@ -112,7 +167,7 @@ def test_ranking_metrics_take_fewer_resamples_where_work_is_large(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK_CELLS", 250)
     many = bootstrap(targets, probabilities, decided, resamples=60, **arguments)
     assert many["roc_auc_macro"] == pytest.approx(few["roc_auc_macro"])
-    assert many["accuracy"] != pytest.approx(few["accuracy"])
+    assert many["f1_macro"] != pytest.approx(few["f1_macro"])
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -165,15 +220,15 @@ def test_undefined_metrics_are_left_out():
     targets = np.ones(12, dtype=int)
     got = bootstrap(targets, np.full((12, 2), 0.5), targets, task=Task.BINARY, labels=_labels(2), resamples=10)
     assert "roc_auc_macro" not in got
-    assert got["accuracy"] == (1, 1)
+    assert got["accuracy"] == share_interval(12, 12)
     nothing = np.zeros((5, 3), dtype=bool)
     got = bootstrap(nothing, np.zeros((5, 3)), nothing, task=Task.MULTI_LABEL, labels=_labels(3), resamples=10)
-    assert set(got) == {"subset_accuracy", "hamming_loss", "log_loss", "brier"}
+    assert set(got) == {"subset_accuracy"}
 
 
 def test_one_example():
     got = bootstrap(np.array([1]), np.array([[0.2, 0.8]]), np.array([1]), task=Task.BINARY, labels=_labels(2))
-    assert got["accuracy"] == (1, 1)
+    assert got["accuracy"] == share_interval(1, 1)
 
 
 @pytest.mark.parametrize(("resamples", "level"), [(0, 0.95), (10, 0.0), (10, 1.0)])

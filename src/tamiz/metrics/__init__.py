@@ -2,7 +2,7 @@
 
 from tamiz.metrics._inputs import ECE_BINS
 from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
-from tamiz.metrics.intervals import bootstrap
+from tamiz.metrics.intervals import bootstrap, share_interval
 from tamiz.metrics.names import METRICS, higher_is_better
 from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
 
@@ -22,4 +22,5 @@ __all__ = [
     "per_label",
     "score",
     "score_sets",
+    "share_interval",
 ]

@@ -1,13 +1,17 @@
-"""How uncertain a figure is: bootstrap intervals.
+"""How uncertain a figure is: Wilson's intervals of plain shares, bootstrap intervals of all else.
+
+A share of examples, such as accuracy, is a binomial count, whose interval is known and has a width at 0 and at 1 too.
 
 A resample draws `n` of the `n` examples with replacement, which is the same as multinomial weights on the examples. All
 resamples of a chunk are measured at once from their weights; a chunk's weights take about 16 MB whatever `n` is.
 
 Resamples repeat examples and miss others, which moves some metrics in one direction: average precision up, macro F1 of
 rare labels down. The percentiles are therefore moved by the estimated bias, the mean of the resamples less the observed
-value, and show the spread around what was measured. For plain means such as accuracy that changes next to nothing.
+value, and show the spread around what was measured. Where all resamples give the same, as a macro F1 of 1 does, they
+show no spread, and there is no interval.
 
 Source:
+    Shares: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
     Percentile intervals and the estimate of bias: Efron, Tibshirani (1993), An Introduction to the Bootstrap, chapters
     13 and 10.
 """
@@ -26,12 +30,13 @@ from tamiz.metrics._inputs import Inputs, brier_losses, checked, log_losses, ran
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, Task
 
-__all__ = ["bootstrap"]
+__all__ = ["bootstrap", "share_interval"]
 
 _CHUNK_CELLS = 2_000_000  # of weights: 16 MB
 _RANKING_CELLS = 100_000_000  # work allowed to ranking metrics: examples x labels x resamples
 _FEWEST_RANKING_RESAMPLES = 200
 _UNBOUNDED = ("log_loss", "brier")  # all others lie in [0, 1]
+_ROUNDING = 1e-12
 
 
 def bootstrap(
@@ -46,7 +51,10 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Return percentile intervals of what `score` gives, except `ece` (resampling biases it upwards).
+    """Return intervals of what `score` gives, except `ece` (resampling biases it upwards).
+
+    Plain shares of examples (accuracy, coverage and the like) have Wilson's interval, other metrics percentiles of
+    resamples; there is none where all resamples give the same.
 
     `roc_auc_macro` and `average_precision_macro` need a pass over the sorted examples per label: where `n * k *
     resamples` is above 1e8 they get fewer resamples, at least 200. A resample in which a metric is undefined does not
@@ -86,7 +94,36 @@ def bootstrap(
         for name, sample in measured(weights, ranking_left).items():
             samples[name].append(sample)
         ranking_left -= weights.shape[1]
-    return _intervals(observed, samples, level)
+    return _intervals(observed, samples, _shares(inputs), level)
+
+
+def share_interval(right: int, among: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval of a share: `right` of `among` examples, at least one.
+
+    Source: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
+
+    Example:
+        >>> low, high = share_interval(100, 100)
+        >>> round(low, 3), high
+        (0.963, 1.0)
+    """
+    from scipy.stats import binomtest
+
+    bounds = binomtest(right, among).proportion_ci(confidence_level=level, method="wilson")
+    return float(bounds.low), float(bounds.high)
+
+
+def _shares(inputs: Inputs) -> dict[str, tuple[int, int]]:
+    """Return the metrics that are shares of examples: how many, of how many; none of no example."""
+    targets, decided, n = inputs.targets, inputs.decided, len(inputs.targets)
+    if inputs.task is Task.MULTI_LABEL:
+        return {"subset_accuracy": (int((targets == decided).all(axis=1).sum()), n)}
+    right, answered = int((targets == decided).sum()), int((decided >= 0).sum())
+    shares = dict.fromkeys(("accuracy", "recall_micro", "recall_weighted"), (right, n))
+    if answered == n:
+        return shares | dict.fromkeys(("f1_micro", "precision_micro"), (right, n))
+    of_answers = dict.fromkeys(("precision_micro", "selective_accuracy"), (right, answered)) if answered else {}
+    return shares | {"coverage": (answered, n)} | of_answers
 
 
 def measures(inputs: Inputs, *, ranking: bool) -> Callable[[FloatArray], dict[str, FloatArray]]:
@@ -290,14 +327,20 @@ _RATIOS = {"precision": _precision, "recall": _recall, "f1": _f1}
 
 
 def _intervals(
-    observed: dict[str, FloatArray], samples: dict[str, list[FloatArray]], level: float
+    observed: dict[str, FloatArray],
+    samples: dict[str, list[FloatArray]],
+    shares: dict[str, tuple[int, int]],
+    level: float,
 ) -> dict[str, tuple[float, float]]:
     intervals = {}
     for name in METRICS:
+        if name in shares:
+            intervals[name] = share_interval(*shares[name], level)
+            continue
         value = float(observed[name][0]) if name in observed else np.nan
         drawn = np.concatenate(samples[name]) if name in samples else np.empty(0)
         drawn = drawn[np.isfinite(drawn)]
-        if drawn.size and np.isfinite(value):
+        if drawn.size and np.isfinite(value) and np.ptp(drawn) > _ROUNDING:
             low, high = interval(value, drawn, level)
             highest = np.inf if name in _UNBOUNDED else 1.0
             intervals[name] = (max(low, 0.0), min(high, highest))

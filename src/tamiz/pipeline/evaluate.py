@@ -29,7 +29,7 @@ class Evaluation:
 
     Attributes:
         metrics: figure of each metric, with the side's prefix (`val_`, `test_`).
-        intervals: 95 % bootstrap interval of those that have one.
+        intervals: 95 % interval of those that have one.
         confusion: `(k, k)`, rows the true label; multi-label `(k, 2, 2)`.
         probabilities: calibrated, `(n, k)`.
         decided: what the rule made of them.

@@ -16,6 +16,7 @@ from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
+from tamiz.metrics import share_interval
 from tamiz.model import Model
 from tamiz.pipeline import members
 from tamiz.pipeline.inputs import encoders_of
@@ -224,15 +225,9 @@ def _targets(state: State) -> NDArray[Any]:
 
 
 def _share(counts: IntArray, repeats: int) -> dict[str, Any]:
-    """Return the share of right answers with its 95 % interval.
-
-    Source: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    from scipy.stats import binomtest
-
+    """Return the share of right answers with its 95 % interval."""
     share, n = float(counts.mean() / repeats), len(counts)
-    bounds = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    return {"value": share, "interval": [float(bounds.low), float(bounds.high)]}
+    return {"value": share, "interval": list(share_interval(round(share * n), n))}
 
 
 def _reason(rung: str, before: str, compared: Sequence[Against], up: int) -> str:

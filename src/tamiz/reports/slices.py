@@ -10,6 +10,7 @@ import numpy as np
 
 from tamiz.card import SliceFigures
 from tamiz.errors import counted
+from tamiz.metrics import share_interval
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, IntArray, Task
 
@@ -25,10 +26,6 @@ def slice_figures(sample: Sample) -> list[SliceFigures]:
 
     Times are taken by year. The figures are `accuracy` (multi-label: `subset_accuracy` and `f1_micro`) and `f1_macro`
     over the labels that are true or decided in the slice.
-
-    Source:
-        Interval of the share of right answers: Wilson (1927), Probable Inference, the Law of Succession, and
-        Statistical Inference.
     """
     if not len(sample):
         return []
@@ -89,10 +86,8 @@ def shortened(name: str) -> str:
 
 
 def _figures(sample: Sample, column: str, value: str, rows: BoolArray) -> SliceFigures:
-    from scipy.stats import binomtest
-
     targets, decided, right = sample.targets[rows], sample.decided[rows], sample.right[rows]
-    bounds = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+    bounds = share_interval(int(right.sum()), len(right))
     several = sample.task is Task.MULTI_LABEL
     figures = {"subset_accuracy" if several else "accuracy": float(right.mean())}
     hits, total = _counts(targets, decided, len(sample.labels), several=several)
@@ -100,7 +95,7 @@ def _figures(sample: Sample, column: str, value: str, rows: BoolArray) -> SliceF
         figures["f1_micro"] = float(2 * hits.sum() / max(total.sum(), 1))
     found = total > 0
     figures["f1_macro"] = float((2 * hits[found] / total[found]).mean()) if found.any() else 0.0
-    return SliceFigures(column, value, len(right), figures, (float(bounds.low), float(bounds.high)))
+    return SliceFigures(column, value, len(right), figures, bounds)
 
 
 def _counts(targets: Any, decided: Any, k: int, *, several: bool) -> tuple[IntArray, IntArray]:
