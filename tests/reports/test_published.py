@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tamiz.blobs import open_blobs
@@ -13,9 +14,11 @@ from tamiz.errors import ColumnError, ConfigError
 from tamiz.model import Model
 from tamiz.package import read_manifest
 from tamiz.pipeline import RunResult
+from tamiz.pipeline.evaluate import evaluate
+from tamiz.pipeline.train import assemble, fit_classifier
 from tamiz.store import ModelStore
 from tamiz.types import Task, TopFeatures
-from tests.projects import Told, make_project, rows, run, write_csv
+from tests.projects import Told, make_project, rows, run, side, write_csv
 from tests.reports.pages import Page
 
 EVIL = "<script>alert(1)</script>"
@@ -66,6 +69,24 @@ def test_the_learning_curve_ends_at_the_whole_training_side(finished):
     assert trace["x"] == sorted(trace["x"])
     assert len(trace["x"]) >= 3
     assert trace["y"][-1] == result.metrics["val_f1_macro"]
+
+
+def test_each_point_of_the_learning_curve_has_a_rule_of_its_own(tmp_path):
+    table = rows(240, task=Task.MULTI_LABEL)
+    table = [{**row, "text": row["text"] if i % 4 else f"notes number {i}"} for i, row in enumerate(table)]
+    write_csv(tmp_path / "texts.csv", table)
+    decided = {"family": "linear", "thresholds": "f1", "calibrate": "isotonic"}
+    project = make_project(tmp_path, Task.MULTI_LABEL, candidates=[decided])
+    trace = report(run(project)).charts["Learning curve"]["data"][0]
+    train, validation, (config,) = side(project, "train"), side(project, "validation"), project.candidates
+    order = np.random.default_rng(project.split.seed).permutation(len(train.texts))
+    labels = Model.load(package(project)).labels
+    for size, value in zip(trace["x"], trace["y"], strict=True):
+        part = train.take(order[:size]) if size < len(order) else train
+        classifier, _ = fit_classifier(config, labels, project.task, part, validation, seed=project.split.seed)
+        point = assemble(project, config, classifier, validation, {})
+        own = evaluate(point, validation.texts_raw, validation.targets, prefix="val_")
+        assert value == pytest.approx(own.metrics["val_f1_macro"])
 
 
 def test_any_column_of_the_source_makes_slices(finished):

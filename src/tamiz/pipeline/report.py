@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from tamiz._rule_config import RULE_KEYS
 from tamiz.blobs import Blobs
 from tamiz.card import CardFacts
 from tamiz.config import CandidateConfig, Project
@@ -23,7 +24,7 @@ from tamiz.metrics import METRICS
 from tamiz.model import Model
 from tamiz.package import Manifest
 from tamiz.pipeline.evaluate import Evaluation, evaluate, figures_of
-from tamiz.pipeline.train import Trained, fit_classifier
+from tamiz.pipeline.train import Trained, assemble, fit_classifier
 from tamiz.reports.findings import Contender, Findings, label_counts, top_words
 from tamiz.reports.measures import Bin, Reliability, reliability
 from tamiz.reports.mistakes import mistakes, write_mistakes
@@ -207,12 +208,15 @@ def _learning_curve(
     config = next((c for c in project.candidates if c.title == trained.candidate), None)
     if config is None:  # the project names it no more
         return []
+    # Decided as the version is, whose rule may be a later one than the project file's.
+    weights = config.model_dump(exclude=set(RULE_KEYS))
+    config = CandidateConfig.model_validate({**weights, **model.rule.settings})
     train = sides["train"]
     order = np.random.default_rng(project.split.seed).permutation(len(train.texts))
     points = []
     for part in _PARTS:
         rows = order[: round(part * len(order))]
-        value = _refitted_value(project, config, model, train.take(rows), sides["validation"], metric, progress)
+        value = _refitted_value(project, config, model.labels, train.take(rows), sides["validation"], metric, progress)
         if value is not None:
             points.append((len(rows), value))
     return [*points, (len(order), trained.metrics[metric])] if metric in trained.metrics else points
@@ -221,24 +225,27 @@ def _learning_curve(
 def _refitted_value(
     project: Project,
     config: CandidateConfig,
-    model: Model,
+    labels: Sequence[str],
     train: Examples,
     validation: Examples,
     metric: str,
     progress: Progress | None,
 ) -> float | None:
-    """Return the figure of a refit, `None` where so few examples cannot be learned from."""
+    """Return the figure of a refit with a calibrator and rule of its own, as each candidate has them.
+
+    `None` where so few examples cannot be learned from.
+    """
     targets = train.targets
     present = int(targets.any(axis=0).sum()) if targets.ndim > 1 else len(np.unique(targets))
     if len(train.texts) < _FEWEST or present < 2:
         return None
     try:
         classifier, _ = fit_classifier(
-            config, model.labels, model.task, train, validation, seed=project.split.seed, progress=progress
+            config, labels, project.task, train, validation, seed=project.split.seed, progress=progress
         )
+        refitted = assemble(project, config, classifier, validation, {})
     except TamizError:
         return None
-    refitted = replace(model, classifier=classifier)
     probabilities = refitted.predict_proba(validation.texts_raw)
     return figures_of(refitted, probabilities, validation.targets, prefix="val_").get(metric)
 
