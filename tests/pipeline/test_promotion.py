@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tamiz.blobs import open_blobs
 from tamiz.config import CandidateConfig, Project, SelectConfig, parse_project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
@@ -22,10 +23,10 @@ from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.evidence import Answers, limits, slices
 from tamiz.pipeline.promotion import Decision, _ordered, decide, replay, weigh
 from tamiz.pipeline.publish import promote
-from tamiz.pipeline.train import assemble, fit_classifier
+from tamiz.pipeline.train import assemble, candidate_package, fit_classifier
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
-from tests.projects import make_project, raw_project, run, write_csv
+from tests.projects import make_project, raw_project, run, side, write_csv
 
 PRIOR = [{"family": "prior"}]
 WORDS = {
@@ -541,6 +542,23 @@ def test_the_lead_points_up_where_lower_is_better(tmp_path):
     lead = run(make_project(tmp_path, candidates=two, select={"metric": "val_log_loss"})).lead
     assert lead["difference"] < 0
     assert lead["p_better"] > 0.5
+
+
+def test_choice_and_lead_rest_on_answers_by_calibrations_that_have_not_seen_the_example(tmp_path):
+    # On few examples, isotonic calibration fits those that it was fitted on best and others worst.
+    two = [{"family": "linear", "name": name, "calibrate": name} for name in ("isotonic", "none")]
+    project = make_project(tmp_path, candidates=two, select={"metric": "val_log_loss"})
+    found = run(project)
+    first, second = found.leaderboard
+    assert (first.candidate, second.candidate) == ("none", "isotonic")
+    assert [found.lead["first"], found.lead["second"]] == pytest.approx(
+        [c.metrics["val_log_loss"] for c in found.leaderboard]
+    )
+    validation = side(project, "validation")
+    model = candidate_package(open_blobs(project.resolve(project.lake)), second.key, tmp_path / "package")
+    about = {"texts": validation.texts_raw, "targets": validation.targets, "prefix": "val_"}
+    served, held = (evaluate(model, **about, learnt=learnt).metrics["val_log_loss"] for learnt in (False, True))
+    assert served < first.metrics["val_log_loss"] < held == pytest.approx(second.metrics["val_log_loss"])
 
 
 def test_one_candidate_has_no_lead(tmp_path):

@@ -19,10 +19,12 @@ import pytest
 from tamiz.config import Project, load_project, parse_project
 from tamiz.errors import ConfigError, DataError, StoreError
 from tamiz.metrics import score
+from tamiz.model import Model
+from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.tune import TuneResult, tune
 from tamiz.registry import MemoryRegistry
 from tamiz.types import Task
-from tests.projects import Told, make_project, raw_project, rows, run, side, write_csv, write_project
+from tests.projects import Told, make_project, raw_project, rows, run, side, store_of, write_csv, write_project
 
 C = {"C": {"low": 0.001, "high": 100, "log": True}}
 SMALL = {"defaults": False, "space": C, "trials": 5}
@@ -106,6 +108,17 @@ def test_the_default_has_the_figures_of_a_run(project):
     found = search(project)
     (candidate,) = run(project).leaderboard
     assert found.default == pytest.approx(candidate.metrics["val_f1_macro"], abs=1e-12)
+
+
+def test_a_trial_is_scored_by_calibrations_that_have_not_seen_the_example(tmp_path):
+    candidate = {"family": "linear", "calibrate": "isotonic"}
+    project = make_project(tmp_path, tune={**SMALL, "metric": "val_log_loss", "trials": 1}, candidates=[candidate])
+    found = search(project)
+    (candidate,) = run(project).leaderboard
+    assert found.default == pytest.approx(candidate.metrics["val_log_loss"], abs=1e-12)
+    model, validation = Model.load(store_of(project).fetch("topics@1")), side(project, "validation")
+    served = evaluate(model, validation.texts_raw, validation.targets, prefix="val_")
+    assert found.default > served.metrics["val_log_loss"]
 
 
 def test_the_tuned_candidate_is_what_the_trial_was(tmp_path):

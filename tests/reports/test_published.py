@@ -85,7 +85,7 @@ def test_each_point_of_the_learning_curve_has_a_rule_of_its_own(tmp_path):
         part = train.take(order[:size]) if size < len(order) else train
         classifier, _ = fit_classifier(config, labels, project.task, part, validation, seed=project.split.seed)
         point = assemble(project, config, classifier, validation, {})
-        own = evaluate(point, validation.texts_raw, validation.targets, prefix="val_")
+        own = evaluate(point, validation.texts_raw, validation.targets, prefix="val_", learnt=True)
         assert value == pytest.approx(own.metrics["val_f1_macro"])
 
 

@@ -20,7 +20,7 @@ from tamiz.data.lake import Lake
 from tamiz.decision import check_decision, fit_decision, set_thresholds
 from tamiz.errors import ConfigError, PackageError, reason_of
 from tamiz.model import Model
-from tamiz.pipeline.evaluate import evaluate, figures_of, speed
+from tamiz.pipeline.evaluate import evaluate, figures_of, speed, validation_answers
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import release
 from tamiz.pipeline.reproduce import check_lake
@@ -277,7 +277,7 @@ def _side(project: Project, base: Model, side: str) -> Examples:
 
 
 def _figures(model: Model, raw: FloatArray, targets: NDArray[Any]) -> dict[str, float]:
-    return figures_of(model, model.calibrator.apply(raw), targets, prefix="val_")
+    return figures_of(model, validation_answers(model, raw, targets), targets, prefix="val_")
 
 
 def _publish(
@@ -299,7 +299,7 @@ def _publish(
     sides = {side: _side(project, model, side) for side in ("train", "test")} | {"validation": validation}
     before_refit = replace(model, classifier=judge)
     seed = _seed(project, model)
-    checked = evaluate(before_refit, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
+    checked = evaluate(before_refit, validation.texts_raw, validation.targets, prefix="val_", seed=seed, learnt=True)
     kept = {k: v for k, v in model.manifest.metrics.items() if not k.startswith(("val_", "test_"))}
     metrics = {**kept, **checked.metrics, **speed(model, validation.texts_raw)}
     data = {**model.manifest.data, "key": key, "weights_of": made.base}

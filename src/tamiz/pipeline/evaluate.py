@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamiz.decision import Answered, answered, cross_fitted
 from tamiz.metrics import bootstrap, confusion, score, score_sets
 from tamiz.model import Model
 from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["Evaluation", "confusion_table", "evaluate", "figures_of", "speed"]
+__all__ = ["Evaluation", "confusion_table", "evaluate", "figures_of", "speed", "validation_answers"]
 
 _TIMED_TEXTS = 200
 _MANY_LABELS = 200  # of whose pairs nearly all are empty
@@ -44,7 +45,9 @@ class Evaluation:
     raw: FloatArray
 
 
-def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefix: str, seed: int = 0) -> Evaluation:
+def evaluate(
+    model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefix: str, seed: int = 0, learnt: bool = False
+) -> Evaluation:
     """Score a model on raw texts.
 
     Args:
@@ -53,26 +56,37 @@ def evaluate(model: Model, texts: Sequence[str], targets: NDArray[Any], *, prefi
         targets: int64 `(n,)`; multi-label: bool `(n, k)`.
         prefix: `val_` or `test_`.
         seed: of the bootstrap.
+        learnt: whether calibration and rule were fitted on these very examples; the answers are then cross-fitted.
     """
     raw = model.uncalibrated_proba(texts)
-    probabilities = model.calibrator.apply(raw)
-    decided = model.rule.decide(probabilities)
-    intervals = bootstrap(targets, probabilities, decided, **_about(model), resamples=_RESAMPLES, seed=seed)
+    found = validation_answers(model, raw, targets) if learnt else answered(model.calibrator, model.rule, raw)
+    intervals = bootstrap(targets, found.probabilities, found.decided, **_about(model), resamples=_RESAMPLES, seed=seed)
     return Evaluation(
-        figures_of(model, probabilities, targets, prefix=prefix),
+        figures_of(model, found, targets, prefix=prefix),
         {prefix + name: bounds for name, bounds in intervals.items()},
-        confusion(targets, decided, len(model.labels)),
-        probabilities,
-        decided,
+        confusion(targets, found.decided, len(model.labels)),
+        found.probabilities,
+        found.decided,
         raw,
     )
 
 
-def figures_of(model: Model, probabilities: FloatArray, targets: NDArray[Any], *, prefix: str) -> dict[str, float]:
-    """Score calibrated probabilities `(n, k)` and what the model's rule makes of them, without intervals."""
-    figures = score(targets, probabilities, model.rule.decide(probabilities), **_about(model))
-    if model.rule.conformal is not None:
-        figures |= score_sets(targets, model.rule.prediction_set(probabilities))
+def validation_answers(model: Model, raw: FloatArray, targets: NDArray[Any]) -> Answered:
+    """Return cross-fitted answers for the validation side, which the model's calibration and rule were fitted on.
+
+    Args:
+        model: the model.
+        raw: probabilities before calibration, `(n, k)`.
+        targets: int64 `(n,)`; multi-label: bool `(n, k)`.
+    """
+    return cross_fitted(model.calibrator, model.rule, raw, targets, model.labels)
+
+
+def figures_of(model: Model, found: Answered, targets: NDArray[Any], *, prefix: str) -> dict[str, float]:
+    """Score answers, without intervals."""
+    figures = score(targets, found.probabilities, found.decided, **_about(model))
+    if found.sets is not None:
+        figures |= score_sets(targets, found.sets)
     return {prefix + name: value for name, value in figures.items()}
 
 

@@ -20,6 +20,7 @@ from tamiz.errors import ConfigError, DataError, one_of
 from tamiz.metrics import METRICS, Comparison, compare, compare_values, holm, mcnemar
 from tamiz.metrics.names import base_name, figure_of
 from tamiz.model import Model
+from tamiz.pipeline.evaluate import validation_answers
 from tamiz.pipeline.select import beyond, prefers_higher
 from tamiz.reports.slices import length_parts, name_of, shortened
 from tamiz.types import BoolArray, FloatArray
@@ -241,6 +242,8 @@ def _slices(
 def lead(settings: SelectConfig, winner: Model, runner_up: Model, validation: Examples) -> dict[str, Any] | None:
     """Return how far, and how surely, the chosen candidate is ahead of the next on validation, JSON-able.
 
+    Both are asked as for their validation figures: by calibrations and rules that have not seen the example.
+
     Args:
         settings: the metric.
         winner: the chosen candidate.
@@ -253,10 +256,13 @@ def lead(settings: SelectConfig, winner: Model, runner_up: Model, validation: Ex
     metric = base_name(settings.metric)
     if metric not in METRICS:
         return None
-    pair = [answers(model, validation.texts_raw) for model in (winner, runner_up)]
+    pair = [
+        validation_answers(model, model.uncalibrated_proba(validation.texts_raw), validation.targets)
+        for model in (winner, runner_up)
+    ]
     about: dict[str, Any] = {"task": winner.task, "labels": winner.labels, "positive": winner.rule.positive}
     try:
-        found = compare(metric, validation.targets, pair[0], pair[1], **about, seed=SEED)
+        found = compare(metric, validation.targets, pair[0][:2], pair[1][:2], **about, seed=SEED)
     except DataError:
         return None
     p_better = found.p_higher if prefers_higher(settings) else found.p_lower

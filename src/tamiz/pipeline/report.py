@@ -23,7 +23,7 @@ from tamiz.extras import require
 from tamiz.metrics import METRICS
 from tamiz.model import Model
 from tamiz.package import Manifest
-from tamiz.pipeline.evaluate import Evaluation, evaluate, figures_of
+from tamiz.pipeline.evaluate import Evaluation, evaluate, figures_of, validation_answers
 from tamiz.pipeline.train import Trained, assemble, fit_classifier
 from tamiz.reports.findings import Contender, Findings, label_counts, top_words
 from tamiz.reports.measures import Bin, Reliability, reliability
@@ -80,7 +80,7 @@ def gather(
     side = "test" if evaluation is not None else "validation"
     intervals = {**trained.intervals, **(evaluation.intervals if evaluation else {})}
     if evaluation is None and not project.select.refit:
-        evaluation = evaluate(model, sides[side].texts_raw, sides[side].targets, prefix="val_")
+        evaluation = evaluate(model, sides[side].texts_raw, sides[side].targets, prefix="val_", learnt=True)
     sample = None
     if evaluation is not None:
         columns = example_columns(lake, side=side, versions=model.manifest.data, columns=project.report.slices)
@@ -246,8 +246,8 @@ def _refitted_value(
         refitted = assemble(project, config, classifier, validation, {})
     except TamizError:
         return None
-    probabilities = refitted.predict_proba(validation.texts_raw)
-    return figures_of(refitted, probabilities, validation.targets, prefix="val_").get(metric)
+    raw, targets = refitted.uncalibrated_proba(validation.texts_raw), validation.targets
+    return figures_of(refitted, validation_answers(refitted, raw, targets), targets, prefix="val_").get(metric)
 
 
 def compare_report(project: Project, runs: Sequence[RunRecord], blobs: Blobs, metric: str) -> str:

@@ -157,7 +157,8 @@ def _as_it_was(project: Project, manifest: Manifest) -> Project:
 def _figures(model: Model, examples: Examples, prefix: str, seed: int) -> dict[str, float]:
     if not examples.texts_raw:
         return {}
-    return evaluate(model, examples.texts_raw, examples.targets, prefix=prefix, seed=seed).metrics
+    about: dict[str, Any] = {"prefix": prefix, "seed": seed, "learnt": prefix == "val_"}
+    return evaluate(model, examples.texts_raw, examples.targets, **about).metrics
 
 
 def _compared(number: str, old: Model, new: Model, metrics: dict[str, float], examples: Examples) -> Reproduction:

@@ -165,7 +165,7 @@ def train_candidate(
         follower=Follower(registry, key=key, candidate=config.title, family=config.family, notice=notice),
     )
     model = assemble(project, config, classifier, validation, data)
-    evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed)
+    evaluation = evaluate(model, validation.texts_raw, validation.targets, prefix="val_", seed=seed, learnt=True)
     metrics = {**evaluation.metrics, **speed(model, validation.texts_raw), "fit_seconds": fit_seconds}
     if isinstance(classifier, Traces):
         metrics.update(classifier.figures())

@@ -18,12 +18,12 @@ from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.data.near_duplicates import clusters
-from tamiz.decision import check_decision, fit_decision
+from tamiz.decision import check_decision, cross_fitted, fit_decision
 from tamiz.errors import DataError, one_of
 from tamiz.metrics import score, score_sets
 from tamiz.pipeline.evidence import Answers
 from tamiz.pipeline.train import fit_classifier, positive_index
-from tamiz.types import FloatArray, IntArray, Progress
+from tamiz.types import IntArray, Progress
 
 __all__ = ["Bench", "PrunedError", "Scored", "bench_of"]
 
@@ -149,11 +149,10 @@ class Bench:
         raw = classifier.predict_proba(Cleaner(config.prepare).many(held.texts))
         about: dict[str, Any] = {"task": project.task, "labels": self.labels, "positive": positive}
         calibrator, rule = fit_decision(config, raw, held.targets, **about, seed=seed)
-        probabilities: FloatArray = calibrator.apply(raw)
-        decided = rule.decide(probabilities)
+        probabilities, decided, sets = cross_fitted(calibrator, rule, raw, held.targets, self.labels)
         figures = score(held.targets, probabilities, decided, **about)
-        if rule.conformal is not None:
-            figures |= score_sets(held.targets, rule.prediction_set(probabilities))
+        if sets is not None:
+            figures |= score_sets(held.targets, sets)
         metrics = {f"val_{name}": value for name, value in figures.items()}
         if not np.isfinite(metrics.get(self.metric, np.nan)):
             raise DataError(f"tune.metric: {self.metric} is undefined here; {one_of(self.metric, metrics)}")
