@@ -26,8 +26,8 @@ FIGURES = """With the prefix `val_` or `test_`.
 
 Figures with `val_` are cross-fitted: validation is divided into five folds, and each is answered by a calibration and
 a rule that were fitted on the other four. The version keeps those fitted on all of it, which may keep a bound that the
-figures just miss. With fewer than 20 validation examples, or where a fold cannot keep `abstain.error`, the figures are
-those of the version's own calibration and rule, which flatter.
+figures just miss. With fewer than 20 validation examples, or where a fold cannot keep `abstain.error` or has too few
+examples for `conformal`, the figures are those of the version's own calibration and rule, which flatter.
 """
 DECISION = """
 ## Decision rules
@@ -55,8 +55,10 @@ expected cost is answered; with `abstain` nothing is answered where that costs m
 
 `conformal` gives sets that hold the true label with the stated probability for texts like those of the validation data,
 however good the classifier is (split conformal prediction: Vovk 2005; Angelopoulos and Bates 2021). One half of the
-validation data then fits the calibration and the other the size of the sets, so that no example serves twice. What is
-left: a family may stop its fit by validation data, and the candidate is chosen on them; compare `test_set_coverage`.
+validation data then serves the calibration and what the family itself decides by validation, the other the size of the
+sets, so that no example serves twice. What is left: the candidate is chosen on all of them, a refit (`select.refit`)
+gives other scores than those the size was found on, and where `tamiz thresholds` adds sets the family may have decided
+by all examples; compare `test_set_coverage`.
 What is stated is the mean over all texts, not each kind of text's own. A multi-label set holds each true label with
 that probability; a label with too few examples for a quantile is in every set.
 """

@@ -195,17 +195,19 @@ def _decision(manifest: Manifest) -> list[str]:
         lines.append(f"- Rule: the positive label is given from a probability of {thresholds[0]:.4f}")
     else:
         lines.append("- Rule: a label is given from its own threshold (in `model.json`)")
-    return lines + [f"- {line}" for line in _abstention(manifest.rule)]
+    return lines + [f"- {line}" for line in _abstention(manifest.rule, refit=bool(manifest.data.get("refit")))]
 
 
-def _abstention(rule: Mapping[str, Any]) -> Iterator[str]:
+def _abstention(rule: Mapping[str, Any], *, refit: bool) -> Iterator[str]:
     """Say when nothing is answered, and what the sets hold."""
     if (below := rule.get("abstain_below")) is not None:
         yield f"No answer where the highest probability is below {below:.4f}"
     if (cost := rule.get("abstain_cost")) is not None:
         yield f"No answer where every answer is expected to cost more than {cost:g}"
     if (conformal := rule.get("conformal")) is not None:
-        yield f"Prediction sets hold the true label with probability {conformal['coverage']:g} (conformal)"
+        stated = f"Prediction sets hold the true label with probability {conformal['coverage']:g} (conformal)"
+        # The quantile was found on scores of the classifier before it.
+        yield f"{stated}, approximately: the classifier was fitted again since" if refit else stated
         if conformal.get("abstain", True):
             yield "No answer where the set does not hold exactly the decided label"
 

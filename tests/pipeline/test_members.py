@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tamiz.config import CandidateConfig
+from tamiz.decision import halves
 from tamiz.errors import ConfigError
 from tamiz.model import Model
 from tamiz.pipeline import SilentListener
 from tamiz.pipeline.members import named, shared
+from tamiz.pipeline.train import fit_classifier
 from tamiz.registry import MemoryRegistry
-from tests.projects import make_project, run, store_of
+from tests.projects import LABELS, make_project, run, side, store_of
 
 WORDS = {"family": "linear", "name": "words", "params": {"words": [1, 1]}}
 STACK = {"family": "nb_stack"}
@@ -67,6 +70,32 @@ def test_the_version_of_named_members_stands_alone(tmp_path):
     if result.chosen == "ensemble":
         assert [one["family"] for one in model.manifest.params["members"]] == ["linear", "nb_stack"]
     np.testing.assert_allclose(model.predict_proba(TEXTS).sum(axis=1), 1)
+
+
+def test_with_sets_the_fit_does_not_see_the_examples_of_the_quantile(tmp_path):
+    project = make_project(tmp_path, n=240, split={"validation": 0.4, "test": 0.2})
+    run(project, MemoryRegistry(), until="split")
+    train, validation = side(project, "train"), side(project, "validation")
+    quantile = halves(len(validation.texts), 0)[1]
+    turned = replace(validation, targets=validation.targets.copy())
+    turned.targets[quantile] = (turned.targets[quantile] + 1) % len(LABELS)
+    for sets, alike in ({"coverage": 0.9}, True), (None, False):
+        members = ({"family": "linear", "params": {"words": [1, 1]}}, STACK)
+        config = CandidateConfig.model_validate(ensemble(*members, conformal=sets))
+        about = (config, LABELS, project.task, train)
+        one, other = (fit_classifier(*about, held, seed=0)[0] for held in (validation, turned))
+        assert (one.temperatures_.tolist() == other.temperatures_.tolist()) is alike
+
+
+def test_a_member_that_has_seen_the_examples_of_a_quantile_is_not_shared():
+    sets = {"conformal": {"coverage": 0.9}}
+    plain, with_sets = (CandidateConfig.model_validate(STACK | about) for about in ({}, sets))
+    whole, careful = (
+        CandidateConfig.model_validate(ensemble(STACK, {"family": "prior"}, **about)) for about in ({}, sets)
+    )
+    assert shared(whole, [plain]) == {0: plain}
+    assert shared(careful, [with_sets]) == {0: with_sets}
+    assert shared(careful, [plain]) == shared(whole, [with_sets]) == {}
 
 
 def test_a_member_that_differs_in_anything_is_its_own():

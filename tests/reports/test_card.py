@@ -107,6 +107,12 @@ def test_it_says_how_answers_are_decided(rule, said):
     assert ("exactly the decided label" in decision) == said.endswith("exactly the decided label")
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_what_sets_state_is_approximate_after_a_refit(refit):
+    card = model_card(manifest(rule={"conformal": {"coverage": 0.9}}, data={"refit": refit}))
+    assert ("(conformal), approximately: the classifier was fitted again since" in section(card, "Decision")) is refit
+
+
 def test_steps_parameters_and_speed_are_readable():
     steps = [{"stop_words": "english"}, "case"]
     params = {"members": [{"family": "linear"}], "weights": None}

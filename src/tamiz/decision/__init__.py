@@ -5,7 +5,7 @@ Both parts are versioned with the model. Applying them needs numpy alone; only f
 
 from tamiz.decision.calibration import METHODS, Calibrator, fit_calibrator
 from tamiz.decision.conformal import Conformal, fit_conformal
-from tamiz.decision.fitting import check_decision, fit_decision, set_thresholds
+from tamiz.decision.fitting import check_decision, fit_decision, halves, set_thresholds
 from tamiz.decision.held_out import Answered, answered, cross_fitted
 from tamiz.decision.rules import DecisionRule, fit_rule
 
@@ -22,5 +22,6 @@ __all__ = [
     "fit_conformal",
     "fit_decision",
     "fit_rule",
+    "halves",
     "set_thresholds",
 ]

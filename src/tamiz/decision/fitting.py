@@ -15,9 +15,9 @@ from tamiz.decision.calibration import Calibrator, fit_calibrator
 from tamiz.decision.conformal import Conformal, fit_conformal
 from tamiz.decision.rules import DecisionRule, fit_rule
 from tamiz.errors import ConfigError, one_of
-from tamiz.types import FloatArray, Task
+from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["check_decision", "fit_decision", "set_thresholds"]
+__all__ = ["check_decision", "fit_decision", "halves", "set_thresholds"]
 
 
 def check_decision(config: CandidateConfig, task: Task, labels: Sequence[str], positive: int) -> None:
@@ -51,8 +51,8 @@ def fit_decision(
 ) -> tuple[Calibrator, DecisionRule]:
     """Fit a candidate's calibration and rule on held-out examples.
 
-    With `conformal`, one half of the examples (drawn with `seed`) fits the calibration and the other the quantile:
-    the sets keep what they state only if the calibration has not seen the examples of the quantile. Thresholds and
+    With `conformal`, one of the `halves` of the examples fits the calibration and the other the quantile: the sets keep
+    what they state only if neither calibration nor classifier has seen the examples of the quantile. Thresholds and
     abstention do not change the sets and use all examples.
 
     Args:
@@ -85,13 +85,21 @@ def fit_decision(
     return calibrator, replace(rule, conformal=conformal, settings=config.rule_settings())
 
 
+def halves(n: int, seed: int) -> tuple[IntArray, IntArray]:
+    """Return the places of the examples that calibration and a classifier's fit may see, and those of the quantile.
+
+    Args:
+        n: how many examples there are.
+        seed: of the draw.
+    """
+    order = np.random.default_rng([seed, n]).permutation(n)
+    return order[: n // 2], order[n // 2 :]
+
+
 def _in_halves(
     config: CandidateConfig, about: ConformalConfig, raw: FloatArray, targets: NDArray[Any], task: Task, seed: int
 ) -> tuple[Calibrator, FloatArray, Conformal]:
-    n = len(raw)
-    order = np.random.default_rng([seed, n]).permutation(n)
-    # Where nothing is calibrated, the quantile may have all.
-    first, second = (order, order) if config.calibrate == "none" else (order[: n // 2], order[n // 2 :])
+    first, second = halves(len(raw), seed)
     calibrator = fit_calibrator(config.calibrate, raw[first], targets[first], task, seed=seed)
     probabilities = calibrator.apply(raw)
     conformal = fit_conformal(

@@ -48,10 +48,14 @@ def _member(config: CandidateConfig, member: dict[str, Any], others: dict[str, C
 
 
 def shared(config: CandidateConfig, candidates: Sequence[CandidateConfig]) -> dict[int, CandidateConfig]:
-    """Return the members, by place, that learn as a candidate of the project does from the same texts."""
+    """Return the members, by place, that learn as a candidate of the project does from the same texts.
+
+    With `conformal` a fit sees less of validation, so that one without is another.
+    """
     if config.family != ENSEMBLE:
         return {}
-    known = {_learns(one.family, one.params, one.prepare): one for one in candidates if one.family != ENSEMBLE}
+    alike = [one for one in candidates if (one.conformal is None) == (config.conformal is None)]
+    known = {_learns(one.family, one.params, one.prepare): one for one in alike if one.family != ENSEMBLE}
     members = check_params(config.family, config.params)["members"]
     learnt = [_learns(one["family"], one["params"], [*config.prepare, *one["prepare"]]) for one in members]
     return {place: known[key] for place, key in enumerate(learnt) if key in known}

@@ -17,7 +17,7 @@ from tamiz.classifiers import check_params, classifier_class
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
-from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decision
+from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decision, halves
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
 from tamiz.package import MANIFEST_NAME
@@ -97,8 +97,9 @@ def fit_classifier(
 ) -> tuple[Classifier, float]:
     """Fit the candidate's classifier on cleaned texts; return it and the seconds it took, those before a resume too.
 
-    A classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`; one that is made
-    of others takes the fitted `members`, by place; the figures of one that records some go to the `follower`.
+    With `conformal` the fit sees one half of validation only, the one that calibration sees. A classifier that can go
+    on from where it was cut off keeps its state in the folder `checkpoints`; one that is made of others takes the
+    fitted `members`, by place; the figures of one that records some go to the `follower`.
     """
     prepare = Cleaner(config.prepare)
     cls: Any = classifier_class(config.family)
@@ -109,6 +110,8 @@ def fit_classifier(
         classifier.borrow(members)
     if follower is not None and isinstance(classifier, Traces):
         progress = follower.beside(classifier, progress)
+    if validation is not None and config.conformal is not None:
+        validation = validation.take(halves(len(validation.texts), seed)[0])
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
     texts, targets = [prepare.many(train.texts)], train.targets
