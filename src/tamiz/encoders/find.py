@@ -151,7 +151,7 @@ def _remedy(folder: Path, missing: list[str]) -> str:
         return "Write it with: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)"
     if any((folder / name).is_file() for name in _PICKLED):
         return (
-            "Weights in a .bin file are pickles, which can run any code when they are read, and are never opened here. "
+            "PyTorch's .bin files are pickles, which can run any code when they are read, and are never opened here. "
             "Take a revision of the model with safetensors, or convert them where you trust their source"
         )
     if (folder / "model.safetensors.index.json").is_file():
