@@ -174,3 +174,9 @@ def test_what_cannot_be_reproduced_is_said(project, refused):
     path = project / "tamiz.yaml"
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "lake": "elsewhere"}))
     assert "was made from the lake 'lake'" in refused(1, "reproduce", "2")
+
+
+@pytest.mark.parametrize("words", [(), ("diff", "1", "2"), ("delete", "1")])
+def test_a_replay_needs_a_version(project, refused, words):
+    assert "--replay goes with a version" in refused(2, "versions", *words, "--replay")
+    assert list(store(project).index("topics").versions) == ["1", "2"]

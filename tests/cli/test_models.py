@@ -137,7 +137,7 @@ def test_a_rollback_as_json(project, tamiz):
     ("arguments", "code", "said"),
     [
         ((), 2, "give a version to promote, or --by METRIC"),
-        (("1", "--by", "test_accuracy"), 2, "give a version to promote, or --by METRIC"),
+        (("1", "--by", "test_accuracy"), 2, "do not go together: give a version to promote, or --by METRIC"),
         (("1", "--lowest"), 2, "--lowest and --highest go with --by METRIC"),
         (("7",), 1, "no version '7'; allowed: 1, 2"),
         (("champoin",), 1, "did you mean 'champion'?"),

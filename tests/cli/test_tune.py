@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sqlite3
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tamiz.cli.tuning import tune
 from tests.projects import raw_project, write_project
 
 SPACE = {"defaults": False, "space": {"C": {"low": 1, "high": 5}, "words": {"choices": [[1, 1], [1, 2]]}}}
@@ -35,6 +37,16 @@ def test_a_plan_shows_the_space_and_touches_nothing(tamiz, tmp_path, monkeypatch
     assert (found["candidate"], found["metric"], found["minutes"]) == ("boosting", "val_log_loss", 2.5)
     assert found["space"]["search"]["rounds"] == {"low": 100, "high": 500, "step": 50}
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_examples_of_the_help_work(tamiz, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    examples = [shlex.split(line)[2:] for line in str(tune.__doc__).splitlines() if line.strip().startswith("Example:")]
+    for command, *words in examples:
+        own = [word for word in words if word not in ("-p", "examples/reviews")]
+        assert tamiz(command, *own, "--dry-run").code == 0, own
+    assert tamiz("tune", "--dry-run", "--set", "tune.folds=5", "--set", "tune.space.words=[1,2]").code == 0
 
 
 def test_a_search_ends_with_what_is_better_and_how_to_take_it(tamiz, searched):

@@ -101,7 +101,9 @@ def promote(
 def _check_options(
     version: str | None, by: str | None, lowest: bool | None, reason: str | None, *, force: bool
 ) -> None:
-    if (version is None) == (by is None):
+    if version is not None and by is not None:
+        raise ConfigError(f"{version} and --by {by} do not go together: give a version to promote, or --by METRIC")
+    if version is None and by is None:
         raise ConfigError("give a version to promote, or --by METRIC")
     if lowest is not None and by is None:
         raise ConfigError("--lowest and --highest go with --by METRIC")

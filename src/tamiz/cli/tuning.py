@@ -35,7 +35,9 @@ def tune(
     trials: Annotated[int | None, typer.Option("--trials", help="Trials of the study, earlier ones included.")] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Begin no trial after so many minutes.")] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Metric to search by.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a key, such as tune.space.C.high=50.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a key, such as tune.folds=5 or tune.space.words=[1,2].")
+    ] = None,
     output_: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the tuned candidate to this YAML file.")
     ] = None,
@@ -49,7 +51,7 @@ def tune(
 
     Example: tamiz tune -p examples/reviews --candidate linear --trials 30
 
-    Example: tamiz tune --minutes 20 --set tune.space.C.high=50
+    Example: tamiz tune --minutes 20 --set "tune.space.C={low: 1, high: 50, log: true}"
     """
     given = {"candidate": candidate, "trials": trials, "minutes": minutes, "metric": metric}
     settings = [f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

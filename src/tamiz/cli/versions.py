@@ -48,6 +48,8 @@ def versions(
 
     Example: tamiz versions delete 2 --dry-run
     """
+    if replay and (not what or what[0] in ("diff", "delete")):
+        raise ConfigError("--replay goes with a version, such as: tamiz versions 3 --replay")
     found = read_project(project)
     store = store_of(found)
     match what or []:
