@@ -17,8 +17,9 @@ HEAD = """# The project file
 
 `tamiz.yaml` says all there is to say about a project. `tamiz init FILE` writes one; `tamiz schema --to schema.json`
 gives editors its JSON Schema (also at [docs/tamiz.schema.json](tamiz.schema.json)). Unknown keys are errors. `${NAME}`
-stands for an environment variable; `x-variables` may say how to set one. Relative paths are taken from the file's
-folder. A key may be changed for one run: `tamiz run --set split.seed=1`.
+stands for an environment variable; `x-variables` may say how to set one. Inside `{...}` and `[...]` it must be quoted:
+`data: {source: "${DATA}/texts.csv"}`. Relative paths are taken from the file's folder. A key may be changed for one
+run: `tamiz run --set split.seed=1`.
 
 This page is generated from the code by `make docs`.
 """
@@ -171,8 +172,15 @@ def _code(default: Any) -> str:
 def cleaning() -> str:
     """Return what the module says of its steps."""
     import tamiz.cleaning
+    from tamiz.cleaning.words import LANGUAGES, STEMMERS
 
-    return str(tamiz.cleaning.__doc__).split("\n\n", 1)[1].strip() + "\n"
+    said = str(tamiz.cleaning.__doc__).split("\n\n", 1)[1].strip()
+    return (
+        f"{said}\n\n```yaml\nprepare: [case, {{stop_words: english}}, {{stem: english}}]\n```\n\n"
+        f"Languages of `stop_words`: {', '.join(LANGUAGES)}.\n\n"
+        f"Languages of `stem`: {', '.join(STEMMERS)}. `porter` is the stemmer of 1980 for English.\n\n"
+        "ISO 639-1 codes, such as `en`, are taken too.\n"
+    )
 
 
 if __name__ == "__main__":

@@ -357,6 +357,22 @@ def test_a_file_that_is_no_project_is_refused(tmp_path, content, said):
     assert "tamiz.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize("data", ["{source: ${DATA}/x.csv}", "{source: [a.csv, ${DATA}/x.csv]}", "{source: a/${DATA}}"])
+def test_a_variable_inside_braces_is_to_be_quoted(tmp_path, data):
+    (tmp_path / "tamiz.yaml").write_text(f"name: café\ntask: binary\ndata: {data}\n", encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"(?s)not valid YAML.*holds \$\{NAME\} stands in quotes: \{source: \"\$\{DATA\}/"
+    ):
+        load_project(tmp_path, variables={"DATA": "d"})
+
+
+def test_another_fault_of_the_yaml_says_nothing_of_variables(tmp_path):
+    (tmp_path / "tamiz.yaml").write_text("name: ${NAME}\ndata: {source: 1\n")
+    with pytest.raises(ConfigError, match="not valid YAML") as caught:
+        load_project(tmp_path, variables={})
+    assert "quotes" not in str(caught.value)
+
+
 def test_yaml_cannot_make_python_objects(tmp_path):
     (tmp_path / "tamiz.yaml").write_text("name: !!python/object/apply:os.getcwd []")
     with pytest.raises(ConfigError, match="not valid YAML"):

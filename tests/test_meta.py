@@ -265,6 +265,16 @@ def test_generated_pages_are_up_to_date():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_every_variable_that_is_read_stands_on_its_page():
+    reads = re.compile(
+        r'environ(?:ment)?(?:\.get\(|\.setdefault\(|\[)"([A-Z_]+)"|^[A-Z]+_VARIABLE = "([A-Z_]+)"', re.MULTILINE
+    )
+    found = {one or other for path in FILES for one, other in reads.findall(path.read_text(encoding="utf-8"))}
+    assert {"TAMIZ_STORE", "TAMIZ_WORKERS", "TAMIZ_HTTP_SETTINGS", "TOKIO_WORKER_THREADS"} <= found
+    page = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    assert {name for name in found if f"`{name}`" not in page} == set()
+
+
 def test_the_page_of_the_benchmarks_shows_their_results():
     from benchmarks.record import RESULTS
     from benchmarks.report import README, tables

@@ -398,7 +398,10 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("/etc/passwd"), "not a plain relative path"),
         (member("../outside"), "not a plain relative path"),
         (member("a/../../outside"), "not a plain relative path"),
-        (member("./a"), "not a plain relative path"),
+        (member("././a"), "not a plain relative path"),
+        (member(".//a"), "not a plain relative path"),
+        (member("./../a"), "not a plain relative path"),
+        (member("."), "not a plain relative path"),
         (member("a//b"), "not a plain relative path"),
         (member("C:x"), "not a plain relative path"),
         (member("a\\..\\b"), "not a plain relative path"),
@@ -408,7 +411,9 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("device", tarfile.CHRTYPE), "not a regular file"),
         (member("device", tarfile.BLKTYPE), "not a regular file"),
         (member("pipe", tarfile.FIFOTYPE), "not a regular file"),
-        (member("folder", tarfile.DIRTYPE), "not a regular file"),
+        (member("../folder", tarfile.DIRTYPE), "not a plain relative path"),
+        (member("/folder", tarfile.DIRTYPE), "not a plain relative path"),
+        (member("./good"), "occurs twice"),
         (member("good"), "occurs twice"),
         (member("GOOD"), "occurs twice"),
         (member("good/inner"), "occurs twice"),
@@ -422,6 +427,29 @@ def test_hostile_members_are_refused(tmp_path: Path, bad: tarfile.TarInfo, match
         unpack(archive, inside / "p")
     assert only(tmp_path) == ["bad.tar.gz", "in"]
     assert only(inside) == []
+
+
+@pytest.mark.parametrize("inside", [".", "vocabulary", "./vocabulary"])
+def test_what_tar_packs_is_read(package: Path, tmp_path: Path, inside: str) -> None:
+    """As `tar czf a.tar.gz -C FOLDER .` and `tar czf a.tar.gz -C PARENT FOLDER` write it; the package has a folder of
+    the same name."""
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.add(package, arcname=inside)
+        assert any(found.isdir() for found in tar.getmembers())
+    assert unpack(tmp_path / "a.tar.gz", tmp_path / "again") == verify_package(package)
+
+
+def test_folders_count_among_what_an_archive_may_hold(package: Path, tmp_path: Path) -> None:
+    folders = [(member(f"f{i}", tarfile.DIRTYPE), b"") for i in range(5)]
+    with pytest.raises(PackageError, match="holds more than 4 files and folders"):
+        unpack(archive_of(tmp_path / "a.tar.gz", folders), tmp_path / "p", max_files=4)
+
+
+def test_two_packages_in_an_archive_are_refused(package: Path, tmp_path: Path) -> None:
+    text = (package / MANIFEST_NAME).read_bytes()
+    both = [(member(f"{name}/{MANIFEST_NAME}"), text) for name in ("1", "2")]
+    with pytest.raises(PackageError, match=r"it has no model\.json"):
+        unpack(archive_of(tmp_path / "a.tar.gz", both), tmp_path / "p")
 
 
 def test_a_file_over_a_folder_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Archives (`.tar.gz`) of plain files: reproducible to the byte, and read with distrust.
 
-The standard library's own extraction filters allow links and folders and set no bound on size; a model package needs
-neither links nor folders, so everything but a regular file is refused here before a byte of it is written.
+The standard library's own extraction filters allow links and set no bound on size; a model package needs no links, so
+everything but a regular file is refused here before a byte of it is written. Only the entries of folders, which `tar`
+writes beside the files, are passed over.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def extract_archive(archive: Path, folder: Path, *, max_bytes: int, max_files: i
     """Write the files of an archive into the existing empty `folder`.
 
     Raises:
-        PackageError: the archive is damaged, holds anything but regular files with plain relative names, or exceeds
-            a limit. What was written until then stays in `folder`.
+        PackageError: the archive is damaged, holds anything but folders and regular files with plain relative names, or
+            exceeds a limit. What was written until then stays in `folder`.
         OSError: the disk refused.
     """
     try:
@@ -118,30 +119,35 @@ class _Limits:
 
     def __init__(self, archive: Path, max_bytes: int, max_files: int) -> None:
         self.archive, self.max_bytes, self.max_files = archive, max_bytes, max_files
+        self.entries = 0
         self.seen: set[str] = set()
         self.folders: set[str] = set()
         self.size_bytes = 0
 
-    def check(self, member: tarfile.TarInfo) -> None:
-        """Refuse a member that is no plain file, or one too many.
+    def check(self, member: tarfile.TarInfo) -> str | None:
+        """Return the name of a plain file, without the `./` that `tar` writes before it; `None` for a folder.
 
         Raises:
-            PackageError: always with the archive's and the member's name.
+            PackageError: it is neither, or one too many; always with the archive's and the member's name.
         """
-        name = member.name
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
+        name, folder = member.name.removeprefix("./"), member.isdir()
+        if not folder and (member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse()):
             raise PackageError(f"{self.archive}: {name!r} is not a regular file; only those are accepted")
-        fault = relative_fault(name)
+        fault = None if folder and name == "." else relative_fault(name)
         if fault:
             raise PackageError(f"{self.archive}: {name!r} is not a plain relative path: {fault}")
+        self.entries += 1
+        if self.entries > self.max_files:
+            raise PackageError(f"{self.archive} holds more than {self.max_files} files and folders")
+        if folder:
+            return None
         self._check_new(name)
         self.size_bytes += member.size
-        if len(self.seen) > self.max_files:
-            raise PackageError(f"{self.archive} holds more than {self.max_files} files")
         if member.size < 0 or self.size_bytes > self.max_bytes:
             raise PackageError(
                 f"{self.archive} unpacks to more than {self.max_bytes} bytes. If you trust it, allow more bytes"
             )
+        return name
 
     def _check_new(self, name: str) -> None:
         folded = PurePosixPath(name.casefold())  # names that differ in case only are one file on some systems
@@ -154,8 +160,10 @@ class _Limits:
 
 def _extract(tar: tarfile.TarFile, folder: Path, limits: _Limits) -> None:
     for member in tar:
-        limits.check(member)
-        target = folder / member.name
+        name = limits.check(member)
+        if name is None:
+            continue
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         source = tar.extractfile(member)
         left = member.size

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from tamiz.errors import one_of, reason_of
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_yaml"]
 
 
 def explain(error: ValidationError, where: str, root: type[BaseModel]) -> str:
@@ -24,6 +25,14 @@ def explain(error: ValidationError, where: str, root: type[BaseModel]) -> str:
     if more > 0:
         lines.append(f"and {more} more")
     return f"{where}: " + ("\n  ".join(["", *lines]) if len(lines) > 1 else lines[0])
+
+
+def explain_yaml(error: yaml.YAMLError, text: str) -> str:
+    """Return what YAML found, with what to do where a `${NAME}` inside `{...}` or `[...]` is the reason."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None or text[mark.index - 1 : mark.index + 1] != "${":
+        return str(error)
+    return f'{error}\nInside {{...}} and [...] what holds ${{NAME}} stands in quotes: {{source: "${{DATA}}/texts.csv"}}'
 
 
 def _explain_one(item: dict[str, Any], root: type[BaseModel]) -> str:

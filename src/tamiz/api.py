@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tamiz.config import Project
 from tamiz.model import Model
-from tamiz.package import MANIFEST_NAME, unpack
+from tamiz.package import MANIFEST_NAME
 from tamiz.settings import Settings, new_registry, read_project
 from tamiz.store import ModelStore
 
@@ -38,12 +37,8 @@ def load(ref: str | Path, *, store: str | None = None) -> Model:
     text = str(ref)
     if store is None and "://" not in text:
         path = Path(text)
-        if (path / MANIFEST_NAME).is_file():
+        if path.is_file() or (path / MANIFEST_NAME).is_file():
             return Model.load(path)
-        if path.is_file():
-            with tempfile.TemporaryDirectory() as folder:
-                unpack(path, Path(folder) / "package")
-                return Model.load(Path(folder) / "package", verify=False)
     head, _, name = text.rpartition("/")
     settings = Settings.from_environment()
     found = ModelStore(store or head or settings.store, cache=settings.cache / "models")

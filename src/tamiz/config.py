@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from tamiz import _config_schema
-from tamiz._config_errors import explain
+from tamiz._config_errors import explain, explain_yaml
 from tamiz._rule_config import (
     RULE_KEYS,
     AbstainConfig,
@@ -432,13 +432,14 @@ def load_project(
     if path.is_dir():
         path = path / "tamiz.yaml"
     try:
-        raw = _OnceLoader(path.read_text(encoding="utf-8")).get_single_data()
+        text = path.read_text(encoding="utf-8")
+        raw = _OnceLoader(text).get_single_data()
     except FileNotFoundError as error:
         raise ConfigError(f"no project file at {path}. Write one with: tamiz init YOUR_FILE.csv") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the project file {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {explain_yaml(error, text)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a project file is a mapping of keys to values, not {type(raw).__name__}")
     hints = {**(hints or {}), **_own_hints(raw)}

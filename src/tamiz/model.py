@@ -6,6 +6,7 @@ Every door, engine and command uses it; nothing else puts these parts together.
 from __future__ import annotations
 
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -20,7 +21,7 @@ from tamiz.classifiers.occlusion import BUDGET_MS, occlude
 from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import ConfigError, PackageError, RequestError, one_of
-from tamiz.package import Manifest, read_manifest, verify_package, write_package
+from tamiz.package import Manifest, read_manifest, unpack, verify_package, write_package
 from tamiz.types import Classifier, Contribution, Explains, Explanation, FloatArray, Promptable, Task
 
 __all__ = ["PARITY_TEXTS", "Model", "Prediction", "library_versions", "new_manifest"]
@@ -261,13 +262,17 @@ class Model:
         """Read a model package.
 
         Args:
-            folder: the package.
-            verify: compare every file with its recorded hash first.
+            folder: the package, or a packed one (`.tar.gz`).
+            verify: compare every file with its recorded hash first; those of a packed one are compared in any case.
 
         Raises:
             PackageError: the package is damaged, foreign or of a future format.
         """
         folder = Path(folder)
+        if folder.is_file():
+            with tempfile.TemporaryDirectory() as place:
+                unpack(folder, Path(place) / "package")
+                return cls.load(Path(place) / "package", verify=False)
         manifest = verify_package(folder) if verify else read_manifest(folder)
         try:
             family = classifier_class(manifest.family)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -204,22 +205,34 @@ def pack(folder: Path, archive: Path) -> Path:
 def unpack(
     archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30, max_files: int = 1000, max_ratio: float = 200.0
 ) -> Manifest:
-    """Unpack and verify what `pack` wrote; a hostile archive can neither leave `folder` nor fill the disk.
+    """Unpack and verify what `pack` wrote, or `tar`; a hostile archive can neither leave `folder` nor fill the disk.
 
     Args:
-        archive: the `.tar.gz` file.
+        archive: the `.tar.gz` file; the package may stand in a folder inside it.
         folder: where the package shall stand; must not exist, or be empty.
         max_bytes: most bytes the files may have together.
-        max_files: most files in the archive.
+        max_files: most files and folders in the archive.
         max_ratio: most bytes unpacked for one byte of archive (checked from 16 MiB on).
 
     Raises:
-        PackageError: the archive is damaged, holds anything but regular files with plain relative names, exceeds a
-            limit, or is not a whole package.
+        PackageError: the archive is damaged, holds anything but folders and regular files with plain relative names,
+            exceeds a limit, or is not a whole package.
     """
     with _placing(folder) as temporary:
         extract_archive(archive, temporary, max_bytes=max_bytes, max_files=max_files, max_ratio=max_ratio)
+        _lift(temporary)
         return _verify(temporary, shown=archive)
+
+
+def _lift(folder: Path) -> None:
+    """Move a package that stands in the only folder inside `folder` up into it."""
+    inside = list(folder.iterdir())
+    if len(inside) == 1 and (inside[0] / MANIFEST_NAME).is_file():
+        # Renamed first, since a file of the package may have the name of its folder.
+        top = inside[0].rename(folder / f".{secrets.token_hex(8)}.tmp")
+        for path in list(top.iterdir()):
+            path.rename(folder / path.name)
+        top.rmdir()
 
 
 @contextlib.contextmanager

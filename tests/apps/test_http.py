@@ -17,9 +17,10 @@ import tamiz
 from tamiz.apps.http import HUNG_S, HttpSettings, _listen, _load_first, build, models_of, serve, settings_of
 from tamiz.config import ServeConfig, parse_project
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
+from tamiz.package import pack
 from tamiz.serving.keys import create_key
 from tamiz.store import ModelStore
-from tests.serving.helpers import ask, make_model, predict, publish
+from tests.serving.helpers import TEXTS, ask, make_model, predict, publish
 
 URL = "/v1/models/demo"
 PATIENCE_S = 30.0
@@ -191,6 +192,15 @@ def test_a_package_folder_is_served_under_a_given_name(tmp_path):
     models = models_of(HttpSettings(package=tmp_path / "package", names=["given"]))
     models.refresh()
     assert models.get("given").name == "given"
+
+
+def test_a_packed_package_is_served_as_its_folder_is(tmp_path):
+    make_model().save(tmp_path / "package")
+    settings = HttpSettings(package=pack(tmp_path / "package", tmp_path / "model.tar.gz"))
+    models = models_of(settings)
+    models.refresh()
+    got = predict(build(settings, models=models), TEXTS).json()["predictions"]
+    assert [one["label"] for one in got] == [one.label for one in make_model().predict(TEXTS)]
 
 
 def test_a_process_that_joins_others_waits_for_a_store_that_fails_for_a_moment(store):

@@ -91,6 +91,23 @@ def test_the_alias_is_followed(tmp_path):
     assert live.challenger("demo") is None
 
 
+def test_an_alias_that_no_version_has_is_said_once(tmp_path, log_lines):
+    store = store_with(tmp_path)
+    live = LiveModels(store, ["demo"], shadow="chalenger")
+    live.refresh()
+    publish(store, make_model(), tmp_path)  # a change, at which the aliases are looked at again
+    live.refresh()
+    assert live.get().version == "3"
+    (warning,) = [line for line in log_lines if line.levelname == "WARNING"]
+    assert (
+        warning.getMessage() == "no version has the shadow's alias (--shadow, serve.shadow); one that gets it is taken"
+    )
+    assert warning.fields == {"model": "demo", "alias": "chalenger", "aliases": ["challenger", "champion"]}
+    store.set_alias("demo", "chalenger", "2", by="test", reason="test")
+    live.refresh()
+    assert live.challenger("demo").version == "2"
+
+
 def test_a_promoted_challenger_is_not_compared_with_itself(tmp_path):
     store = store_with(tmp_path)
     live = live_of(store)

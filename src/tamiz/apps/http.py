@@ -52,7 +52,7 @@ class HttpSettings(BaseModel):
     store: str | None = None
     """Folder or `s3://` address of the model store."""
     package: Path | None = None
-    """Folder of one model package."""
+    """Folder of one model package, or a packed one (`.tar.gz`)."""
     names: list[str] | None = None
     """Models of the store to serve, the default one first; by default all that have a champion."""
     auth: AuthName = "none"

@@ -59,14 +59,18 @@ def ladder(
     share: Share = None,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column with the text.")] = None,
     encoding: Annotated[str | None, typer.Option("--encoding", help="Encoding of the file.")] = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Texts to label at a time; by default 20.")] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="To begin: texts to label at a time; default 20.")
+    ] = None,
     random_share: Annotated[
-        float | None, typer.Option("--random-share", help="Share of them drawn at random, to measure by; default 0.5.")
+        float | None,
+        typer.Option("--random-share", help="To begin: share of them drawn at random, to measure by; default 0.5."),
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Error probability of a comparison of rungs; by default 0.05.")
+        float | None,
+        typer.Option("--alpha", help="To begin: error probability of a comparison of rungs; default 0.05."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; by default 0.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="To begin: seed of every draw; default 0.")] = None,
     answers: Annotated[
         list[Path] | None,
         typer.Option("--answers", help="With a folder: table of label and id or text to take in."),
@@ -77,6 +81,8 @@ def ladder(
     as_json: AsJson = False,
 ) -> None:
     """Begin with texts and labels alone, see what zero-shot would do, and climb as labels come.
+
+    What is asked for at the beginning holds for good; with the ladder's folder only --answers and --correct are taken.
 
     Example: tamiz ladder texts.csv --labels "sport,politics,health"
     """

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     project: ProjectPath = Path("tamiz.yaml"),
     package: Annotated[
-        Path | None, typer.Option("--package", help="Serve this model package, without a store.")
+        Path | None, typer.Option("--package", help="Serve this package, a folder or an archive, without a store.")
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = None,

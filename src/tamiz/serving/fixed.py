@@ -1,4 +1,4 @@
-"""One package folder as the only thing that is served."""
+"""One package as the only thing that is served."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["FixedModel"]
 
 @dataclass
 class FixedModel:
-    """One package folder, served as it is; for images that hold their model.
+    """One package, served as it is; for images that hold their model.
 
     Args:
-        folder: the model package.
+        folder: the model package, or a packed one (`.tar.gz`).
         name: name to serve it under; by default the package's own.
     """
 
@@ -110,7 +110,7 @@ class FixedModel:
         Raises:
             ConflictError: always.
         """
-        raise ConflictError("This server serves one package folder and has no model store to deploy from.")
+        raise ConflictError("This server serves one package and has no model store to deploy from.")
 
     def deploy(self, name: str, *, version: str | None, alias: str | None, by: str, best: Best | None = None) -> Served:
         """Refuse: there is no store.
@@ -118,7 +118,7 @@ class FixedModel:
         Raises:
             ConflictError: always.
         """
-        raise ConflictError("This server serves one package folder and has no model store to deploy from.")
+        raise ConflictError("This server serves one package and has no model store to deploy from.")
 
     def rollback(self, name: str, *, by: str) -> Served:
         """Refuse: there is no store.
@@ -126,4 +126,4 @@ class FixedModel:
         Raises:
             ConflictError: always.
         """
-        raise ConflictError("This server serves one package folder and has no model store to roll back in.")
+        raise ConflictError("This server serves one package and has no model store to roll back in.")

@@ -70,6 +70,7 @@ class LiveModels:
         self._wanted = tuple(names) if names is not None else None
         self._served: dict[str, Served] = {}
         self._challengers: dict[str, Served] = {}
+        self._said_missing: set[str] = set()
         self._watched: dict[tuple[str, str], _Watched] = {}  # by name and alias
         self._lock = threading.RLock()  # one change at a time; `get` needs none
         self._listeners: list[Listener] = []
@@ -273,8 +274,10 @@ class LiveModels:
             fingerprint = self.store.fingerprint(name)
             if fingerprint == watched.fingerprint or self._must_wait(watched, fingerprint):
                 return
-            if alias != CHAMPION and alias not in self.store.index(name).aliases:
+            aliases = None if alias == CHAMPION else self.store.index(name).aliases
+            if aliases is not None and alias not in aliases:
                 self._challenge(name, None)
+                self._say_missing(name, alias, sorted(aliases))
             else:
                 self._take(name, alias)
         except ModelNotFoundError as error:
@@ -306,6 +309,13 @@ class LiveModels:
     def _challenge(self, name: str, challenger: Served | None) -> None:
         others = {other: served for other, served in self._challengers.items() if other != name}
         self._challengers = others if challenger is None else {**others, name: challenger}
+
+    def _say_missing(self, name: str, alias: str, aliases: list[str]) -> None:
+        """Warn, once a model, that no version sees copies of its requests: the alias may be misspelt."""
+        if name not in self._said_missing:
+            self._said_missing.add(name)
+            said = "no version has the shadow's alias (--shadow, serve.shadow); one that gets it is taken"
+            log.warning(said, extra={"fields": {"model": name, "alias": alias, "aliases": aliases}})
 
     def _must_wait(self, watched: _Watched, fingerprint: str) -> bool:
         retry = watched.retry
