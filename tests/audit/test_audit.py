@@ -107,6 +107,16 @@ def test_repeats_and_conflicts_are_counted(tmp_path):
     assert [row[0] for row in conflicts.tables[0].rows] == ["r2", "r21", "r8", "r9"]
 
 
+def test_equal_texts_are_near_ones_too(tmp_path):
+    table = clean_rows(60)
+    for at, text in enumerate(
+        ["Die Straße ist groß", "DIE STRASSE IST GROSS", "die strasse ist gross", "?! ?", "?!  ?"]
+    ):
+        table[at]["text"] = text
+    figures = found(checked(tmp_path, table), "duplicates").figures
+    assert (figures["exact"], figures["near"]) == (3, 0)
+
+
 def test_rare_and_differently_spelled_labels_are_warned_of(tmp_path):
     table = clean_rows(100)
     for row in table[:3]:

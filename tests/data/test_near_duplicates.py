@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,6 +75,58 @@ def test_two_changed_words_of_two_hundred_stay_together(seed):
     assert ids.tolist() == [0, 1, 0]
 
 
+def shingles(text: str) -> set[tuple[str, ...]]:
+    words = text.split()
+    return {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
+
+
+def exact(texts: list[str], threshold: float) -> list[int]:
+    """Return the clusters by all pairs of sets, each named by its first text."""
+    sets = [shingles(text) for text in texts]
+    found = list(range(len(texts)))
+    for i in range(len(texts)):
+        for j in range(i):
+            alike = len(sets[i] & sets[j]) >= threshold * len(sets[i] | sets[j]) if sets[i] and sets[j] else False
+            if found[i] != found[j] and (alike or texts[i] == texts[j]):
+                old, new = max(found[i], found[j]), min(found[i], found[j])
+                found = [new if one == old else one for one in found]
+    return found
+
+
+@pytest.mark.parametrize("n_words", [3, 4, 5])
+def test_many_short_texts_without_a_common_word_are_apart(n_words):
+    texts = [" ".join(f"w{i}x{j}" for j in range(n_words)) for i in range(50_000)]
+    assert len(set(clusters(texts).tolist())) == len(texts)
+
+
+def test_short_questions_that_share_a_common_word_are_apart():
+    texts = ["who is radiohead", "that is accurate", "who is radiohead then"]
+    assert clusters(texts).tolist() == [0, 1, 2]
+
+
+def test_a_shingle_that_another_hides_still_tells_texts_apart():
+    texts = [f"one two three four five six w{i}" for i in range(3000)]  # a new shingle often falls where one lies
+    assert len(set(clusters(texts).tolist())) == len(texts)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 1.0])
+def test_short_texts_are_joined_as_by_all_pairs(threshold):
+    texts = families(random.Random(8), 150)
+    assert partition(clusters(texts, threshold=threshold)) == partition(np.array(exact(texts, threshold)))
+
+
+def test_texts_of_one_template_are_found_among_many():
+    rng = random.Random(9)
+    templates = [random_text(rng, 20) for _ in range(4)]
+    texts = [f"{rng.choice(templates)} slot{i}" for i in range(4000)]  # 18 shingles in common of 20
+    assert len(set(clusters(texts).tolist())) == 4
+
+
+def test_a_repeated_phrase_is_a_small_set():
+    texts = [f"w{i} " * 200 for i in range(20_000)]
+    assert len(set(clusters(texts).tolist())) == len(texts)
+
+
 def test_half_of_the_words_in_common_is_not_a_near_duplicate():
     rng = random.Random(3)
     head = random_text(rng, 100)
@@ -99,6 +152,11 @@ def test_short_texts_need_the_same_words_in_the_same_order():
     assert clusters(texts).tolist() == [0, 0, 1, 2, 3, 3, 4, 5, 6, 0]
 
 
+def test_case_is_ignored_as_in_equal_texts():
+    assert clusters(["Die große Straße", "DIE GROSSE STRASSE", "Straße", "strasse"]).tolist() == [0, 0, 1, 1]
+    assert clusters(["!! \n?", " !!  ?"]).tolist() == [0, 0]
+
+
 def test_chinese_texts_are_compared_by_letter():
     rng = random.Random(5)
     letters = [chr(0x4E00 + rng.randrange(3000)) for _ in range(200)]
@@ -122,7 +180,8 @@ def test_batches_do_not_show(monkeypatch):
 
 def test_another_process_gives_the_same_signatures():
     code = (
-        "from tamiz.data.near_duplicates import _sketch; s, i = _sketch(['a b c d e', 'x']); print(s.sum(), i.tolist())"
+        "from tamiz.data.near_duplicates import _sketch; "
+        "s, i, _ = _sketch(['a b c d e', 'x']); print(s.sum(), i.tolist())"
     )
     seeds = ("1", "2")
     runs = [
@@ -147,7 +206,7 @@ def test_estimates_are_near_the_exact_similarity():
         for at in rng.sample(range(300), rng.randint(0, 60)):
             edited[at] = rng.choice(WORDS)
         a, b = ({tuple(w[i : i + 3]) for i in range(298)} for w in (words, edited))
-        signatures, _ = near_duplicates._sketch([" ".join(words), " ".join(edited)])
+        signatures, _, _ = near_duplicates._sketch([" ".join(words), " ".join(edited)])
         errors.append((signatures[0] == signatures[1]).mean() - len(a & b) / len(a | b))
     assert abs(np.mean(errors)) < 0.01
     assert np.std(errors) < 0.05
