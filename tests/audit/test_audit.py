@@ -14,6 +14,7 @@ import pytest
 from tamiz.audit import Finding, Report, Severity, check_data, write_page, write_suspects
 from tamiz.audit.confidence import doubt_labels, doubt_sets
 from tamiz.audit.leakage import leaks
+from tamiz.audit.suspects import ranked
 from tamiz.config import Project
 from tamiz.data.lake import Lake
 from tamiz.errors import TamizError
@@ -290,6 +291,23 @@ def test_doubts_of_sets_change_what_is_doubtful_alone():
     assert doubts.suspected.tolist() == [False, False, False, False, True]
     assert doubts.suggested[4].tolist() == [False, False, False]
     assert doubts.probability[4] == pytest.approx(0.98)
+
+
+def test_a_label_of_a_set_with_too_few_examples_is_not_judged():
+    """A model that has not seen a label's few examples says no to each of them."""
+    rng = np.random.default_rng(0)
+    given = np.zeros((60, 3), np.bool_)
+    given[::2, 0] = True
+    given[:4, 1] = True  # too few have it
+    given[4:, 2] = True  # too few have it not
+    probabilities = np.where(given, 0.9, 0.1) + rng.uniform(-0.05, 0.05, given.shape)
+    probabilities[:4, 1:] = [0.001, 0.999]
+    probabilities[10, 0], probabilities[11, 0] = 0.02, 0.97
+    order, doubts = ranked(probabilities, given, Task.MULTI_LABEL)
+    assert np.flatnonzero(doubts.suspected).tolist() == [10, 11]
+    assert set(order[:2].tolist()) == {10, 11}
+    assert (doubts.suggested[:, 1:] == given[:, 1:]).all()
+    np.testing.assert_allclose(doubts.margin[:4], np.where(given[:4, 0], 1, -1) * (2 * probabilities[:4, 0] - 1))
 
 
 # --- pages and files

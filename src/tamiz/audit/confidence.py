@@ -90,19 +90,21 @@ def _most_doubtful(probabilities: FloatArray, given: IntArray, own: FloatArray, 
     return marked
 
 
-def doubt_sets(probabilities: FloatArray, given: BoolArray) -> Doubts:
+def doubt_sets(probabilities: FloatArray, given: BoolArray, *, least: int = 1) -> Doubts:
     """Judge several labels a row, each label as a yes-or-no question of its own.
 
     Args:
         probabilities: held-out probabilities `(n, k)`.
         given: which labels each row has, `(n, k)`.
+        least: rows with a label and rows without it that judging the label takes; other labels are never in doubt.
     """
+    judged = np.minimum(given.sum(axis=0), (~given).sum(axis=0)) >= max(least, 1)
     own = np.where(given, probabilities, 1 - probabilities)
+    own[:, ~judged] = 1.0  # as if it were sure
     wrong = np.zeros_like(given)
-    for j in range(given.shape[1]):
+    for j in np.flatnonzero(judged):
         column = np.stack([1 - probabilities[:, j], probabilities[:, j]], axis=1)
-        if given[:, j].any() and not given[:, j].all():
-            wrong[:, j] = doubt_labels(column, given[:, j].astype(np.int64)).suspected
+        wrong[:, j] = doubt_labels(column, given[:, j].astype(np.int64)).suspected
     margins = 2 * own - 1
     doubtful = np.where(wrong, margins, np.inf).min(axis=1)
     suspected = np.asarray(wrong.any(axis=1), np.bool_)

@@ -110,7 +110,7 @@ def ranked(probabilities: FloatArray, targets: NDArray[Any], task: Task) -> tupl
         task: what kind of labels.
     """
     multi = task is Task.MULTI_LABEL
-    doubts = doubt_sets(probabilities, targets) if multi else doubt_labels(probabilities, targets)
+    doubts = doubt_sets(probabilities, targets, least=_FOLDS) if multi else doubt_labels(probabilities, targets)
     order = np.lexsort((np.arange(len(targets)), doubts.margin, ~doubts.suspected))
     return order.astype(np.int64), doubts
 
