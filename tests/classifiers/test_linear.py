@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from tamiz.classifiers.checks import examples
 from tamiz.classifiers.linear import LinearClassifier
+from tamiz.classifiers.regression import Regression
 from tamiz.errors import LabelError, PackageError
 from tamiz.types import Task
 
@@ -74,6 +76,23 @@ def test_balanced_weights_help_the_rare_label():
         for w in (None, "balanced")
     )
     assert balanced[targets == 1].mean() > plain[targets == 1].mean()
+
+
+def test_copies_of_a_text_do_not_make_held_out_scores_telling():
+    """Labels without rhyme or reason: scores of texts held out say nothing, those of texts learnt from say all."""
+    rng = np.random.default_rng(0)
+    x = csr_matrix(rng.random((60, 200)))
+    has = rng.random((60, 3)) < 0.5
+    how = Regression(C=4.0, class_weight=None, nb_alpha=None, norm=True, solver="auto", tol=None, max_iter=300, seed=0)
+
+    def strength(copies: int) -> float:
+        """Return how much of the first stage stands in the whole; half of it if the second adds nothing."""
+        rows = np.tile(np.arange(60), copies)
+        first, mixed = how.one_vs_rest(x[rows], has[rows]), how.mixed_labels(x[rows], has[rows])
+        return float(np.linalg.norm(mixed.coef) / np.linalg.norm(first.coef))
+
+    assert strength(1) == pytest.approx(0.5, abs=0.1)
+    assert strength(4) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("task", Task)

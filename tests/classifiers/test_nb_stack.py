@@ -127,11 +127,24 @@ def test_held_out_scores_come_from_models_that_did_not_see_the_text():
     has = y[:, None] == np.arange(3)
     stacking = Stacking(1.0, False, False, False, 1.0, None, 5, 0)
     scores = stacking.held_out(x, has, None)
-    for fit_on, held in stacking._folds(has):
+    for fit_on, held in stacking._folds(has, np.arange(len(has))):
         assert sorted([*fit_on, *held]) == list(range(30))
         assert has[held].sum(axis=0).tolist() == [2, 2, 2]
         model = multinomial(x[fit_on], has[fit_on], alpha=1.0, one_vs_rest=False)
         assert np.allclose(scores[held, :3], x[held] @ model.coef + model.intercept)
+
+
+def test_copies_of_a_text_are_held_out_together():
+    x, y = some_counts(n=30)
+    copied = np.tile(np.arange(30), 4)
+    has = y[copied, None] == np.arange(3)
+    stacking = Stacking(1.0, False, False, False, 1.0, None, 5, 0)
+    scores = stacking.held_out(x[copied], has, None)
+    assert all(np.allclose(part, scores[:30]) for part in np.split(scores, 4))  # by one model that saw none of them
+    for fit_on, held in stacking._folds(has, copied):
+        assert not set(copied[fit_on]) & set(copied[held])
+        model = stacking.bayes(x[copied][fit_on], has[fit_on])
+        assert np.allclose(scores[held], x[copied][held] @ model.coef + model.intercept)
 
 
 def test_the_defaults_rank_rare_labels_better_than_the_published_recipe():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tamiz.classifiers.regression import NEVER
+from tamiz.classifiers.regression import NEVER, equal_rows
 from tamiz.types import BoolArray, FloatArray, IntArray, Progress
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ class Stacking:
     def held_out(self, x: csr_matrix, has: BoolArray, progress: Progress | None) -> FloatArray:
         """Return scores `(n, 2 * columns)` of each text by models that did not learn from it.
 
-        One text alone gets the score of a model that did.
+        Equal rows count as one text; one text alone gets the score of a model that did.
         """
         scores = np.empty((x.shape[0], 2 * has.shape[1]))
-        folds = list(self._folds(has))
+        folds = list(self._folds(has, equal_rows(x)))
         for number, (fit_on, held) in enumerate(folds):
             model = self.bayes(x[fit_on], has[fit_on])
             scores[held] = x[held] @ model.coef + model.intercept
@@ -124,19 +124,21 @@ class Stacking:
                 progress("fitting folds", number + 1, len(folds))
         return scores
 
-    def _folds(self, has: BoolArray) -> Iterator[tuple[IntArray, IntArray]]:
-        n = len(has)
+    def _folds(self, has: BoolArray, text: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
+        first = np.unique(text, return_index=True)[1]
+        n = len(first)
         if n == 1:
-            yield np.arange(1), np.arange(1)
+            yield np.arange(len(has)), np.arange(len(has))
             return
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(n)
         # Dealing out texts sorted by their labels gives each fold its share of every combination of labels.
-        kinds = np.unique(has, axis=0, return_inverse=True)[1].reshape(-1)
+        kinds = np.unique(has[first], axis=0, return_inverse=True)[1].reshape(-1)
         order = order[np.argsort(kinds[order], kind="stable")]
         folds = min(self.folds, n)
         fold = np.empty(n, np.int64)
         fold[order] = np.arange(n) % folds
+        fold = fold[text]
         for number in range(folds):
             yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 

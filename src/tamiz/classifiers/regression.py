@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from tamiz.types import BoolArray, FloatArray, IntArray, Progress
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["NEVER", "Regression", "Weights"]
+__all__ = ["NEVER", "Regression", "Weights", "equal_rows"]
 
 NEVER = -30.0  # log-odds of a label without any example
 _TINY = np.finfo(np.float32).tiny
@@ -90,8 +91,9 @@ class Regression:
     def mixed_labels(self, x: csr_matrix, has: BoolArray, progress: Progress | None = None) -> Weights:
         """Fit one regression a column without NB weighting, then let the labels inform each other.
 
-        A second regression a label learns from the held-out scores of all labels (three folds); the answer is the mean
-        of both scores. As both are linear in the features, so is the result, at no cost when serving.
+        A second regression a label learns from the held-out scores of all labels (three folds, equal rows in one); the
+        answer is the mean of both scores. As both are linear in the features, so is the result, at no cost when
+        serving.
 
         Source: stacked generalisation (Wolpert 1992) over labels, as in Godbole & Sarawagi (2004).
         """
@@ -99,11 +101,15 @@ class Regression:
 
         plain = replace(self, nb_alpha=None)
         first = plain.one_vs_rest(x, has, progress)
-        if len(has) < _FOLDS:
+        text = equal_rows(x)
+        texts = int(text.max(initial=-1)) + 1
+        if texts < _FOLDS:
             return first
         rows = plain._scaled(x, None)
         scores = np.zeros(has.shape)
-        for fit_on, held_out in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(scores):
+        for _, held in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(np.empty(texts)):
+            apart = np.isin(text, held)
+            fit_on, held_out = np.flatnonzero(~apart), np.flatnonzero(apart)
             part = plain.one_vs_rest(x[fit_on], has[fit_on], progress)
             scores[held_out] = rows[held_out] @ part.coef + part.intercept
         mixing, shift = _second_stage(scores, has)
@@ -155,6 +161,21 @@ class Regression:
                 part = part / np.maximum(lengths, _TINY)[rows]
             values[start:end] = part
         return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+
+def equal_rows(x: csr_matrix) -> IntArray:
+    """Return for each row of `x` which of the different rows it is, int64 `(n,)`, numbered as they first appear.
+
+    A row on both sides of a fold would not be held out, so copies of a text must stay together.
+    """
+    seen: dict[bytes, int] = {}
+    which = np.empty(x.shape[0], np.int64)
+    for row in range(len(which)):
+        part = slice(x.indptr[row], x.indptr[row + 1])
+        digest = blake2b(x.indices[part].tobytes(), digest_size=16)
+        digest.update(x.data[part].tobytes())
+        which[row] = seen.setdefault(digest.digest(), len(seen))
+    return which
 
 
 def _row_blocks(x: csr_matrix) -> Iterator[tuple[int, int, IntArray]]:
