@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from tamiz.classifiers import base, check_params
 from tamiz.classifiers.checks import examples
 from tamiz.classifiers.linear import LinearClassifier
 from tamiz.classifiers.regression import Regression
-from tamiz.errors import LabelError, PackageError
+from tamiz.errors import ConfigError, LabelError, PackageError
 from tamiz.types import Task
 
 
@@ -76,6 +77,30 @@ def test_balanced_weights_help_the_rare_label():
         for w in (None, "balanced")
     )
     assert balanced[targets == 1].mean() > plain[targets == 1].mean()
+
+
+def test_balanced_weights_reach_both_stages_of_label_mixing():
+    """The answer for a rare label is as near to one half as for a label that half of the texts have."""
+    rng = np.random.default_rng(0)
+    has = rng.random((600, 3)) < [0.05, 0.5, 0.5]
+    x = csr_matrix(has + rng.normal(0, 1.0, has.shape))
+    about = {"C": 1.0, "nb_alpha": None, "norm": False, "solver": "lbfgs", "tol": None, "max_iter": 300, "seed": 0}
+    plain, balanced = (
+        base.sigmoid(x @ weights.coef + weights.intercept).mean(axis=0)
+        for weights in (Regression(class_weight=w, **about).mixed_labels(x, has) for w in (None, "balanced"))
+    )
+    assert plain[0] < 0.1
+    assert balanced[0] > 0.3
+
+
+def test_label_mixing_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match="set nb_weighting or label_mixing to false"):
+        check_params("linear", {"nb_weighting": True, "label_mixing": True})
+    texts, targets, labels = examples(Task.MULTI_CLASS)
+    with pytest.raises(ConfigError, match="multi-class task has no labels to mix"):
+        LinearClassifier(labels, Task.MULTI_CLASS, label_mixing=True).fit(texts, targets)
+    texts, targets, labels = examples(Task.MULTI_LABEL)
+    LinearClassifier(labels, Task.MULTI_LABEL, label_mixing=True).fit(texts, targets)
 
 
 def test_copies_of_a_text_do_not_make_held_out_scores_telling():

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tamiz.classifiers import base
 from tamiz.classifiers.features import FeatureParams, NgramFeatures, Row, fit_features, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import Regression, Weights
-from tamiz.errors import PackageError
+from tamiz.errors import ConfigError, PackageError
 from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 
 __all__ = ["LinearClassifier"]
@@ -27,7 +27,8 @@ class LinearParams(FeatureParams):
     """Scale features by their log-count ratio between a label and the rest (Wang & Manning 2012), each label with a
     regression of its own; `auto`: unless the task is multi-label."""
     label_mixing: bool | Literal["auto"] = "auto"
-    """Let the scores of all labels inform each label (stacking); `auto`: in multi-label tasks without NB weighting."""
+    """Let the scores of all labels inform each label (stacking); `auto`: in multi-label tasks without NB weighting,
+    elsewhere yes is refused."""
     nb_alpha: Annotated[float, Field(gt=0)] = 1.0
     """Smoothing of the ratio."""
     C: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
@@ -41,6 +42,12 @@ class LinearParams(FeatureParams):
     """Most iterations of the solver."""
     tol: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """When the solver stops, in its own measure; `auto`: .1 for liblinear, .0001 for lbfgs."""
+
+    @model_validator(mode="after")
+    def _mixed_or_weighted(self) -> Self:
+        if self.label_mixing is True and self.nb_weighting is True:
+            raise ValueError("label_mixing works without NB weighting only; set nb_weighting or label_mixing to false")
+        return self
 
 
 class LinearClassifier(base.Family[LinearParams]):
@@ -93,8 +100,11 @@ class LinearClassifier(base.Family[LinearParams]):
         """Learn from texts; `validation` is not used.
 
         Raises:
+            ConfigError: labels are to be mixed in a task that is not multi-label.
             LabelError: targets do not fit, or no n-gram stands in `min_df` texts.
         """
+        if self.params.label_mixing is True and not self._mixing:
+            raise ConfigError(f"linear: label_mixing: a {self.task} task has no labels to mix; set it to auto or false")
         has = base.indicators(targets, len(self.labels), self.task, len(texts))
         x = fit_features(self.features_, texts, self.params.min_df, progress)
         del texts  # solvers need the memory

@@ -47,7 +47,7 @@ class Regression:
 
     Attributes:
         C: inverse strength of the L2 penalty.
-        class_weight: `balanced` or none.
+        class_weight: `balanced` or none, in both stages of label mixing.
         nb_alpha: smoothing of the log-count ratios; `None` for no NB weighting.
         norm: scale each text's values to length one, after NB weighting.
         solver: `liblinear`, `lbfgs` or `auto`, by size.
@@ -112,7 +112,7 @@ class Regression:
             fit_on, held_out = np.flatnonzero(~apart), np.flatnonzero(apart)
             part = plain.one_vs_rest(x[fit_on], has[fit_on], progress)
             scores[held_out] = rows[held_out] @ part.coef + part.intercept
-        mixing, shift = _second_stage(scores, has)
+        mixing, shift = _second_stage(scores, has, self.class_weight)
         coef = 0.5 * (first.coef + first.coef @ mixing)
         intercept = 0.5 * (first.intercept + first.intercept @ mixing + shift)
         # Labels that all or none of the texts have tell nothing and learn nothing.
@@ -192,7 +192,7 @@ def _row_blocks(x: csr_matrix) -> Iterator[tuple[int, int, IntArray]]:
         row = last
 
 
-def _second_stage(scores: FloatArray, has: BoolArray) -> tuple[FloatArray, FloatArray]:
+def _second_stage(scores: FloatArray, has: BoolArray, class_weight: str | None) -> tuple[FloatArray, FloatArray]:
     """Return `mixing` `(k, k)` and `shift` `(k,)`: second scores are `scores @ mixing + shift`."""
     from sklearn.linear_model import LogisticRegression
 
@@ -204,7 +204,8 @@ def _second_stage(scores: FloatArray, has: BoolArray) -> tuple[FloatArray, Float
     mixing, shift = np.zeros((k, k)), np.zeros(k)
     for j in range(k):
         if has[:, j].any() and not has[:, j].all():
-            fitted = LogisticRegression(C=_SECOND_C, max_iter=1000).fit(standard, has[:, j])
+            solver = LogisticRegression(C=_SECOND_C, class_weight=class_weight, max_iter=1000)
+            fitted = solver.fit(standard, has[:, j])
             mixing[:, j] = fitted.coef_[0] / scale * telling
             shift[j] = fitted.intercept_[0] - mean @ mixing[:, j]
     return mixing, shift
