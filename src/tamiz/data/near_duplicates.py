@@ -66,7 +66,7 @@ def clusters(texts: Iterable[str], *, threshold: float = 0.8) -> IntArray:
     The similarity of two texts with at most 64 different shingles is exact, and no such pair is missed but among very
     many that share a shingle, as of one template. It is estimated where one text has more, with a standard error of
     about .05 or less: a pair just over the threshold is found with a chance of at least 9 in 10, a pair well over it
-    (by .1) practically always. A text takes 256 bytes, and 9 more for each of at most 64 shingles.
+    (by .1) practically always. A text takes 256 bytes, and about 20 more for each of at most 64 shingles.
 
     Args:
         texts: read once, never held together.
