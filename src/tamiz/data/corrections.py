@@ -120,11 +120,12 @@ class Corrections:
             )
         unmet = [(key, one) for key, one in self._by_id.items() if key not in self._met]
         if unmet:
-            sided = " with the `side` of" if any(part for (_, part), _ in unmet) else " of"
+            sided = any(part for (_, part), _ in unmet)
+            what = "row_id with the `side`" if sided else "row_id"
             raise DataError(
-                f"{self._place}: no labelled row has the row_id{sided} {_lines(sorted(one.line for _, one in unmet))}. "
+                f"{self._place}: no labelled row has the {what} of {_lines(sorted(one.line for _, one in unmet))}. "
                 "Take the ids from `tamiz check --suspects FILE.csv` on the present data, or take the lines out"
-                + ("; rows of data.test have the side `test`, all others `train`" if sided != " of" else "")
+                + ("; rows of data.test have the side `test`, all others `train`" if sided else "")
             )
         allowed = self._labels if names is None else set(names)
         wrong = [

@@ -61,6 +61,8 @@ def check_columns(lake: Lake, names: Sequence[str], *, versions: Mapping[str, An
     Raises:
         ColumnError: there is no such column.
     """
+    if not names:  # nothing to open tables for
+        return
     allowed = {*_carried(lake, versions), *(name for own in _held(lake, versions).values() for name in own)}
     for name in names:
         if name not in allowed:

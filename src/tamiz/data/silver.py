@@ -121,8 +121,8 @@ def clean(
         reasons = Counter(Reason.ALL[code] for code in judged.reasons.tolist() if code)
         lake.replace("silver/quarantine", QUARANTINE, _refused_rows(lake, parts, judged))
         judging = [lake.count(part.table, version=part.version) for part in parts if part.name != "unlabeled"]
-        counted_rows = np.arange(len(judged.reasons)) < sum(judging)
-        _check_share(judged.reasons[counted_rows & judged.current], project, lake)
+        n = sum(judging)
+        _check_share(judged.reasons[:n][judged.current[:n]], project, lake)
         check_labels(judged.counts, project, lake.uri("silver/quarantine"))
         kept = _KeptRows(spool, silver_schema(project), judged.reasons == 0, times)
         version = lake.replace("silver/texts", kept.schema, kept.batches())

@@ -277,7 +277,8 @@ def _side(project: Project, base: Model, side: str) -> Examples:
 
 
 def _figures(model: Model, raw: FloatArray, targets: NDArray[Any]) -> dict[str, float]:
-    return figures_of(model, validation_answers(model, raw, targets), targets, prefix="val_")
+    found = validation_answers(model, raw, targets)
+    return figures_of(found, targets, model.rule, model.labels, prefix="val_")
 
 
 def _publish(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.decision import Answered, answered, cross_fitted
+from tamiz.decision import Answered, DecisionRule, answered, cross_fitted
 from tamiz.metrics import bootstrap, confusion, score, score_sets
 from tamiz.model import Model
 from tamiz.types import FloatArray, IntArray, Task
@@ -60,9 +60,10 @@ def evaluate(
     """
     raw = model.uncalibrated_proba(texts)
     found = validation_answers(model, raw, targets) if learnt else answered(model.calibrator, model.rule, raw)
-    intervals = bootstrap(targets, found.probabilities, found.decided, **_about(model), resamples=_RESAMPLES, seed=seed)
+    about = _about(model.rule, model.labels)
+    intervals = bootstrap(targets, found.probabilities, found.decided, **about, resamples=_RESAMPLES, seed=seed)
     return Evaluation(
-        figures_of(model, found, targets, prefix=prefix),
+        figures_of(found, targets, model.rule, model.labels, prefix=prefix),
         {prefix + name: bounds for name, bounds in intervals.items()},
         confusion(targets, found.decided, len(model.labels)),
         found.probabilities,
@@ -82,16 +83,18 @@ def validation_answers(model: Model, raw: FloatArray, targets: NDArray[Any]) -> 
     return cross_fitted(model.calibrator, model.rule, raw, targets, model.labels)
 
 
-def figures_of(model: Model, found: Answered, targets: NDArray[Any], *, prefix: str) -> dict[str, float]:
-    """Score answers, without intervals."""
-    figures = score(targets, found.probabilities, found.decided, **_about(model))
+def figures_of(
+    found: Answered, targets: NDArray[Any], rule: DecisionRule, labels: tuple[str, ...], *, prefix: str
+) -> dict[str, float]:
+    """Score the answers that a rule gave, without intervals."""
+    figures = score(targets, found.probabilities, found.decided, **_about(rule, labels))
     if found.sets is not None:
         figures |= score_sets(targets, found.sets)
     return {prefix + name: value for name, value in figures.items()}
 
 
-def _about(model: Model) -> dict[str, Any]:
-    return {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
+def _about(rule: DecisionRule, labels: tuple[str, ...]) -> dict[str, Any]:
+    return {"task": rule.task, "labels": labels, "positive": rule.positive}
 
 
 def speed(model: Model, texts: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tamiz.data.readers import open_source
 from tamiz.errors import ColumnError, LabelError, one_of
-from tamiz.pipeline.ladder_state import NONE, Labelled, State, id_of
+from tamiz.pipeline.ladder_state import NONE, Labelled, State, id_of, place_of
 from tamiz.types import Task
 
 __all__ = ["Taken", "ids_of", "take_labels"]
@@ -69,19 +69,20 @@ def take_labels(state: State, path: Path, texts: Sequence[str], *, correct: bool
 def _checked(state: State, path: Path, texts: Sequence[str]) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Return row and labels by id."""
     found: dict[str, tuple[int, tuple[str, ...]]] = {}
-    plain = {id_of(place): _plain(text) for place, text in enumerate(texts)}
-    by_text = {text: id_ for id_, text in plain.items()}
+    ids = {id_of(place) for place in range(state.texts)}
+    by_text: dict[str, str] = {}
     faults: list[str] = []
     for row, id_, text, cell in _rows(path):
         names = _names(cell, state.task)
         if names is None:
             continue
         if id_ is None:
+            by_text = by_text or {_plain(one): id_of(place) for place, one in enumerate(texts)}
             id_ = by_text.get(_plain(text or ""), "")
         labels, fault = _known(names, state.labels)
-        if id_ not in plain:
+        if id_ not in ids:
             fault = f"unknown id {id_[:20]!r}; leave the column as it was written" if id_ else "unknown text"
-        elif text is not None and _plain(text) != plain[id_]:
+        elif text is not None and _plain(text) != _plain(texts[place_of(id_)]):
             fault = f"{id_} is another text in this ladder; leave the column as it was written, or give texts alone"
         elif fault is None and id_ in found and found[id_][1] != labels:
             fault = f"{id_} has another label than in row {found[id_][0]}; leave one of them"

@@ -247,7 +247,8 @@ def _refitted_value(
     except TamizError:
         return None
     raw, targets = refitted.uncalibrated_proba(validation.texts_raw), validation.targets
-    return figures_of(refitted, validation_answers(refitted, raw, targets), targets, prefix="val_").get(metric)
+    found = validation_answers(refitted, raw, targets)
+    return figures_of(found, targets, refitted.rule, refitted.labels, prefix="val_").get(metric)
 
 
 def compare_report(project: Project, runs: Sequence[RunRecord], blobs: Blobs, metric: str) -> str:

@@ -20,7 +20,8 @@ from tamiz.data.gold import Examples
 from tamiz.data.near_duplicates import clusters
 from tamiz.decision import check_decision, cross_fitted, fit_decision
 from tamiz.errors import DataError, one_of
-from tamiz.metrics import score, score_sets
+from tamiz.metrics import score
+from tamiz.pipeline.evaluate import figures_of
 from tamiz.pipeline.evidence import Answers
 from tamiz.pipeline.train import fit_classifier, positive_index
 from tamiz.types import IntArray, Progress
@@ -149,14 +150,11 @@ class Bench:
         raw = classifier.predict_proba(Cleaner(config.prepare).many(held.texts))
         about: dict[str, Any] = {"task": project.task, "labels": self.labels, "positive": positive}
         calibrator, rule = fit_decision(config, raw, held.targets, **about, seed=seed)
-        probabilities, decided, sets = cross_fitted(calibrator, rule, raw, held.targets, self.labels)
-        figures = score(held.targets, probabilities, decided, **about)
-        if sets is not None:
-            figures |= score_sets(held.targets, sets)
-        metrics = {f"val_{name}": value for name, value in figures.items()}
+        answered = cross_fitted(calibrator, rule, raw, held.targets, self.labels)
+        metrics = figures_of(answered, held.targets, rule, self.labels, prefix="val_")
         if not np.isfinite(metrics.get(self.metric, np.nan)):
             raise DataError(f"tune.metric: {self.metric} is undefined here; {one_of(self.metric, metrics)}")
-        return metrics, Answers(probabilities, decided), held.targets
+        return metrics, Answers(answered.probabilities, answered.decided), held.targets
 
 
 def bench_of(project: Project, labels: Sequence[str], metric: str, *, train: Examples, validation: Examples) -> Bench:

@@ -244,8 +244,12 @@ class MlflowRegistry:
         for path in sorted(artifacts.iterdir()):
             if path.name != _PACKAGE:  # it is part of the model
                 self._client.log_artifact(run_id, str(path))
-        self._retire(version, run_id)
-        known, place = self._version_number(version) is not None, f"{_MODEL}/{version}"
+        known, place = False, f"{_MODEL}/{version}"
+        for found in self._numbered(version):
+            known = known or found.run_id == run_id
+            if found.run_id != run_id:  # a store that is made anew counts from 1 again
+                self._client.delete_model_version_tag(self._name, found.version, _VERSION)
+                self._client.delete_tag(found.run_id, _VERSION)
         if not known or (artifacts / _PACKAGE).exists():
             with tempfile.TemporaryDirectory() as name:
                 model = Path(name) / _MODEL
@@ -258,23 +262,12 @@ class MlflowRegistry:
             self._client.create_model_version(self._name, source, run_id=run_id, tags={_VERSION: version})
         self._client.set_tag(run_id, _VERSION, version)
 
-    def _retire(self, version: str, run_id: str) -> None:
-        """Take the number of a version from others that had it: a store that is made anew counts from 1 again."""
-        if not self._has_model():
-            return
-        query = f"name = '{self._name}' and tags.`{_VERSION}` = '{version}'"
-        for other in self._client.search_model_versions(query):
-            if other.run_id != run_id:
-                self._client.delete_model_version_tag(self._name, other.version, _VERSION)
-                self._client.delete_tag(other.run_id, _VERSION)
-
     def _has_model(self) -> bool:
         return bool(self._client.search_registered_models(f"name = '{self._name}'"))
 
-    def _version_number(self, version: str) -> str | None:
-        """Return MLflow's own number of a version of the model store."""
-        found = self._client.search_model_versions(f"name = '{self._name}' and tags.`{_VERSION}` = '{version}'")
-        return str(found[0].version) if found else None
+    def _numbered(self, version: str) -> list[Any]:
+        """Return what MLflow has under the number of a version of the model store."""
+        return list(self._client.search_model_versions(f"name = '{self._name}' and tags.`{_VERSION}` = '{version}'"))
 
     @_translated
     def alias(self, name: str, version: str | None) -> None:
@@ -283,12 +276,12 @@ class MlflowRegistry:
             if self._has_model():
                 self._client.delete_registered_model_alias(self._name, name)
             return
-        number = self._version_number(version)
-        if number is None:
+        found = self._numbered(version)
+        if not found:
             raise NotRegisteredError(
                 f"version {version} is not registered in MLflow, whose database is another one than when it was made"
             )
-        self._client.set_registered_model_alias(self._name, name, number)
+        self._client.set_registered_model_alias(self._name, name, found[0].version)
 
     @_translated
     def runs(self) -> Sequence[RunRecord]:
