@@ -210,6 +210,11 @@ def test_a_name_that_cannot_be_a_folder_or_address_is_refused(name):
     assert f"name: got {name!r}; allowed: letters, digits, - and _" in refusal(raw(name=name))
 
 
+def test_an_origin_that_is_none_is_told_what_one_is():
+    said = refusal(raw(serve={"cors_origins": ["app.example.org"]}))
+    assert "serve.cors_origins[0]: got 'app.example.org'; allowed: * for all, or a scheme and a host" in said
+
+
 def test_a_long_value_is_cut_in_the_message():
     message = refusal(raw(name="x y" * 1000))
     assert len(message) < 250

@@ -9,7 +9,15 @@ from pydantic import BaseModel, ValidationError
 
 from tamiz.errors import one_of, reason_of
 
-__all__ = ["explain", "explain_yaml"]
+__all__ = ["NAME", "ORIGIN", "explain", "explain_yaml"]
+
+# Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+ORIGIN = r"^(\*|https?://[A-Za-z0-9.:\[\]-]{1,255})$"
+_ALLOWED = {
+    NAME: "letters, digits, - and _ (at most 64, the first a letter or digit)",
+    ORIGIN: "* for all, or a scheme and a host, such as https://app.example.org",
+}
 
 
 def explain(error: ValidationError, where: str, root: type[BaseModel]) -> str:
@@ -52,7 +60,7 @@ def _explain_one(item: dict[str, Any], root: type[BaseModel]) -> str:
         case "model_type":
             return f"{place}: {given}; a mapping of keys to values is expected"
         case "string_pattern_mismatch":
-            return f"{place}: {given}; allowed: letters, digits, - and _ (at most 64, the first a letter or digit)"
+            return f"{place}: {given}; allowed: {_ALLOWED[item['ctx']['pattern']]}"
         case _:
             reason = reason_of(item)
             return f"{place}: {given}; {reason[0].lower()}{reason[1:]}"

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from tamiz import _config_schema
-from tamiz._config_errors import explain, explain_yaml
+from tamiz._config_errors import NAME, ORIGIN, explain, explain_yaml
 from tamiz._rule_config import (
     RULE_KEYS,
     AbstainConfig,
@@ -58,14 +58,13 @@ __all__ = [
 
 CONFIG_VERSION = 1
 
-# Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
-Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:\[\]-]{1,255})$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Origin = Annotated[str, StringConstraints(pattern=ORIGIN)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _as_list(value: object) -> object:
@@ -417,11 +416,7 @@ def expand(value: Any, variables: Mapping[str, str], *, hints: Mapping[str, str]
 
 
 def load_project(
-    path: Path | str,
-    *,
-    variables: Mapping[str, str],
-    hints: Mapping[str, str] | None = None,
-    notice: Callable[[str], None] | None = None,
+    path: Path | str, *, variables: Mapping[str, str], notice: Callable[[str], None] | None = None
 ) -> Project:
     """Read a project file, or the `tamiz.yaml` of a folder.
 
@@ -442,7 +437,7 @@ def load_project(
         raise ConfigError(f"{path} is not valid YAML: {explain_yaml(error, text)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a project file is a mapping of keys to values, not {type(raw).__name__}")
-    hints = {**(hints or {}), **_own_hints(raw)}
+    hints = _hints(raw)
     return parse_project(expand(raw, variables, hints=hints), where=str(path), notice=notice).at(path.absolute().parent)
 
 
@@ -460,7 +455,7 @@ class _OnceLoader(yaml.SafeLoader):
         return dict(super().construct_mapping(node, deep=deep))
 
 
-def _own_hints(raw: dict[str, Any]) -> dict[str, str]:
+def _hints(raw: dict[str, Any]) -> dict[str, str]:
     """Take the top key `x-variables`, where a project explains the variables it needs, out of `raw`."""
     hints = raw.pop("x-variables", None) or {}
     if not isinstance(hints, dict):
