@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-from tamiz.cli.console import Terminal
+from tamiz.cli.console import Terminal, errors, note, output, table
 from tests.projects import write_csv
 
 
@@ -66,6 +67,42 @@ def test_a_quiet_one_says_nothing(capsys):
     terminal.progress("fitting", 1, 2)
     terminal.progress("goes on from step 5 of 12")
     assert not capsys.readouterr().err
+
+
+STRANGE = r"[red] [/x] [1] :heart: C:\data\[new]"
+
+
+def test_texts_labels_and_paths_are_shown_as_they_are(capsys):
+    terminal = Terminal(first_line_s=0, next_line_s=0)
+    terminal.started(STRANGE)
+    terminal.progress(STRANGE, 1, 2)
+    terminal.finished("train", STRANGE)
+    note(STRANGE)
+    errors.print(STRANGE)
+    output.print(STRANGE)
+    output.print(table(STRANGE, [STRANGE], [[STRANGE]]))
+    shown = capsys.readouterr()
+    assert shown.err.count(STRANGE) == 5
+    assert shown.out.count(STRANGE) == 4
+
+
+def test_a_bar_shows_what_is_done_as_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(errors, "_force_terminal", True)
+    with Terminal() as terminal:
+        terminal.started("fetch")
+        terminal.progress(f"write {STRANGE}", 1, 2)
+        assert terminal._bar is not None
+        output.print(terminal._bar.get_renderable(), width=200)
+    assert f"write {STRANGE}" in capsys.readouterr().out
+    assert terminal._bar is None
+
+
+def test_a_path_with_brackets_is_named_as_it_is(tamiz, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("texts.csv"), [{"text": f"a text {n}", "label": "yn"[n % 2]} for n in range(20)])
+    shown = tamiz("init", "texts.csv", "--to", "old[draft].yaml")
+    assert shown.code == 0, shown.err
+    assert "tamiz run -p old[draft].yaml" in shown.out
 
 
 def test_steps_alone_take_changes(tamiz, project):

@@ -118,7 +118,7 @@ def test_labels_in_a_language_that_the_model_does_not_know_are_answered_with_a_n
     answer = tamiz(*ask("tiny", *asked, "el pan"))
     assert (answer.code, answer.err != "") == (0, said)
     if said:
-        assert "note: tiny was not trained on" in answer.err
+        assert "note  tiny was not trained on" in answer.err
         assert "--model e5-small" in answer.err
         assert "--model minilm" not in answer.err
 

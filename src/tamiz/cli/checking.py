@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.text import Text
 
 from tamiz.audit import DEFAULT_SAMPLE, Finding, Report, check_data, write_page, write_suspects
-from tamiz.cli.console import Terminal, errors, output, print_json, table
+from tamiz.cli.console import Terminal, note, output, print_json, table
 from tamiz.cli.options import AsJson, ProjectPath, Quiet
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project
@@ -59,7 +58,7 @@ def check(
 
     Example: tamiz check reviews.csv --suspects suspects.csv
     """
-    found = guessed_project(source, save=None) if source else read_project(project, notice=_notice)
+    found = guessed_project(source, save=None) if source else read_project(project, notice=note)
     for path in (html, suspects):
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
@@ -83,9 +82,8 @@ def check(
 
 def _report(project: Project, *, sample: int, quiet: bool, wait_s: float) -> Report:
     """Bring the tables up to date and check them; data that cannot be cleaned or split is checked as it came."""
-    terminal = Terminal(quiet=quiet)
     refusal = None
-    try:
+    with Terminal(quiet=quiet) as terminal:
         try:
             run_pipeline(project, MemoryRegistry(), listener=terminal, until="split", wait_s=wait_s)
         except (LabelError, RefusedShareError, SplitError) as error:
@@ -93,12 +91,6 @@ def _report(project: Project, *, sample: int, quiet: bool, wait_s: float) -> Rep
         terminal.started("check")
         lake = Lake(project.resolve(project.lake))
         return check_data(lake, project, refusal=refusal, sample=sample, progress=terminal.progress)
-    finally:
-        terminal.close()
-
-
-def _notice(text: str) -> None:
-    errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
 def _show(report: Report, written: Sequence[str]) -> None:
@@ -110,13 +102,13 @@ def _show(report: Report, written: Sequence[str]) -> None:
         if finding.severity != "ok":
             _show_details(finding)
     for path in written:
-        output.print(f"wrote {path}", markup=False)
+        output.print(f"wrote {path}")
 
 
 def _show_details(finding: Finding) -> None:
-    output.print(f"[{_STYLES[finding.severity]}]{finding.severity}[/]  {finding.name}")
+    output.print(Text.assemble((finding.severity, _STYLES[finding.severity]), f"  {finding.name}"))
     for detail in finding.details:
-        output.print(f"  {detail}", markup=False)
+        output.print(f"  {detail}")
     for one in finding.tables[:1]:
         rows = [[_cell(cell, _SHOWN_CHARACTERS) for cell in row] for row in one.rows[:_SHOWN_ROWS]]
         output.print(table(one.title, one.columns, rows, first_left=len(one.columns)))

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -17,12 +17,30 @@ from rich.text import Text
 
 from tamiz.types import GOES_ON
 
-__all__ = ["Terminal", "errors", "figure", "output", "print_json", "table"]
+__all__ = ["Terminal", "errors", "figure", "note", "output", "print_json", "short", "table"]
 
 _WIDTH = 160  # of tables that go to a file or a pipe
 _FIRST_LINE_S, _NEXT_LINE_S = 60.0, 30.0  # without a terminal, where short steps stay silent
-output = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+# Texts, labels and paths are shown as they are: in none of them is `[a]` a style or `:heart:` a picture.
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
+output = Console(**_PLAIN, width=None if sys.stdout.isatty() else _WIDTH)
+errors = Console(**_PLAIN, stderr=True)
+
+
+def note(text: str) -> None:
+    """Tell a person something besides the result, on standard error."""
+    errors.print(Text.assemble(("note", "yellow"), f"  {text}"))
+
+
+def short(text: str, most: int) -> str:
+    """Return a text on one line, of so many characters at most.
+
+    Example:
+        >>> short("two  words", 6)
+        'two w…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def print_json(value: Any) -> None:
@@ -45,7 +63,7 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, first_left: int = 1) -> Table:
-    """Make a table whose first columns are text and the others numbers; nothing in it is read as markup."""
+    """Make a table whose first columns are text and the others numbers."""
     looks: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "header_style": "bold"}
     made = Table(title=Text(title), box=SIMPLE, padding=(0, 1), **looks)
     for place, name in enumerate(columns):
@@ -63,6 +81,8 @@ class Terminal:
         quiet: say nothing.
         first_line_s: without a terminal, seconds of a step before it says how far it is.
         next_line_s: least seconds between two such lines.
+
+    As a context manager it takes the bar away in the end.
     """
 
     quiet: bool = False
@@ -73,13 +93,19 @@ class Terminal:
     _bar: Progress | None = field(default=None, init=False)
     _tasks: dict[str, Any] = field(default_factory=dict, init=False)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def started(self, step: str) -> None:
         """Show a bar while the step runs; without a terminal, note when it began."""
         self._step, self._due = step, time.monotonic() + self.first_line_s
         if errors.is_terminal and not self.quiet:
             self._bar = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
@@ -115,7 +141,7 @@ class Terminal:
     def notice(self, text: str) -> None:
         """Write a notice."""
         if not self.quiet:
-            errors.print(f"[yellow]note[/]  {_plain(text)}")
+            note(text)
 
     def close(self) -> None:
         """Take away the bar."""
@@ -129,13 +155,9 @@ class Terminal:
             return
         self._due = time.monotonic() + self.next_line_s
         of = f" ({done:,} of {total:,})" if total else ""
-        errors.print(f"[blue]now[/]   {self._step:<9} {_plain(message)}{of}")
+        errors.print(Text.assemble(("now", "blue"), f"   {self._step:<9} {message}{of}"))
 
     def _line(self, style: str, word: str, step: str, text: str) -> None:
         self.close()
         if not self.quiet:
-            errors.print(f"[{style}]{word}[/]  {step:<9} {_plain(text)}")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+            errors.print(Text.assemble((word, style), f"  {step:<9} {text}"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
+from tamiz.cli.console import Terminal, errors, figure, note, output, print_json, table
 from tamiz.cli.labelling import (
     Adapt,
     Asked,
@@ -86,9 +86,8 @@ def distill(
     place = (input_, text_column, encoding)
     teacher = labelled(model, asked, place)
     measured = None if sample is None else _sample(teacher, (sample, text_column, encoding), label_column)
-    terminal = Terminal(quiet=as_json)
-    terminal.started("distill")
-    try:
+    with Terminal(quiet=as_json) as terminal:
+        terminal.started("distill")
         done = run(
             teacher,
             texts_of(place),
@@ -98,8 +97,6 @@ def distill(
             seed=seed,
             progress=terminal.progress,
         )
-    finally:
-        terminal.close()
     done.student.save(output_)
     if as_json:
         print_json({"output": str(output_), **done.report.to_dict()})
@@ -150,12 +147,11 @@ def _show(done: Distilled, folder: Path) -> None:
     columns = ("", "teacher", "student")
     output.print(table(f"{report.texts:,} texts learnt from", columns, _rows(report)))
     output.print(
-        f"on {report.held_out:,} texts held out, the student gives the teacher's answer to {report.agreement:.1%}",
-        markup=False,
+        f"on {report.held_out:,} texts held out, the student gives the teacher's answer to {report.agreement:.1%}"
     )
     if report.agreement < _GOOD_AGREEMENT:
-        errors.print(f"note: the student often differs from its teacher; {_remedy(done)}", markup=False)
-    errors.print(f"student in {folder}; ask it with: tamiz predict --model {folder} TEXT", markup=False)
+        note(f"the student often differs from its teacher; {_remedy(done)}")
+    errors.print(f"student in {folder}; ask it with: tamiz predict --model {folder} TEXT")
 
 
 def _remedy(done: Distilled) -> str:

@@ -55,8 +55,8 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
     for one in found:
         place = f"in {one['where']}" if one["where"] else f"tamiz models install {one['name']}"
-        output.print(f"{one['name']}: {one['purpose']}\n    {place}", markup=False, soft_wrap=True)
-    output.print(f"Scores: {SOURCE}", markup=False)
+        output.print(f"{one['name']}: {one['purpose']}\n    {place}", soft_wrap=True)
+    output.print(f"Scores: {SOURCE}")
 
 
 @models_app.command("install")
@@ -72,18 +72,15 @@ def install(
     from tamiz.encoders import known
     from tamiz.encoders.catalogue import CATALOGUE
 
-    terminal = Terminal(quiet=as_json)
-    terminal.started("models")
-    try:
+    with Terminal(quiet=as_json) as terminal:
+        terminal.started("models")
         known.install(name, index_url=index_url, progress=terminal.progress)
-    finally:
-        terminal.close()
     about = _about(CATALOGUE[name])
     if as_json:
         print_json(about)
         return
     for key in ("name", "where", "licence"):
-        output.print(f"{key:<9} {about[key]}", markup=False)
+        output.print(f"{key:<9} {about[key]}")
 
 
 def _about(entry: Entry) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamiz.cli.console import Terminal, errors, output, print_json, table
+from tamiz.cli.console import Terminal, note, output, print_json, table
 from tamiz.cli.options import AsJson
 from tamiz.errors import counted
 from tamiz.settings import Settings
@@ -48,14 +48,11 @@ def fetch(
         return
     from tamiz.data.public import fetch as fetch_data_set
 
-    terminal = Terminal(quiet=as_json)
-    terminal.started("fetch")
-    try:
+    with Terminal(quiet=as_json) as terminal:
+        terminal.started("fetch")
         found = fetch_data_set(
             name, to, cache=Settings.from_environment().cache, address=address, progress=terminal.progress
         )
-    finally:
-        terminal.close()
     if as_json:
         print_json({"to": to, "fresh": found.fresh, **found.record})
     else:
@@ -82,13 +79,13 @@ def _list(*, as_json: bool) -> None:
     rows = [[name, one.about, ", ".join(one.writes), f"{one.download_mb:,}"] for name, one in DATA_SETS.items()]
     output.print(table("Public data sets", ["name", "what", "writes", "about MB"], rows, first_left=3))
     for name, one in DATA_SETS.items():
-        output.print(f"{name}: {one.licence}", markup=False)
+        output.print(f"{name}: {one.licence}")
 
 
 def _show(found: Fetched, to: str) -> None:
     record = found.record
     if not found.fresh:
-        output.print(f"{found.name} is in {to} already, from the same files", markup=False)
+        output.print(f"{found.name} is in {to} already, from the same files")
     shown = ", ".join(found.files[:3]) + (f" and {len(found.files) - 3} more" if len(found.files) > 3 else "")
     about = {
         "to": to,
@@ -98,7 +95,6 @@ def _show(found: Fetched, to: str) -> None:
         "citation": record["citation"],
     }
     for key, value in about.items():
-        output.print(f"{key:<9} {value:,}" if isinstance(value, int) else f"{key:<9} {value}", markup=False)
+        output.print(f"{key:<9} {value:,}" if isinstance(value, int) else f"{key:<9} {value}")
     for product, count in record.get("unknown_products", {}).items():
-        errors.print("[yellow]note[/]  ", end="")
-        errors.print(f"{counted(count, 'row')} of a product without a category left out: {product}", markup=False)
+        note(f"{counted(count, 'row')} of a product without a category left out: {product}")

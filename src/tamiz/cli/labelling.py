@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tamiz.api import load
-from tamiz.cli.console import Terminal, errors, print_json
+from tamiz.cli.console import Terminal, errors, note, print_json
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError, counted, one_of
 from tamiz.model import Model
 from tamiz.package import MANIFEST_NAME
@@ -215,23 +215,16 @@ def answer_requests(ref: str | None, asked: Asked, source: str, target: Path | N
     from tamiz.batch import answer_request_file
 
     model, labels = _for_requests(ref or DEFAULT_MODEL, asked)
-    terminal = Terminal(quiet=as_json or target is None)
-    terminal.started("requests")
-    try:
-        about: dict[str, Any] = {
-            "labels": labels,
-            "multi_label": asked.multi_label or None,
-            "progress": terminal.progress,
-        }
-        counts = answer_request_file(model, source, target or sys.stdout, **about)
-    finally:
-        terminal.close()
+    about: dict[str, Any] = {"labels": labels, "multi_label": asked.multi_label or None}
+    with Terminal(quiet=as_json or target is None) as terminal:
+        terminal.started("requests")
+        counts = answer_request_file(model, source, target or sys.stdout, **about, progress=terminal.progress)
     if target is not None and as_json:
         print_json({"lines": counts.lines, "failed": counts.failed, "output": str(target)})
     elif target is not None or counts.failed:
         place = "" if target is None else f" in {target}"
         said = f"{counted(counts.lines, 'line')} answered{place}"
-        errors.print(f"{said}, {counts.failed:,} of them with an error", markup=False)
+        errors.print(f"{said}, {counts.failed:,} of them with an error")
     if 0 < counts.lines == counts.failed:
         raise typer.Exit(1)
 
@@ -284,14 +277,11 @@ def _package(ref: str) -> Model | None:
 def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPlace | None) -> Model:
     params = asked.params()
     _say_if_strange(ref, asked.languages)
-    terminal = Terminal()
-    terminal.started("labels")
-    try:
+    with Terminal() as terminal:
+        terminal.started("labels")
         params["texts"] = texts_of(place, most=_MOST_TEXTS) if place is not None and asked.of_texts() else ()
         params["progress"] = terminal.progress
         return prompted_model(labels, model=ref, multi_label=asked.multi_label, **params)
-    finally:
-        terminal.close()
 
 
 def _say_if_strange(ref: str, languages: Sequence[str]) -> None:
@@ -305,7 +295,7 @@ def _say_if_strange(ref: str, languages: Sequence[str]) -> None:
 
     if set(languages) <= set(LANGUAGES) and ref in CATALOGUE and not reads(ref):
         others = " or ".join(f"--model {name}" for name in sorted(CATALOGUE, reverse=True) if reads(name))
-        errors.print(f"note: {ref} was not trained on {', '.join(languages)}; take {others}", markup=False)
+        note(f"{ref} was not trained on {', '.join(languages)}; take {others}")
 
 
 def _of_package(model: Model, labels: tuple[str, ...], asked: Asked) -> Model:

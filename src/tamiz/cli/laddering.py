@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
+from tamiz.cli.console import Terminal, errors, figure, note, output, print_json, short, table
 from tamiz.cli.labelling import (
     DEFAULT_MODEL,
     Adapt,
@@ -149,21 +149,17 @@ def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any
 def _step(folder: Path, answers: list[Path], *, correct: bool, quiet: bool) -> Step:
     from tamiz.pipeline.ladder import step
 
-    terminal = Terminal(quiet=quiet)
-    terminal.started("ladder")
-    try:
+    with Terminal(quiet=quiet) as terminal:
+        terminal.started("ladder")
         project = read_project(folder, notice=terminal.notice)
         return step(folder, project, answers=answers, correct=correct, progress=terminal.progress)
-    finally:
-        terminal.close()
 
 
 def _show(done: Step, folder: Path, *, began: bool) -> None:
     from tamiz.pipeline.ladder_state import BATCH, MODEL
 
     for conflict in done.conflicts:
-        errors.print("[yellow]note[/]  ", end="")
-        errors.print(conflict, markup=False)
+        note(conflict)
     if done.decision:
         _show_decision(done)
     else:
@@ -177,21 +173,16 @@ def _show(done: Step, folder: Path, *, began: bool) -> None:
         text = f"next: fill in the column `label` of {here} ({len(done.waiting)} texts), then: tamiz ladder {folder}"
     else:
         text = "no text is left to label"
-    errors.print(text, markup=False)
-    errors.print(f"model in use, {done.state.rung}: tamiz predict --model {folder}/{MODEL} TEXT", markup=False)
+    errors.print(text)
+    errors.print(f"model in use, {done.state.rung}: tamiz predict --model {folder}/{MODEL} TEXT")
 
 
 def _show_preview(done: Step) -> None:
     said = done.state.zero_shot
     shares = [(label, f"{share:.1%}") for label, share in said["shares"].items()]
     output.print(table(f"zero-shot, {said['texts']:,} texts drawn at random", ("label", "share"), shares))
-    rows = [(_short(text), label, f"{score:.3f}") for text, label, score in done.examples]
+    rows = [(short(text, _SHOWN), label, f"{score:.3f}") for text, label, score in done.examples]
     output.print(table("some of them", ("text", "label", "score"), rows, first_left=2))
-
-
-def _short(text: str) -> str:
-    one_line = " ".join(text.split())
-    return one_line if len(one_line) <= _SHOWN else one_line[: _SHOWN - 3] + "..."
 
 
 def _show_decision(done: Step) -> None:
@@ -205,7 +196,7 @@ def _show_decision(done: Step) -> None:
         title = f"right answers to {found['drawn_at_random']:,} texts drawn at random, not learnt from"
         output.print(table(title, ("rung", "share", f"beside {found['rung']}"), rows))
     word = {"up": "step up", "down": "step down", "stay": "no step", "too_few": "too few labels"}[found["verdict"]]
-    output.print(f"{word}: {found['reason']}", markup=False)
+    output.print(f"{word}: {found['reason']}")
 
 
 def _beside(one: dict[str, Any] | None) -> str:

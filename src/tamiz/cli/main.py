@@ -93,8 +93,8 @@ def run_command(arguments: list[str]) -> int:
     except (TamizError, OSError) as error:
         if "--debug" in arguments:
             raise
-        errors.print("[red]error[/] ", end="")
+        errors.print("error ", style="red", end="")
         said = f"{error.filename}: {explain(error)}" if isinstance(error, OSError) and error.filename else str(error)
-        errors.print(said, markup=False)
+        errors.print(said)
         return 2 if isinstance(error, ConfigError | RequestError) else 1
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tamiz.cli.console import errors, output, print_json, table
+from tamiz.cli.console import note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.cli.versions import show_replays, store_of, versions
 from tamiz.config import Project
@@ -87,9 +87,7 @@ def promote(
     elif not dry_run:
         user = Settings.from_environment().user
         why = reason or "asked for by hand"
-        promote_version(
-            store, new_registry(found), found.name, number, alias=alias, by=user, reason=why, notice=_notice
-        )
+        promote_version(store, new_registry(found), found.name, number, alias=alias, by=user, reason=why, notice=note)
     refused = change.pop("refused", None)
     if refused is not None and not as_json:
         raise StoreError(str(refused))
@@ -126,30 +124,25 @@ def _champion(
         why=reason,
         force=force,
         dry_run=dry_run,
-        notice=_notice,
+        notice=note,
     )
     said: dict[str, object] = {"outcome": decision.outcome, "evidence": decision.reason, "decision": decision.number}
     if decision.promoted:
         if decision.outcome in ("refuse", "no evidence", "gives way"):
-            _notice(f"{decision.outcome}: {decision.reason}")
+            note(f"{decision.outcome}: {decision.reason}")
         return said
     text = f"version {number} of {project.name} is not promoted: {decision.reason}. "
     text += f"Promote it all the same with: tamiz promote {number} --force --reason TEXT"
     return {**said, "changed": False, "refused": text}
 
 
-def _notice(text: str) -> None:
-    errors.print("[yellow]note[/]  ", end="")
-    errors.print(text, markup=False)
-
-
 def _best(project: Project, store: ModelStore, metric: str, lowest: bool | None) -> Best:
-    figures = figures_of(store, new_registry(project), project.name, metric, notice=_notice)
+    figures = figures_of(store, new_registry(project), project.name, metric, notice=note)
     best = best_version(figures, metric, None if lowest is None else "min" if lowest else "max")
-    _notice(f"version {best.version} is {best.reason}")
+    note(f"version {best.version} is {best.reason}")
     if not best.known:
         other = "--highest" if best.mode == "min" else "--lowest"
-        _notice(f"which way {metric} is better was guessed from its name; if it is the other way: {other}")
+        note(f"which way {metric} is better was guessed from its name; if it is the other way: {other}")
     return best
 
 
@@ -164,7 +157,7 @@ def rollback(
     """
     found = read_project(project)
     user = Settings.from_environment().user
-    version = roll_back(store_of(found), new_registry(found), found.name, by=user, reason=reason, notice=_notice)
+    version = roll_back(store_of(found), new_registry(found), found.name, by=user, reason=reason, notice=note)
     _answer({"model": found.name, "alias": "champion", "version": version, "changed": True}, as_json=as_json)
 
 
@@ -190,12 +183,12 @@ def reproduce(
 def _show_reproduction(name: str, result: Reproduction) -> None:
     rows = [[metric, *(_exact(value) for value in pair)] for metric, pair in result.metrics.items()]
     output.print(table(f"Version {result.version} of {name}", ["metric", "recorded", "again"], rows))
-    output.print(f"largest difference of a probability: {result.probability_difference:.3g}", markup=False)
+    output.print(f"largest difference of a probability: {result.probability_difference:.3g}")
     for file, same in result.files.items():
-        output.print(f"{file}: {'the same bytes' if same else 'other bytes'}", markup=False)
+        output.print(f"{file}: {'the same bytes' if same else 'other bytes'}")
     for what, (before, now) in result.changed.items():
-        output.print(f"{what}: was {before or '-'}, is {now or '-'}", markup=False)
-    output.print("reproduced" if result.same else "NOT reproduced", markup=False)
+        output.print(f"{what}: was {before or '-'}, is {now or '-'}")
+    output.print("reproduced" if result.same else "NOT reproduced")
 
 
 def _exact(value: float | None) -> str:
@@ -207,4 +200,4 @@ def _answer(change: dict[str, object], *, as_json: bool) -> None:
         print_json(change)
         return
     verb = "is now" if change["changed"] else "would become"
-    output.print(f"version {change['version']} of {change['model']} {verb} the {change['alias']}", markup=False)
+    output.print(f"version {change['version']} of {change['model']} {verb} the {change['alias']}")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tamiz.api import load
 from tamiz.classifiers.occlusion import BUDGET_MS
-from tamiz.cli.console import Terminal, errors, output, print_json
+from tamiz.cli.console import Terminal, errors, note, output, print_json, short
 from tamiz.cli.labelling import (
     Adapt,
     Asked,
@@ -43,6 +43,7 @@ __all__ = ["register"]
 
 _PROJECT = Path("tamiz.yaml")
 _LINES = 256  # lines of standard input answered at once
+_SHOWN = 70  # characters of a text
 
 Shape = Callable[[Model, Prediction, str], dict[str, Any]]
 """How an answer is written as JSON."""
@@ -209,18 +210,15 @@ def _predict_file(
 ) -> None:
     from tamiz.batch import predict_file
 
-    terminal = Terminal(quiet=as_json or target is None)
-    terminal.started("predict")
-    try:
+    with Terminal(quiet=as_json or target is None) as terminal:
+        terminal.started("predict")
         rows = predict_file(
             model, source, target or sys.stdout, column=column, encoding=encoding, progress=terminal.progress
         )
-    finally:
-        terminal.close()
     if target is not None and as_json:
         print_json({"rows": rows, "output": str(target), "model": model.name, "version": model.version})
     elif target is not None:
-        errors.print(f"{counted(rows, 'row')} answered in {target}", markup=False)
+        errors.print(f"{counted(rows, 'row')} answered in {target}")
 
 
 def _sequence(model: Model, answer: Prediction, text: str) -> dict[str, Any]:
@@ -250,8 +248,7 @@ def _show(model: Model, text: str, answer: Prediction) -> None:
         said = f"{answer.label} {answer.probability:.3f}"
     if answer.prediction_set is not None:
         said += f" (one of: {', '.join(answer.prediction_set) or 'none'})"
-    short = text if len(text) <= 70 else text[:69] + "…"
-    output.print(f"{said:<24} {short}", markup=False)
+    output.print(f"{said:<24} {short(text, _SHOWN)}")
 
 
 def explain(
@@ -282,7 +279,7 @@ def explain(
     found = _asked_model(model, asked, project, None)
     explanation = found.explain(text, label, budget_ms=budget_ms)
     if not explanation.contributions and text.strip():
-        errors.print("note: no word or sentence was found to count; more --budget-ms may find some", markup=False)
+        note("no word or sentence was found to count; more --budget-ms may find some")
     parts: list[dict[str, Any]] = [
         {"start": c.start, "end": c.end, "text": text[c.start : c.end], "value": c.value}
         for c in explanation.contributions
@@ -297,12 +294,10 @@ def explain(
             }
         )
         return
-    output.print(
-        f"{explanation.label}: score {explanation.score:+.3f} = base {explanation.base:+.3f} + words", markup=False
-    )
+    output.print(f"{explanation.label}: score {explanation.score:+.3f} = base {explanation.base:+.3f} + words")
     output.print(_coloured(text, explanation))
     for part in sorted(parts, key=lambda p: -abs(p["value"]))[:15]:
-        output.print(f"  {part['value']:+.3f}  {part['text']}", markup=False)
+        output.print(f"  {part['value']:+.3f}  {part['text']}")
 
 
 def _coloured(text: str, explanation: Explanation) -> Text:

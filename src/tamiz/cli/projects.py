@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from tamiz.cli.console import errors, output, print_json, table
+from tamiz.cli.console import errors, note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun
 from tamiz.config import Project, json_schema, parse_project
 from tamiz.data.sniff import Sniffed, sniff
@@ -48,7 +48,7 @@ def init(
         show_sniffed(found)
     if dry_run:
         if not as_json:
-            output.print(content, markup=False)
+            output.print(content)
         return
     try:
         with to.open("x", encoding="utf-8") as file:
@@ -68,10 +68,10 @@ def schema(
     """
     text = json.dumps(json_schema(), ensure_ascii=False, indent=2) + "\n"
     if to is None:
-        output.print(text, markup=False, end="")
+        output.print(text, end="")
         return
     to.write_text(text, encoding="utf-8")
-    errors.print(f"wrote {to}; as the first line of a project file: {_SCHEMA_NOTE}{to}", markup=False)
+    errors.print(f"wrote {to}; as the first line of a project file: {_SCHEMA_NOTE}{to}")
 
 
 def guessed_project(source: str, *, save: Path | None) -> Project:
@@ -106,12 +106,11 @@ def show_sniffed(found: Sniffed, *, to_errors: bool = False) -> None:
     common = sorted(found.labels.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{label} {count:,}" for label, count in common[:12])
     more = f" and {len(common) - 12} more" if len(common) > 12 else ""
-    console.print(f"task: {found.task}; {len(common)} labels: {shown}{more}", markup=False)
+    console.print(f"task: {found.task}; {len(common)} labels: {shown}{more}")
     for role, reason in found.reasons.items():
-        console.print(f"  {role}: {reason}", markup=False)
+        console.print(f"  {role}: {reason}")
     for warning in found.warnings:
-        errors.print("[yellow]note[/]  ", end="")
-        errors.print(warning, markup=False)
+        note(warning)
 
 
 def _name_of(source: str) -> str:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.markup import escape
+from rich.text import Text
 
 from tamiz.blobs import open_blobs
-from tamiz.cli.console import Terminal, errors, figure, output, print_json, table
+from tamiz.cli.console import Terminal, errors, figure, note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project, parse_project
@@ -84,7 +84,7 @@ def run(
 
     Example: tamiz run reviews.csv
     """
-    found = guessed_project(source, save=save) if source else read_project(project, notice=_notice)
+    found = guessed_project(source, save=save) if source else read_project(project, notice=note)
     if source is None and save is not None:
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])
@@ -93,7 +93,7 @@ def run(
         _show_plan(found, as_json=as_json, file=save if source else project)
         return
     if not (quiet or as_json):
-        errors.print(f"[blue]jobs[/]  {escape(', '.join(_said(job) for job in jobs(found)))}")
+        errors.print(Text.assemble(("jobs", "blue"), f"  {', '.join(_said(job) for job in jobs(found))}"))
     result = _run(found, "evaluate", quiet=quiet or as_json, wait_s=wait)
     _show_result(found, result, as_json=as_json, file=save if source else project)
 
@@ -106,7 +106,7 @@ def _step(step: str) -> Callable[..., None]:
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
-        found = changed(read_project(project, notice=_notice), set_ or [])
+        found = changed(read_project(project, notice=note), set_ or [])
         result = _run(found, step, quiet=quiet or as_json, wait_s=wait)
         if as_json:
             print_json(result.to_dict())
@@ -117,9 +117,9 @@ def _step(step: str) -> Callable[..., None]:
 
 
 def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResult:
-    terminal = Terminal(quiet=quiet)
     try:
-        return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
+        with Terminal(quiet=quiet) as terminal:
+            return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
     except SourceError as error:
         fetch = jobs(project)[0]
         if fetch.done:
@@ -128,8 +128,6 @@ def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResu
             f"{error}. The job before this one is missing: bring public data with {fetch.command}, or "
             "name your own files under data.source"
         ) from error
-    finally:
-        terminal.close()
 
 
 def _said(job: Job) -> str:
@@ -137,10 +135,6 @@ def _said(job: Job) -> str:
     if job.name == "query":
         return "query ready" if job.done else "query after deploy"
     return f"{job.name} {'done' if job.done else 'to do'}" + (f" ({job.about})" if job.about else "")
-
-
-def _notice(text: str) -> None:
-    errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
 def changed(project: Project, settings: list[str], *, where: str = "--set") -> Project:
@@ -189,12 +183,12 @@ def _show_plan(project: Project, *, as_json: bool, file: Path | None) -> None:
         print_json({**plan, "jobs": [asdict(job) for job in found]})
         return
     for name, value in plan.items():
-        output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}", markup=False)
-    output.print("\nJobs:", markup=False)
+        output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}")
+    output.print("\nJobs:")
     here = "" if file is None or _is_usual(file) else f" -p {_shown(file)}"
     for job in found:
         where = "" if job.name == "fetch" else here
-        output.print(f"  {_said(job):<34}  {job.command}{where}", markup=False)
+        output.print(f"  {_said(job):<34}  {job.command}{where}")
 
 
 def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Path | None) -> None:
@@ -208,22 +202,22 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Pa
     store = project.registry.store
     line = f"\nversion {result.version} ({result.chosen})"
     output.print(line + (" is the champion" if result.champion == result.version else " is not the champion"))
-    output.print(f"  because: {result.verdict}", markup=False)
+    output.print(f"  because: {result.verdict}")
     for name in ("test_accuracy", "test_subset_accuracy", "test_f1_macro", "test_roc_auc_macro", "test_ece"):
         if name in result.metrics:
             output.print(f"  {name:<22} {figure(result.metrics[name], result.intervals.get(name))}")
     if result.report:
-        output.print(f"  report: {_shown_place(result.report)}", markup=False)
+        output.print(f"  report: {_shown_place(result.report)}")
     if file is None:  # guessed from a file of texts
         model, served = f" --model {store}/{project.name}", f" --package {store}/{project.name}/{result.version}"
     else:
         model = served = "" if _is_usual(file) else f" -p {_shown(file)}"
-    output.print("\nNext:", markup=False)
-    output.print(f'  tamiz predict "..."{model}', markup=False)
-    output.print(f"  tamiz predict --input new.csv --output answers.csv{model}", markup=False)
+    output.print("\nNext:")
+    output.print(f'  tamiz predict "..."{model}')
+    output.print(f"  tamiz predict --input new.csv --output answers.csv{model}")
     if file is not None:
-        output.print(f"  tamiz promote --by {project.select.metric}{model}", markup=False)
-    output.print(f"  tamiz serve{served}", markup=False)
+        output.print(f"  tamiz promote --by {project.select.metric}{model}")
+    output.print(f"  tamiz serve{served}")
 
 
 def _shown_place(place: str) -> str:
@@ -253,9 +247,9 @@ def show_leaderboard(project: Project, result: RunResult) -> None:
     headings = ["candidate", *(_HEADINGS.get(name, name) for name in shown)]
     output.print(table("Candidates on validation, best first", headings, rows))
     if result.lead is not None:
-        output.print(f"  {_lead(result.lead, result.leaderboard)}", markup=False)
+        output.print(f"  {_lead(result.lead, result.leaderboard)}")
     for name, why in result.refused.items():
-        output.print(f"  {name} is outside the limits: {why}", markup=False)
+        output.print(f"  {name} is outside the limits: {why}")
 
 
 def _lead(ahead: Mapping[str, Any], leaderboard: Sequence[Trained]) -> str:
@@ -292,7 +286,7 @@ def compare(
     """
     from tamiz.metrics import higher_is_better
 
-    found = read_project(project, notice=_notice)
+    found = read_project(project, notice=note)
     metric = by or found.select.metric
     sign = -1 if higher_is_better(metric) else 1
     worst = float("inf")
@@ -309,7 +303,7 @@ def compare(
     ]
     output.print(table(f"Runs of {found.name}, best first", headings, rows, first_left=3))
     if report is not None:
-        output.print(f"report: {report}", markup=False)
+        output.print(f"report: {report}")
 
 
 def _write_comparison(path: Path, project: Project, runs: Sequence[RunRecord], metric: str) -> None:

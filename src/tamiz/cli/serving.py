@@ -71,7 +71,7 @@ def serve(
     )
     check_host(settings.auth, settings.limits.host)
     address = f"http://{settings.limits.host}:{settings.limits.port}"
-    errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C", markup=False)
+    errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C")
     http.serve(settings)
 
 
@@ -126,8 +126,8 @@ def _show_key(secret: str, key: ApiKey, *, as_json: bool) -> None:
     if as_json:
         print_json({"key": secret, **key.model_dump(mode="json", exclude={"sha256"})})
         return
-    output.print(secret, markup=False)
-    errors.print("Keep it: only its hash is stored. Send it as `Authorization: Bearer KEY`.", markup=False)
+    output.print(secret)
+    errors.print("Keep it: only its hash is stored. Send it as `Authorization: Bearer KEY`.")
 
 
 @keys_app.command("list")
@@ -179,4 +179,4 @@ def revoke(
     from tamiz.serving.keys import revoke_key
 
     revoke_key(_keys_file(project), key_id)
-    output.print(f"revoked {key_id}", markup=False)
+    output.print(f"revoked {key_id}")

@@ -147,7 +147,7 @@ def _show(decision: Decision, *, as_json: bool) -> None:
     if as_json:
         print_json(decision.to_dict())
         return
-    output.print(f"{decision.model}, version {decision.version}, {decision.task}\n", markup=False)
+    output.print(f"{decision.model}, version {decision.version}, {decision.task}\n")
     _show_decision(decision)
 
 
@@ -165,14 +165,10 @@ def _show_decision(decision: Decision) -> None:
     }
     for name, value in lines.items():
         if value:
-            output.print(f"{name:<20} {value}", markup=False)
-    rows = [[_plain(label), f"{value:.4f}"] for label, value in decision.thresholds.items()]
+            output.print(f"{name:<20} {value}")
+    rows = [[label, f"{value:.4f}"] for label, value in decision.thresholds.items()]
     if rows:
         output.print(table("\nThresholds", ["label", "threshold"], rows))
-
-
-def _plain(label: str) -> str:
-    return label.replace("[", "\\[")
 
 
 def _goal(thresholds: Mapping[str, Any]) -> str:
@@ -209,13 +205,13 @@ def _show_made(made: Redecided, *, as_json: bool) -> None:
     columns = ["metric", f"version {made.base}", "new", *(["new, test"] if made.version else [])]
     output.print(table("\nValidation figures", columns, [[row[0].removeprefix("val_"), *row[1:]] for row in rows]))
     if made.version is None:
-        output.print("nothing was changed (--dry-run)", markup=False)
+        output.print("nothing was changed (--dry-run)")
         return
-    output.print(f"version {made.version} has the weights of version {made.base}", markup=False)
+    output.print(f"version {made.version} has the weights of version {made.base}")
     if made.promoted:
-        output.print("it is now the champion", markup=False)
+        output.print("it is now the champion")
     else:
-        output.print(f"Next:\n  tamiz promote {made.version}", markup=False)
+        output.print(f"Next:\n  tamiz promote {made.version}")
 
 
 def _test(made: Redecided, name: str) -> list[str]:

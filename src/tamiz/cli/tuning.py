@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.markup import escape
 
-from tamiz.cli.console import Terminal, errors, output, print_json, table
+from tamiz.cli.console import Terminal, note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
 from tamiz.cli.running import changed
 from tamiz.config import Project
@@ -55,14 +54,15 @@ def tune(
     """
     given = {"candidate": candidate, "trials": trials, "minutes": minutes, "metric": metric}
     settings = [f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
-    found = changed(read_project(project, notice=_notice), set_ or [])
+    found = changed(read_project(project, notice=note), set_ or [])
     found = changed(found, settings, where="options")
     if output_ is not None and not output_.absolute().parent.is_dir():
         raise ConfigError(f"--output: the folder {output_.parent} does not exist; make it or name another")
     if dry_run:
         _show_plan(found, plan(found), as_json=as_json)
         return
-    result = _search(found, quiet=quiet or as_json)
+    with Terminal(quiet=quiet or as_json) as terminal:
+        result = search(found, new_registry(found), listener=terminal)
     if output_ is not None and result.tuned is not None:
         output_.write_text(_snippet(result.tuned), encoding="utf-8")
     if as_json:
@@ -70,18 +70,6 @@ def tune(
         return
     _show(result)
     _show_next(result, output_)
-
-
-def _search(project: Project, *, quiet: bool) -> TuneResult:
-    terminal = Terminal(quiet=quiet)
-    try:
-        return search(project, new_registry(project), listener=terminal)
-    finally:
-        terminal.close()
-
-
-def _notice(text: str) -> None:
-    errors.print(f"[yellow]note[/]  {escape(text)}")
 
 
 def _show_plan(project: Project, planned: Plan, *, as_json: bool) -> None:
@@ -108,7 +96,7 @@ def _show_plan(project: Project, planned: Plan, *, as_json: bool) -> None:
     title = f"Space of {planned.candidate} ({space.candidate.family}), by {planned.metric}"
     output.print(table(title, ["parameter", "searched", "now", "start"], rows, first_left=4))
     limit = f", at most {settings.minutes:g} minutes" if settings.minutes is not None else ""
-    output.print(f"{settings.trials} trials{limit}; kept in {project.resolve(settings.storage)}", markup=False)
+    output.print(f"{settings.trials} trials{limit}; kept in {project.resolve(settings.storage)}")
 
 
 def _show(result: TuneResult) -> None:
@@ -118,7 +106,7 @@ def _show(result: TuneResult) -> None:
         for name, own in result.parameters.items()
     ]
     if result.best is None:
-        output.print("No trial has finished yet; run the same command again.", markup=False)
+        output.print("No trial has finished yet; run the same command again.")
         return
     rows.append([result.metric, "-" if result.default is None else f"{result.default:.4f}", f"{result.best:.4f}", ""])
     title = f"Best of {result.candidate} against what stands in the project"
@@ -128,12 +116,11 @@ def _show(result: TuneResult) -> None:
         output.print(
             f"  difference {found['difference']:+.4f} (95 % interval {found['low']:+.4f} to {found['high']:+.4f}, "
             f"P(better) {found['p_better']:.2f}) on the {found['n']:,} examples that served to choose, so somewhat too "
-            "good",
-            markup=False,
+            "good"
         )
     if result.page:
-        output.print(f"  plots: {result.page}", markup=False)
-    output.print(f"  study: {result.study} in {result.database}", markup=False)
+        output.print(f"  plots: {result.page}")
+    output.print(f"  study: {result.study} in {result.database}")
 
 
 def _short(value: Any) -> str:
@@ -147,15 +134,13 @@ def _share(value: float | None) -> str:
 def _show_next(result: TuneResult, file: Path | None) -> None:
     if result.tuned is None:
         if result.best is not None:
-            output.print("\nNothing better was found than what stands in the project.", markup=False)
+            output.print("\nNothing better was found than what stands in the project.")
         return
     if file is not None:
-        output.print(
-            f"\nThe tuned candidate stands in {file}; put it under `candidates`, then: tamiz run", markup=False
-        )
+        output.print(f"\nThe tuned candidate stands in {file}; put it under `candidates`, then: tamiz run")
         return
-    output.print("\nAdd it to the project file, then `tamiz run` compares it with the others:\n", markup=False)
-    output.print(_snippet(result.tuned), markup=False)
+    output.print("\nAdd it to the project file, then `tamiz run` compares it with the others:\n")
+    output.print(_snippet(result.tuned))
 
 
 def _snippet(tuned: dict[str, Any]) -> str:

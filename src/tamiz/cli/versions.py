@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tamiz.cli.console import figure, output, print_json, table
+from tamiz.cli.console import figure, output, print_json, short, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.config import Project
 from tamiz.data.lake import Lake
@@ -107,13 +107,13 @@ def _show(store: ModelStore, name: str, version: str, *, as_json: bool) -> None:
         about = None if info is None else info.model_dump(mode="json")
         print_json({"version": number, "aliases": _aliases(index, number), "info": about, "decisions": decisions})
         return
-    output.print(f"version {number} of {name}" + ("" if info else ", deleted"), markup=False)
+    output.print(f"version {number} of {name}" + ("" if info else ", deleted"))
     if info is not None:
-        output.print(f"  aliases    {', '.join(_aliases(index, number)) or '-'}", markup=False)
-        output.print(f"  candidate  {info.candidate} ({info.family}), made {info.created_at[:16]}", markup=False)
-        output.print(f"  size       {info.size_bytes / 1e6:.1f} MB", markup=False)
+        output.print(f"  aliases    {', '.join(_aliases(index, number)) or '-'}")
+        output.print(f"  candidate  {info.candidate} ({info.family}), made {info.created_at[:16]}")
+        output.print(f"  size       {info.size_bytes / 1e6:.1f} MB")
         for metric, value in info.metrics.items():
-            output.print(f"  {metric:<30} {figure(value)}", markup=False)
+            output.print(f"  {metric:<30} {figure(value)}")
     for place, decision in decisions.items():
         _show_decision(place, decision)
 
@@ -122,22 +122,21 @@ def _show_decision(number: int, decision: dict[str, Any]) -> None:
     verb = "forced" if decision["forced"] else "promoted" if decision["promoted"] else "not promoted"
     inputs = decision["inputs"]
     against = f" instead of version {inputs['champion']}" if inputs["champion"] else ""
-    output.print(f"decision {number}, {decision['at'][:16]} by {decision['by']}: {verb}{against}", markup=False)
+    output.print(f"decision {number}, {decision['at'][:16]} by {decision['by']}: {verb}{against}")
     if decision["why"]:
-        output.print(f"  reason given: {decision['why']}", markup=False)
+        output.print(f"  reason given: {decision['why']}")
     failed = [gate["reason"] for gate in decision["gates"] if not gate["passed"]]
     said = "see below" if failed and decision["reason"] == "; ".join(failed) else decision["reason"]
-    output.print(f"  {decision['outcome']}: {said}", markup=False)
+    output.print(f"  {decision['outcome']}: {said}")
     for gate in decision["gates"]:
-        output.print(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']:<8} {gate['reason']}", markup=False)
+        output.print(f"  {'pass' if gate['passed'] else 'FAIL'}  {gate['name']:<8} {gate['reason']}")
     test = inputs.get("test")
     if test:
         seen = {who: found["unknown"] or found["rows"] for who, found in test["seen"].items()}
         left_out = ", ".join(f"{what} by the {who}" for who, what in seen.items())
         output.print(
             f"  asked on {test['rows']} test examples of gold version {inputs['gold']}; left out, since learnt from: "
-            f"{left_out}",
-            markup=False,
+            f"{left_out}"
         )
 
 
@@ -159,9 +158,9 @@ def show_replays(project: Project, store: ModelStore, version: str, *, as_json: 
     else:
         for place, differences in found.items():
             said = "the same again" if not differences else f"{len(differences)} differences"
-            output.print(f"decision {place} about version {number}: {said}", markup=False)
+            output.print(f"decision {place} about version {number}: {said}")
             for line in differences:
-                output.print(f"  {line}", markup=False)
+                output.print(f"  {line}")
     if any(found.values()):
         raise typer.Exit(1)
 
@@ -195,8 +194,7 @@ def _flat(manifest: Manifest) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = "-" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return "-" if value is None else short(str(value), 60)
 
 
 def _delete(store: ModelStore, name: str, version: str, *, dry_run: bool, as_json: bool) -> None:
@@ -215,4 +213,4 @@ def _delete(store: ModelStore, name: str, version: str, *, dry_run: bool, as_jso
         print_json({"model": name, "version": number, "freed_bytes": freed, "changed": not dry_run})
         return
     verb = "would be" if dry_run else "was"
-    output.print(f"version {number} of {name} {verb} deleted ({freed / 1e6:.1f} MB)", markup=False)
+    output.print(f"version {number} of {name} {verb} deleted ({freed / 1e6:.1f} MB)")
