@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 import tamiz as package
+from tamiz.apps.http import settings_of
+from tamiz.cli.serving import asked_project
 from tamiz.serving.keys import KeyRing
 from tests.projects import write_project
 
@@ -79,13 +81,12 @@ def test_a_key_is_rotated(place, tamiz, refused):
 
 
 def test_a_package_is_served_by_the_settings_of_a_project_that_is_named(place):
-    from tamiz.cli.serving import _settings
-
     write_project(place, serve={"keys_file": "secret.json", "max_texts": 7, "shadow": "challenger"})
-    found = _settings(place / "tamiz.yaml", place / "package", {"port": 99})
+    found = settings_of(asked_project(place / "tamiz.yaml", place / "package"), package=place / "package", port=99)
     assert (found.limits.max_texts, found.limits.port, found.limits.shadow) == (7, 99, None)
     assert found.keys_file == place / "secret.json"
-    assert _settings(Path("tamiz.yaml"), place / "package", {}).limits.max_texts != 7
+    unnamed = settings_of(asked_project(Path("tamiz.yaml"), place / "package"), package=place / "package")
+    assert unnamed.limits.max_texts != 7
 
 
 def test_the_key_file_stands_beside_the_project(place, tamiz, tmp_path_factory, monkeypatch):
@@ -121,6 +122,7 @@ def test_wrong_roles_and_days_are_wrong_use(place, tamiz, arguments):
         (("--host", "0.0.0.0"), 2, "--auth keys"),
         (("--auth", "keys"), 2, "tamiz keys create"),
         (("--port", "70000"), 2, "65535"),
+        (("--workers", "65"), 2, "serve: workers: got 65"),
         (("--package", "nosuch"), 1, "nosuch"),
         (("--package", "models/topics/1", "--host", "0.0.0.0"), 2, "--auth keys"),
         (("--package", "models/topics/1", "--shadow", "challenger"), 2, "--shadow needs a model store"),

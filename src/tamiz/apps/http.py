@@ -82,51 +82,49 @@ class HttpSettings(BaseModel):
 
 
 def settings_of(
-    project: Project,
+    project: Project | None,
     *,
-    auth: AuthName = "none",
+    package: Path | None = None,
     host: str | None = None,
     port: int | None = None,
-    workers: int = 1,
-    log_level: Literal["debug", "info", "warning", "error"] = "info",
+    shadow: str | None = None,
+    records: Path | None = None,
+    **given: Any,
 ) -> HttpSettings:
-    """Return the settings to serve a project's champion.
+    """Return the settings to serve a project's champion, or a package.
 
     Args:
-        project: the project.
-        auth: who may call.
+        project: the project; beside a package there need be none.
+        package: what to serve in place of the champion; it has no shadow.
         host: address to listen on, in place of the project's.
         port: port to listen on, in place of the project's.
-        workers: worker processes.
-        log_level: least severity that is logged.
+        shadow: alias of the shadow, in place of the project's.
+        records: folder of records, in place of the project's.
+        given: further fields of `HttpSettings`.
 
     Raises:
         ConfigError: a value is not allowed.
     """
-    given = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    limits = (project.serve if project is not None else ServeConfig()).model_dump()
+    own = {"host": host, "port": port, "shadow": shadow}
+    limits |= {name: value for name, value in own.items() if value is not None}
+    served: dict[str, Any] = {"package": package}
+    if project is not None:
+        served["keys_file"] = project.resolve(project.serve.keys_file)
+        if project.serve.records.folder is not None:
+            limits["records"]["folder"] = project.resolve(project.serve.records.folder)
+        if package is not None:
+            limits["shadow"] = None
+        else:
+            served |= {"store": project.resolve(project.registry.store), "names": [project.name], "title": project.name}
+    if records is not None:
+        limits["records"]["folder"] = str(records)
     try:
-        return HttpSettings(
-            store=project.resolve(project.registry.store),
-            names=[project.name],
-            auth=auth,
-            limits=ServeConfig.model_validate({**_limits_of(project), **given}),
-            keys_file=Path(project.resolve(project.serve.keys_file)),
-            workers=workers,
-            log_level=log_level,
-            title=project.name,
-        )
+        return HttpSettings.model_validate({**served, "limits": limits, **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"]).removeprefix("limits.")
         raise ConfigError(f"serve: {place}: got {first['input']!r}; {reason_of(first)}") from error
-
-
-def _limits_of(project: Project) -> dict[str, Any]:
-    """Return the project's own limits, with the folder of records as an absolute path."""
-    limits = project.serve.model_dump()
-    if project.serve.records.folder is not None:
-        limits["records"]["folder"] = project.resolve(project.serve.records.folder)
-    return limits
 
 
 def models_of(settings: HttpSettings) -> LiveModels | FixedModel:

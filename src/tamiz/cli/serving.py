@@ -10,12 +10,11 @@ import typer
 
 from tamiz.cli.console import errors, output, print_json, table
 from tamiz.cli.options import AsJson, ProjectPath
-from tamiz.config import ServeConfig
+from tamiz.config import Project
 from tamiz.errors import ConfigError
 from tamiz.settings import Settings, read_project
 
 if TYPE_CHECKING:
-    from tamiz.apps.http import HttpSettings
     from tamiz.serving.keys import ApiKey
 
 __all__ = ["register"]
@@ -60,14 +59,19 @@ def serve(
     from tamiz.apps import http
     from tamiz.serving.auth import check_host
 
-    cache = Settings.from_environment().cache / "models"
-    given = {"host": host, "port": port, "shadow": shadow}
-    settings = _settings(project, package, {name: value for name, value in given.items() if value is not None})
-    limits = settings.limits
-    if records is not None:
-        limits = limits.model_copy(update={"records": limits.records.model_copy(update={"folder": str(records)})})
-    settings = settings.model_copy(
-        update={"auth": auth, "workers": workers, "log_level": log_level, "cache": cache, "limits": limits}
+    if package is not None and shadow is not None:
+        raise ConfigError("serve: --shadow needs a model store; --package serves one version, without aliases")
+    settings = http.settings_of(
+        asked_project(project, package),
+        package=package,
+        host=host,
+        port=port,
+        shadow=shadow,
+        records=records,
+        auth=auth,
+        workers=workers,
+        log_level=log_level,
+        cache=Settings.from_environment().cache / "models",
     )
     check_host(settings.auth, settings.limits.host)
     address = f"http://{settings.limits.host}:{settings.limits.port}"
@@ -75,23 +79,9 @@ def serve(
     http.serve(settings)
 
 
-def _settings(project: Path, package: Path | None, given: dict[str, str | int]) -> HttpSettings:
-    """Return what the project says, with what the command line gives in its place.
-
-    For a package a project is asked only where one is named; else the defaults hold.
-    """
-    from tamiz.apps import http
-
-    if package is not None:
-        if "shadow" in given:
-            raise ConfigError("serve: --shadow needs a model store; --package serves one version, without aliases")
-        if project == _PROJECT:
-            return http.HttpSettings(package=package, limits=ServeConfig.model_validate(given))
-        asked = http.settings_of(read_project(project))
-        limits = asked.limits.model_copy(update={**given, "shadow": None})
-        return http.HttpSettings(package=package, limits=limits, keys_file=asked.keys_file)
-    found = http.settings_of(read_project(project))
-    return found.model_copy(update={"limits": found.limits.model_copy(update=given)})
+def asked_project(project: Path, package: Path | None) -> Project | None:
+    """Return the project whose settings are asked for; beside a package, only one that was named."""
+    return None if package is not None and project == _PROJECT else read_project(project)
 
 
 keys_app = typer.Typer(help="Make, list, rotate and revoke API keys of `serve --auth keys`.", no_args_is_help=True)
