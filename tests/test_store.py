@@ -131,6 +131,7 @@ def test_aliases_and_their_history(store: ModelStore, package: Path) -> None:
 def test_what_is_not_there_is_said_with_what_there_is(store: ModelStore, package: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"no model 'reviews' in .*; nothing was published there yet"):
         store.fetch("reviews")
+    assert store.index("reviews", missing_ok=True) == Index()
     store.publish("reviews", package)
     store.publish("complaints", package)
     with pytest.raises(ModelNotFoundError, match=r"no model 'review' in .*complaints, reviews; did you mean 'reviews'"):
@@ -263,10 +264,13 @@ def test_a_version_in_use_is_not_deleted_and_a_number_not_used_twice(
         store.publish("reviews", package)
     promote(store, "2")
     promote(store, "2", "challenger")
-    with pytest.raises(StoreError, match="version 2 of 'reviews' is its challenger and champion and stays"):
-        store.delete("reviews", "2")
+    for dry_run in (True, False):
+        with pytest.raises(StoreError, match="version 2 of 'reviews' is its challenger and champion and stays"):
+            store.delete("reviews", "2", dry_run=dry_run)
     promote(store, "1")
     promote(store, "1", "challenger")
+    store.delete("reviews", "2", dry_run=True)
+    assert list(store.index("reviews").versions) == ["1", "2"]
     store.delete("reviews", "2")
     assert list(store.index("reviews").versions) == ["1"]
     assert open_blobs(place).list("reviews/2") == []

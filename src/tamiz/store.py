@@ -65,14 +65,23 @@ class ModelStore:
         folders = self._blobs.folders()
         return [name for name in folders if _NAME.fullmatch(name) and self._blobs.exists(f"{name}/{_INDEX_NAME}")]
 
-    def index(self, name: str) -> Index:
+    def index(self, name: str, *, missing_ok: bool = False) -> Index:
         """Return versions, aliases and history of a model.
+
+        Args:
+            name: which model.
+            missing_ok: whether a model of which no version was published has an empty index.
 
         Raises:
             ModelNotFoundError: no version of it was published; lists the models there are.
             StoreError: `index.json` is damaged or of a later format.
         """
-        return self._read_index(name)[0]
+        try:
+            return self._read_index(name)[0]
+        except ModelNotFoundError:
+            if missing_ok:
+                return Index()
+            raise
 
     def fingerprint(self, name: str) -> str:
         """Return a short text that changes when `index.json` does; costs one small request.
@@ -246,8 +255,8 @@ class ModelStore:
         matches = (pattern.fullmatch(key) for key in self._blobs.list(f"{name}/{_DECISIONS}"))
         return sorted(int(match.group(1)) for match in matches if match)
 
-    def delete(self, name: str, version: str) -> None:
-        """Delete a version for good; the decisions about it stay.
+    def delete(self, name: str, version: str, *, dry_run: bool = False) -> None:
+        """Delete a version for good, or, in a dry run, see whether it could be; the decisions about it stay.
 
         Raises:
             ModelNotFoundError: no such model or version.
@@ -264,6 +273,9 @@ class ModelStore:
                 )
             return index.without_version(version)
 
+        if dry_run:
+            drop(self.index(name))
+            return
         self._update(name, drop)
         self._remove(name, version)
 
@@ -309,10 +321,7 @@ class ModelStore:
 
     def _reserve(self, name: str, manifest: Manifest) -> tuple[str, Manifest, bytes]:
         """Take the next number that no package, whole or not, has: writing its `model.json` first claims it."""
-        try:
-            last = self.index(name).last_version
-        except ModelNotFoundError:
-            last = 0
+        last = self.index(name, missing_ok=True).last_version
         taken = [int(v) for v in self._blobs.folders(name) if _VERSION.fullmatch(v)]
         number = max([last, *taken]) + 1
         while True:

@@ -18,13 +18,12 @@ from tamiz.metrics.choice import Best, best_version
 from tamiz.pipeline.choose import figures_of
 from tamiz.pipeline.evidence import check_slices
 from tamiz.pipeline.promotion import decide
-from tamiz.pipeline.publish import CHAMPION
 from tamiz.pipeline.publish import promote as promote_version
 from tamiz.pipeline.publish import rollback as roll_back
 from tamiz.pipeline.reproduce import Reproduction
 from tamiz.pipeline.reproduce import reproduce as train_again
 from tamiz.settings import Settings, new_registry, read_project
-from tamiz.store import ModelStore
+from tamiz.store import CHAMPION, ModelStore
 
 __all__ = ["register"]
 
@@ -48,7 +47,7 @@ def promote(
         bool | None,
         typer.Option("--lowest/--highest", help="With --by: which is best; by default known from the metric's name."),
     ] = None,
-    alias: Annotated[str, typer.Option("--alias", help="Alias to point at it.")] = "champion",
+    alias: Annotated[str, typer.Option("--alias", help="Alias to point at it.")] = CHAMPION,
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the record.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote against the evidence; needs --reason.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Compute its recorded decisions again.")] = False,
@@ -158,7 +157,7 @@ def rollback(
     found = read_project(project)
     user = Settings.from_environment().user
     version = roll_back(store_of(found), new_registry(found), found.name, by=user, reason=reason, notice=note)
-    _answer({"model": found.name, "alias": "champion", "version": version, "changed": True}, as_json=as_json)
+    _answer({"model": found.name, "alias": CHAMPION, "version": version, "changed": True}, as_json=as_json)
 
 
 def reproduce(

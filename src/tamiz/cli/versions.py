@@ -198,17 +198,9 @@ def _shown(value: Any) -> str:
 
 
 def _delete(store: ModelStore, name: str, version: str, *, dry_run: bool, as_json: bool) -> None:
-    index = store.index(name)
     _, number = store.resolve(f"{name}@{version}")
-    using = _aliases(index, number)
-    if using:
-        raise StoreError(
-            f"version {number} of {name!r} is its {' and '.join(using)} and stays; point "
-            f"{'them' if len(using) > 1 else 'that alias'} elsewhere first"
-        )
-    if not dry_run:
-        store.delete(name, number)
-    freed = index.versions[number].size_bytes
+    freed = store.index(name).versions[number].size_bytes
+    store.delete(name, number, dry_run=dry_run)
     if as_json:
         print_json({"model": name, "version": number, "freed_bytes": freed, "changed": not dry_run})
         return

@@ -12,11 +12,10 @@ from tamiz.data.places import find_files
 from tamiz.errors import ConfigError, SourceError, counted
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, split_inputs, train_inputs
 from tamiz.pipeline.members import named
-from tamiz.pipeline.publish import CHAMPION
 from tamiz.pipeline.select import select
 from tamiz.pipeline.state import StepState
 from tamiz.pipeline.train import Trained
-from tamiz.store import ModelStore
+from tamiz.store import CHAMPION, ModelStore
 
 __all__ = ["Job", "jobs"]
 
@@ -74,17 +73,16 @@ def jobs(project: Project) -> list[Job]:
 
 def _sources(project: Project) -> tuple[list[str], str]:
     """Return the sorted names of the source files; none, and what is missing, where a place has none."""
-    data = project.data
-    places = [place for given in (data.source, data.test, data.unlabeled) for place in given or ()]
-    for place in places:
-        try:
-            find_files([project.resolve(place)])
-        except SourceError:
-            return [], f"nothing at {place}"
-    groups = (
-        [project.resolve(place) for place in given] for given in (data.source, data.test, data.unlabeled) if given
-    )
-    return sorted(Path(found.path).name for group in groups for found in find_files(group)), ""
+    names: list[str] = []
+    for given in (project.data.source, project.data.test, project.data.unlabeled):
+        paths: dict[str, None] = {}  # none twice, as for ingest
+        for place in given or ():
+            try:
+                paths |= dict.fromkeys(found.path for found in find_files([project.resolve(place)]))
+            except SourceError:
+                return [], f"nothing at {place}"
+        names += [Path(path).name for path in paths]
+    return sorted(names), ""
 
 
 def _gold(project: Project, state: StepState, names: list[str]) -> dict[str, Any] | None:
@@ -104,7 +102,7 @@ def _trained(project: Project, state: StepState, gold: dict[str, Any]) -> list[T
 
 def _champion(project: Project) -> str | None:
     store = ModelStore(project.resolve(project.registry.store))
-    return store.index(project.name).aliases.get(CHAMPION) if project.name in store.names() else None
+    return store.index(project.name, missing_ok=True).aliases.get(CHAMPION)
 
 
 def _evaluated(

@@ -30,9 +30,9 @@ from tamiz.metrics.names import base_name
 from tamiz.model import Model
 from tamiz.package import Manifest
 from tamiz.pipeline.evidence import BUILT_IN, SEED, Answers, Gate, answers, better, limits, slices
-from tamiz.pipeline.publish import CHAMPION, promote
+from tamiz.pipeline.publish import promote
 from tamiz.pipeline.state import code_version
-from tamiz.store import ModelStore
+from tamiz.store import CHAMPION, ModelStore
 from tamiz.types import Registry
 
 __all__ = ["Decision", "decide", "replay", "weigh"]

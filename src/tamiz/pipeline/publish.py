@@ -30,12 +30,10 @@ from tamiz.pipeline.train import (
     record_folder,
     record_run,
 )
-from tamiz.store import ModelStore
+from tamiz.store import CHAMPION, ModelStore
 from tamiz.types import Progress, Refits, Registry, Resumes
 
-__all__ = ["CHAMPION", "Published", "promote", "publish", "refitted", "release", "rollback"]
-
-CHAMPION = "champion"
+__all__ = ["Published", "promote", "publish", "refitted", "release", "rollback"]
 
 
 @dataclass(frozen=True)
@@ -213,9 +211,8 @@ def _joined(first: Examples, second: Examples) -> Examples:
 
 def _known_version(store: ModelStore, name: str, key: str) -> str | None:
     """Find a version that an interrupted run published from the same inputs."""
-    if name not in store.names():
-        return None
-    same = [version for version, info in store.index(name).versions.items() if info.key == key]
+    versions = store.index(name, missing_ok=True).versions
+    same = [version for version, info in versions.items() if info.key == key]
     for version in reversed(same):
         with suppress(PackageError):  # a damaged one is published anew
             store.fetch(f"{name}@{version}")

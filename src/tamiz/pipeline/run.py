@@ -21,6 +21,7 @@ from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.origin import check_columns
+from tamiz.data.quotas import SIDES
 from tamiz.data.readers import open_source
 from tamiz.data.rows import named_columns
 from tamiz.data.silver import clean as clean_tables
@@ -32,12 +33,12 @@ from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
 from tamiz.pipeline.members import ENSEMBLE, named, shared
 from tamiz.pipeline.promotion import decide
-from tamiz.pipeline.publish import CHAMPION, Published, publish
+from tamiz.pipeline.publish import Published, publish
 from tamiz.pipeline.report import report_place
 from tamiz.pipeline.select import Choice, check_select, no_gain, select
 from tamiz.pipeline.state import StepState, code_version
 from tamiz.pipeline.train import Trained, candidate_package, is_kept, train_candidate
-from tamiz.store import ModelStore
+from tamiz.store import CHAMPION, ModelStore
 from tamiz.types import Classifier, Progress, Registry
 
 __all__ = [
@@ -50,7 +51,6 @@ __all__ = [
     "run",
 ]
 
-_SIDES = ("train", "validation", "test")
 STEPS = ("ingest", "clean", "split", "train", "evaluate")
 _LOCK = "run"
 
@@ -337,7 +337,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
 def _sizes(lake: Lake, version: int) -> str:
     sides = lake.read("gold/examples", version=version, columns=["side"]).column("side").value_counts().to_pylist()
     counts = {found["values"]: found["counts"] for found in sides}
-    order = sorted(counts, key=lambda side: (*_SIDES, side).index(side))
+    order = sorted(counts, key=lambda side: (*SIDES, side).index(side))
     return ", ".join(f"{counts[side]:,} {side}" for side in order)
 
 
@@ -407,16 +407,17 @@ def _fitted_members(
 def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]) -> RunResult:
     """Choose, publish, promote."""
     project = context.project
-    choice: Choice = select(trained, project.select, strict=not _has_champion(context))
+    index = context.store.index(project.name, missing_ok=True)
+    choice: Choice = select(trained, project.select, strict=CHAMPION not in index.aliases)
     winner = choice.chosen
     key, inputs = published_key(project, winner.key), evaluate_inputs(project, gold, winner.key)
     known = context.state.recall("evaluate", inputs)
-    if known is not None and _still_there(context, known["published"]["version"]):
+    if known is not None and known["published"]["version"] in index.versions:
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
         published, verdict = Published.from_dict(known["published"]), known["verdict"]
     else:
         context.listener.started("evaluate")
-        sides = {side: context.side(side, gold) for side in ("train", "validation", "test")}
+        sides = {side: context.side(side, gold) for side in SIDES}
         published = publish(
             project,
             winner,
@@ -443,7 +444,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         version=published.version,
         metrics=published.metrics,
         intervals=published.intervals,
-        champion=context.store.index(project.name).aliases.get("champion"),
+        champion=context.store.index(project.name).aliases.get(CHAMPION),
         verdict=_later_change(context, published.version) or verdict,
         report=report_place(context.blobs, published.report) if published.report else None,
         lead=ahead["found"],
@@ -488,21 +489,11 @@ def _decided(context: Context, version: str, gold: dict[str, Any]) -> str:
 def _later_change(context: Context, version: str) -> str | None:
     """Say why the champion is another version than the one that this project last made."""
     index = context.store.index(context.project.name)
-    champion = index.aliases.get("champion")
-    changes = [change for change in index.history if change.alias == "champion"]
+    champion = index.aliases.get(CHAMPION)
+    changes = [change for change in index.history if change.alias == CHAMPION]
     if champion == version or not changes or version not in {change.version for change in changes}:
         return None
     return (
         f"version {champion or 'none'} was made champion later, on {changes[-1].at[:10]}: {changes[-1].reason}. "
         f"To go back: tamiz promote {version}"
     )
-
-
-def _has_champion(context: Context) -> bool:
-    name = context.project.name
-    return name in context.store.names() and CHAMPION in context.store.index(name).aliases
-
-
-def _still_there(context: Context, version: str) -> bool:
-    name = context.project.name
-    return name in context.store.names() and version in context.store.index(name).versions
