@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
-import secrets
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from tamiz._files import explain, flush_folder, relative_fault
+from tamiz._files import explain, relative_fault, replacing
 from tamiz.errors import PackageError
 
 __all__ = ["extract_archive", "write_archive"]
@@ -32,18 +30,10 @@ def write_archive(archive: Path, files: Mapping[str, Path]) -> None:
     Raises:
         PackageError: the disk refused; nothing stands at `archive` then that did not stand there before.
     """
-    temporary = archive.with_name(f".{archive.name}.{secrets.token_hex(8)}.tmp")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as raw:
-                _write(raw, files)
-                raw.flush()
-                os.fsync(raw.fileno())
-            temporary.replace(archive)
-        finally:
-            temporary.unlink(missing_ok=True)
-        flush_folder(archive.parent)
+        with replacing(archive) as temporary, temporary.open("xb") as raw:
+            _write(raw, files)
     except OSError as error:
         raise PackageError(f"{archive} could not be written: {explain(error)}") from error
 

@@ -6,11 +6,13 @@ The tree (the second base is the builtin that callers already expect)::
     ├── ConfigError (ValueError)        the project file or an argument is wrong
     ├── DataError (ValueError)          the data cannot be used as asked
     │   ├── SourceError                 a file or folder cannot be read
-    │   ├── EncodingError               bytes that are not text in the stated encoding
+    │   │   └── EncodingError           bytes that are not text in the stated encoding
     │   ├── ColumnError (KeyError)      a named column is not there
     │   ├── LabelError                  too few labels, or examples of one
-    │   └── RefusedShareError           too many rows went to quarantine
+    │   ├── RefusedShareError           too many rows went to quarantine
+    │   └── SplitError                  the rows cannot be divided as asked
     ├── PackageError (ValueError)       a model package is damaged, foreign or too new
+    │   └── LaterFormatError            only later releases know its format
     ├── StoreError (RuntimeError)       the model store cannot do what was asked
     │   ├── ModelNotFoundError (KeyError)
     │   └── ConflictError               somebody else changed the same thing first

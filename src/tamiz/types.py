@@ -1,6 +1,6 @@
-"""The contracts between floors: what a classifier, an engine, a registry and a source must do.
+"""The contracts between floors: what a classifier, a registry and a source must do, and what passes between them.
 
-Protocols only; implementations never import each other, the entry points put them together.
+Implementations never import each other; the entry points put them together.
 """
 
 from __future__ import annotations
