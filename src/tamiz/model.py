@@ -201,6 +201,13 @@ class Model:
         values = (prediction.label, prediction.probability, *prediction.probabilities.tolist())
         return dict(zip(self.answer_columns, values, strict=True))
 
+    def answer(self, prediction: Prediction) -> dict[str, Any]:
+        """Return an answer as the native door and `tamiz predict --json` give it."""
+        label, probability, probabilities, sets = prediction
+        named = dict(zip(self.labels, probabilities.tolist(), strict=True))
+        found = {"label": label, "probability": probability, "probabilities": named}
+        return found if sets is None else {**found, "prediction_set": sets}
+
     def with_labels(
         self, labels: Sequence[str], *, template: str | Sequence[str] | None = None, multi_label: bool = False
     ) -> Self:

@@ -112,7 +112,7 @@ def predict(
         return
     place = None if input_ is None else (input_, text_column, encoding)
     found = _asked_model(model, asked, project, place)
-    shape: Shape = record if asked.labels is None else _sequence
+    shape: Shape = _sequence if asked.labels is not None else lambda model, answer, _: model.answer(answer)
     if input_ is not None:
         _predict_file(found, input_, output_, text_column, encoding, as_json=as_json)
     elif texts:
@@ -121,7 +121,7 @@ def predict(
             print_json([shape(found, answer, text) for text, answer in zip(texts, answers, strict=True)])
         else:
             for text, answer in zip(texts, answers, strict=True):
-                _show(found, text, answer)
+                _show(text, answer)
     else:
         _predict_lines(found, sys.stdin, shape)
 
@@ -226,19 +226,7 @@ def _sequence(model: Model, answer: Prediction, text: str) -> dict[str, Any]:
     return sequence_answer(text, model.labels, answer.probabilities)
 
 
-def record(model: Model, answer: Prediction, text: str = "") -> dict[str, Any]:
-    """Return an answer as the HTTP server's native door gives it, without the text."""
-    label, probability = answer.label, answer.probability
-    sets = {} if answer.prediction_set is None else {"prediction_set": list(answer.prediction_set)}
-    return {
-        "label": list(label) if isinstance(label, tuple) else label,
-        "probability": list(probability) if isinstance(probability, tuple) else probability,
-        "probabilities": dict(zip(model.labels, map(float, answer.probabilities), strict=True)),
-        **sets,
-    }
-
-
-def _show(model: Model, text: str, answer: Prediction) -> None:
+def _show(text: str, answer: Prediction) -> None:
     if isinstance(answer.label, tuple):
         parts = zip(answer.label, answer.probability or (), strict=True)  # type: ignore[arg-type]
         said = ", ".join(f"{label} {p:.3f}" for label, p in parts) or "no label"

@@ -33,7 +33,6 @@ __all__ = [
     "answer",
     "answer_each",
     "native_document",
-    "native_item",
 ]
 
 LIMITS = PromptLimits()
@@ -104,13 +103,6 @@ class Answer:
         return [self.served.model.record(prediction) for prediction in self.predictions]
 
 
-def native_item(model: Model, prediction: Prediction) -> dict[str, Any]:
-    """Return the answer to one text in the native form."""
-    probabilities = dict(zip(model.labels, prediction.probabilities.tolist(), strict=True))
-    sets = {} if prediction.prediction_set is None else {"prediction_set": prediction.prediction_set}
-    return {"label": prediction.label, "probability": prediction.probability, "probabilities": probabilities, **sets}
-
-
 def native_document(served: Served, items: list[Any]) -> dict[str, Any]:
     """Return the native document of such answers."""
     about = {"model": served.name, "version": served.version, "labels": served.model.labels}
@@ -121,7 +113,7 @@ def _record(model: Model, text: str, prediction: Prediction) -> dict[str, Any]:
     return model.record(prediction)
 
 
-NATIVE = Style(lambda model, text, prediction: native_item(model, prediction), native_document)
+NATIVE = Style(lambda model, text, prediction: model.answer(prediction), native_document)
 """As the native door answers."""
 
 FRAME = Style(_record, lambda served, items: {"predictions": items})

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tamiz.errors import one_of
 from tamiz.serving.auth import CALLER, require_admin
 from tamiz.serving.context import Context
-from tamiz.serving.doors.asked import native_document, native_item
+from tamiz.serving.doors.asked import native_document
 from tamiz.serving.doors.base import (
     Door,
     JsonObject,
@@ -84,7 +84,7 @@ async def native_answer(served: Served, predictions: Sequence[Prediction]) -> Re
 
 
 def _native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
-    return json_answer(native_document(served, [native_item(served.model, one) for one in predictions]))
+    return json_answer(native_document(served, [served.model.answer(one) for one in predictions]))
 
 
 class NativeDoor:
