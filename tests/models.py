@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tamiz.classifiers import classifier_class
@@ -9,9 +10,17 @@ from tamiz.classifiers.checks import examples
 from tamiz.cleaning import DEFAULT_STEPS, Cleaner
 from tamiz.decision import Calibrator, fit_calibrator, fit_rule
 from tamiz.model import Model, new_manifest
+from tamiz.rankings import sequence_answer
 from tamiz.types import Task
 
-__all__ = ["linear_model", "model_of"]
+__all__ = ["answers_for_labels", "linear_model", "model_of"]
+
+
+def answers_for_labels(model: Model, texts: Sequence[str], labels: Sequence[str], **about: Any) -> list[dict[str, Any]]:
+    """Answer texts for labels of the moment, in the shape of zero-shot pipelines."""
+    asked = model.with_labels(labels, **about)
+    rows = zip(texts, asked.predict_proba(texts), strict=True)
+    return [sequence_answer(text, asked.labels, row) for text, row in rows]
 
 
 def model_of(

@@ -7,11 +7,11 @@ import pytest
 
 from tamiz.errors import ConfigError, RequestError, TooLargeError
 from tamiz.model import Model
-from tamiz.prompting import PromptLimits, answers_for_labels, split_labels
+from tamiz.prompting import PromptLimits, split_labels
 from tamiz.prompting import prompted_model as make_model
 from tamiz.rankings import sequence_answer
 from tamiz.types import Task
-from tests.models import linear_model
+from tests.models import answers_for_labels, linear_model
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
     pytest.importorskip(module)
@@ -94,9 +94,9 @@ def test_labels_may_be_one_string():
         (PromptLimits(characters=20), r"texts\[1\] has 27 characters"),
     ],
 )
-def test_limits_are_kept(model, limits, said):
+def test_limits_are_kept(limits, said):
     with pytest.raises(TooLargeError, match=said) as caught:
-        answers_for_labels(model, TEXTS, LABELS, limits=limits)
+        limits.check(TEXTS, LABELS)
     assert "butter" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Any labels for any text: a model of a pretrained one alone, and answers in the shape of zero-shot pipelines."""
+"""Any labels for any text: a model of a pretrained one alone, and what a question with labels may cost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import TooLargeError
 from tamiz.model import Model, new_manifest
-from tamiz.rankings import sequence_answer
 from tamiz.types import Progress, Task
 
-__all__ = ["PromptLimits", "answers_for_labels", "prompted_model", "split_labels"]
+__all__ = ["PromptLimits", "prompted_model", "split_labels"]
 
 _FAMILY = "zero_shot"
 _START = ("yes", "no")  # a model is made before it is told its labels
@@ -87,35 +86,6 @@ def split_labels(given: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(given, str):
         return tuple(label.strip() for label in given.split(",") if label.strip())
     return tuple(given)
-
-
-def answers_for_labels(
-    model: Model,
-    texts: Sequence[str],
-    labels: Sequence[str],
-    *,
-    template: str | Sequence[str] | None = None,
-    multi_label: bool = False,
-    limits: PromptLimits | None = None,
-) -> list[dict[str, Any]]:
-    """Answer texts for labels of the moment, each in the shape of `sequence_answer`.
-
-    Args:
-        model: a model whose family can answer for labels it was not trained on.
-        texts: raw texts.
-        labels: one or more, all different.
-        template: sentence in which `{}` stands for the label, or several; by default the model's own.
-        multi_label: whether each label is answered by itself.
-        limits: what it may cost; by default those of `PromptLimits`.
-
-    Raises:
-        RequestError: the model's labels are fixed, or the texts, labels or template cannot be used.
-        TooLargeError: a limit is passed.
-    """
-    (limits or PromptLimits()).check(texts, labels, template=template)
-    asked = model.with_labels(labels, template=template, multi_label=multi_label)
-    found = asked.predict_proba(texts)
-    return [sequence_answer(text, asked.labels, row) for text, row in zip(texts, found, strict=True)]
 
 
 def prompted_model(

@@ -11,8 +11,8 @@ import pytest
 from tamiz.batch import answer_lines, answer_request_file
 from tamiz.errors import ConfigError, SourceError
 from tamiz.model import Model
-from tamiz.prompting import PromptLimits, answers_for_labels, prompted_model
-from tests.models import linear_model
+from tamiz.prompting import PromptLimits, prompted_model
+from tests.models import answers_for_labels, linear_model
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
     pytest.importorskip(module)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tamiz.audit import DEFAULT_SAMPLE, Finding, Report, check_data, write_page, write_suspects
 from tamiz.cli.console import Terminal, note, output, print_json, table
-from tamiz.cli.options import AsJson, ProjectPath, Quiet
+from tamiz.cli.options import AsJson, ProjectPath, Quiet, Wait
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project
 from tamiz.data.corrections import filled_lines
@@ -46,7 +46,7 @@ def check(
         int, typer.Option("--sample", min=100, help="Most rows to look at for label errors.")
     ] = DEFAULT_SAMPLE,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is a warning.")] = False,
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+    wait: Wait = 0.0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

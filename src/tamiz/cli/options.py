@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Store"]
+__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Wait"]
 
 ProjectPath = Annotated[
     Path, typer.Option("--project", "-p", help="Project file, or the folder of its tamiz.yaml.", show_default=True)
@@ -15,6 +15,4 @@ ProjectPath = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results and errors only.")]
-Store = Annotated[
-    str | None, typer.Option("--store", help="Model store: folder or s3:// address; by default the project's.")
-]
+Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")]

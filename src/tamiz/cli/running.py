@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tamiz.blobs import open_blobs
 from tamiz.cli.console import Terminal, errors, figure, note, output, print_json, table
-from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
+from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project, parse_project
 from tamiz.errors import ConfigError, SourceError
@@ -69,7 +69,7 @@ def run(
     project: ProjectPath = Path("tamiz.yaml"),
     set_: Changes = None,
     save: Annotated[Path | None, typer.Option("--save", help="With a file: save the guessed project here.")] = None,
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+    wait: Wait = 0.0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -102,7 +102,7 @@ def _step(step: str) -> Callable[..., None]:
     def command(
         project: ProjectPath = Path("tamiz.yaml"),
         set_: Changes = None,
-        wait: Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")] = 0.0,
+        wait: Wait = 0.0,
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
