@@ -50,11 +50,7 @@ def init(
         if not as_json:
             output.print(content)
         return
-    try:
-        with to.open("x", encoding="utf-8") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise ConfigError(f"{to} exists and is never overwritten; write another with --to FILE") from error
+    _write_new(to, content, "--to")
     if not as_json:
         output.print(f"\nwrote {to}. Look it over, then: tamiz run" + ("" if to.name == "tamiz.yaml" else f" -p {to}"))
 
@@ -82,15 +78,19 @@ def guessed_project(source: str, *, save: Path | None) -> Project:
     folder = Path.cwd() if save is None else save.absolute().parent
     content = _project_text(found, name=name, source=_relative(source, folder), home=f"{name}-tamiz")
     if save is not None:
-        try:
-            with save.open("x", encoding="utf-8") as file:
-                file.write(content)
-        except FileExistsError as error:
-            raise ConfigError(f"{save} exists and is never overwritten") from error
+        _write_new(save, content, "--save")
         errors.print(f"saved {save}")
     else:
         errors.print("guessed; keep it as a project file with --save tamiz.yaml\n", style="dim")
     return parse_project(yaml.safe_load(content), where=source).at(folder)
+
+
+def _write_new(path: Path, content: str, option: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ConfigError(f"{path} exists and is never overwritten; write another with {option} FILE") from error
 
 
 def show_sniffed(found: Sniffed, *, to_errors: bool = False) -> None:
