@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import time
 from contextlib import suppress
@@ -80,6 +81,37 @@ def test_an_answer_that_is_not_read_is_broken_off(quick):
         one.connect(("127.0.0.1", quick))
         flood(one, head + texts)  # many requests, no answer read: their sum fits into no buffer
     assert is_well(quick)
+
+
+def test_a_client_that_reads_no_answer_is_no_fault_of_the_server(quick, caplog):
+    texts = json.dumps({"text": ["card"] * 900}).encode()
+    head = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(texts)
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(PATIENCE_S)
+        one.connect(("127.0.0.1", quick))
+        one.sendall((head + texts) * 30)  # the next requests wait while the answer to one is not read
+        time.sleep(1)
+        assert b"HTTP/1.1 200" in heard(one)
+    assert is_well(quick)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_what_is_no_http_ends_a_request_at_work_that_has_others_behind_it(port, caplog):
+    texts = json.dumps({"text": ["my card was charged " * 40_000] * 9}).encode()
+    long = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(texts) + texts
+    short = b"GET /ping HTTP/1.1\r\n" + HOST + b"\r\n"
+    with connected(port) as one:
+        one.sendall(long + short + b"nonsense\r\n\r\n")
+        answer = heard(one)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert status_of(answer) == 400
+    given_up = 'tamiz_requests_total{door="native",method="POST",status="499"}'
+    ends = time.monotonic() + PATIENCE_S
+    while given_up not in httpx.get(f"http://127.0.0.1:{port}/metrics").text:
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_an_idle_connection_is_closed_politely(quick):

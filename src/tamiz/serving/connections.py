@@ -12,7 +12,7 @@ import asyncio
 import re
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tamiz.serving.headers import SECURITY_HEADERS
 from tamiz.serving.problems import Failure, problem_response
@@ -52,6 +52,7 @@ class TimedProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # of a head that came in several pieces
         self._piece_bytes = 0
         self._failure = NOT_HTTP
+        self._at_work: RequestResponseCycle | None = None  # uvicorn's `cycle` is the request that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a client that says nothing has the keep-alive time."""
@@ -63,7 +64,19 @@ class TimedProtocol(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_read_timer()
         self._unset_keepalive_if_required()
+        self._give_up()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _give_up(self) -> None:
+        """Tell the request at work that nobody is there any more to be answered, and forget those behind it."""
+        self.pipeline.clear()
+        if self._at_work is not None:
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Take what came; the first bytes of a request start its time, the end of its head stops it."""
@@ -149,12 +162,9 @@ class TimedProtocol(HttpToolsProtocol):
         self._refuse(self._failure)
 
     def _refuse(self, failure: Failure) -> None:
-        waiting = [cycle for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)) if cycle is not None]
-        is_answering = any(one.response_started and not one.response_complete for one in waiting)
-        for cycle in waiting:  # what is at work for this client has nobody to answer any more
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self.pipeline.clear()
+        now = self._at_work
+        is_answering = now is not None and now.response_started and not now.response_complete
+        self._give_up()
         if not is_answering:
             answer = problem_response(failure, "none")
             head = [*answer.raw_headers, *SECURITY_HEADERS.items(), (b"connection", b"close")]
