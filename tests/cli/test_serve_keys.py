@@ -85,8 +85,11 @@ def test_a_package_is_served_by_the_settings_of_a_project_that_is_named(place):
     found = settings_of(asked_project(place / "tamiz.yaml", place / "package"), package=place / "package", port=99)
     assert (found.limits.max_texts, found.limits.port, found.limits.shadow) == (7, 99, None)
     assert found.keys_file == place / "secret.json"
-    unnamed = settings_of(asked_project(Path("tamiz.yaml"), place / "package"), package=place / "package")
+    named = settings_of(asked_project(Path("tamiz.yaml"), place / "package"), package=place / "package")
+    assert named.limits.max_texts == 7
+    unnamed = settings_of(asked_project(None, place / "package"), package=place / "package")
     assert unnamed.limits.max_texts != 7
+    assert settings_of(asked_project(None, None)).limits.max_texts == 7
 
 
 def test_the_key_file_stands_beside_the_project(place, tamiz, tmp_path_factory, monkeypatch):

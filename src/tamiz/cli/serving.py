@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 Role = Literal["predict", "admin"]
-_PROJECT = Path("tamiz.yaml")
+_PROJECT = Path("tamiz.yaml")  # where none is named
 _MOST_DAYS, _MOST_HOURS = 36_500, 876_000  # a hundred years
 
 
@@ -31,7 +31,12 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    project: ProjectPath = Path("tamiz.yaml"),
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            "--project", "-p", help="Project file, or the folder of its tamiz.yaml.", show_default=str(_PROJECT)
+        ),
+    ] = None,
     package: Annotated[
         Path | None, typer.Option("--package", help="Serve this package, a folder or an archive, without a store.")
     ] = None,
@@ -79,9 +84,9 @@ def serve(
     http.serve(settings)
 
 
-def asked_project(project: Path, package: Path | None) -> Project | None:
+def asked_project(project: Path | None, package: Path | None) -> Project | None:
     """Return the project whose settings are asked for; beside a package, only one that was named."""
-    return None if package is not None and project == _PROJECT else read_project(project)
+    return None if package is not None and project is None else read_project(project or _PROJECT)
 
 
 keys_app = typer.Typer(help="Make, list, rotate and revoke API keys of `serve --auth keys`.", no_args_is_help=True)
