@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -429,3 +430,47 @@ def test_a_killed_worker_leaves_the_figures_right(store, tmp_path):
 
 def _command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_worker_that_cannot_start_says_so_and_is_tried_again(store, tmp_path):
+    key_file = tmp_path / "keys.json"
+    key, _ = create_key(key_file, "predict")
+    limits = ServeConfig(port=free_port(), drain_s=0)
+    settings = HttpSettings(store=store.place, limits=limits, auth="keys", keys_file=key_file, workers=2)
+    log = tmp_path / "log"
+
+    def serving(count: int) -> bool:
+        found = httpx.get(f"http://127.0.0.1:{limits.port}/metrics", headers={"x-api-key": key}).text
+        return f'model="demo",version="1"}} {count}.0' in found
+
+    with running(settings, log) as (process, _):
+        until(lambda: serving(2), "both workers")
+        ring = key_file.read_bytes()
+        key_file.write_text("{")
+        workers = [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", log.read_text())]
+        os.kill(workers[0], signal.SIGKILL)
+        until(lambda: "a worker cannot start" in log.read_text(), "the next worker")
+        key_file.write_bytes(ring)
+        until(lambda: serving(2), "both workers once more")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["error_message"].partition(" is damaged")[0] for line in lines if line["level"] == "error"} == {
+        f"the key file {key_file}"
+    }
+
+
+def test_when_no_worker_takes_connections_any_more_they_are_refused(store, tmp_path):
+    limits = ServeConfig(port=free_port(), drain_s=0.1)
+    settings = HttpSettings(store=store.place, names=["demo"], limits=limits, workers=2)
+    body = json.dumps({"text": ["card"]}).encode()
+    head = f"POST {URL}/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with running(settings, tmp_path / "log") as (process, client):
+        with socket.create_connection(("127.0.0.1", limits.port), timeout=PATIENCE_S) as slow:
+            slow.sendall(head + body[:5])
+            until(lambda: "tamiz_requests_in_flight 2.0" in client.get("/metrics").text, "it to be under way")
+            process.send_signal(signal.SIGTERM)
+            until(lambda: refuses(limits.port), "the end of listening")
+            slow.sendall(body[5:])
+            assert slow.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        assert process.wait(PATIENCE_S) == 0

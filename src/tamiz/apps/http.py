@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tamiz.config import Project, ServeConfig
-from tamiz.errors import ConfigError, reason_of
+from tamiz.errors import ConfigError, TamizError, reason_of
 from tamiz.serving.app import Application, create_app
 from tamiz.serving.auth import Auth, AuthName, KeyAuth, NoAuth, PlatformAuth, check_host
 from tamiz.serving.fixed import FixedModel
@@ -30,6 +31,8 @@ from tamiz.serving.served import Models
 from tamiz.store import ModelStore
 
 __all__ = ["HttpSettings", "build", "models_of", "serve", "settings_of", "worker"]
+
+log = logging.getLogger("tamiz.serving")
 
 GRACE_S = 30
 LOAD_S = 20.0  # after which a worker process without its models serves what it has, and answers 503 for the rest
@@ -213,6 +216,11 @@ def _serve_workers(settings: HttpSettings) -> None:
                 process.child_conn.close()
             super().keep_subprocess_alive()
 
+        def terminate_all(self) -> None:
+            for one in self.sockets:  # held open here, it would take in connections when no worker does any more
+                one.close()
+            super().terminate_all()
+
     folder = tempfile.TemporaryDirectory(prefix="tamiz-metrics-")
     with _listen(settings) as listening, folder as metrics_dir, _plain_end():
         os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
@@ -225,14 +233,21 @@ def _serve_workers(settings: HttpSettings) -> None:
 
 
 def worker() -> Application:
-    """Build the application of one worker process, from what `serve` left in the environment."""
+    """Build the application of one worker process, from what `serve` left in the environment.
+
+    What it needs may have gone since the server was started. Then the log says so, and the next process tries again.
+    """
     settings = HttpSettings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     configure_logs(settings.log_level)
     sys.setswitchinterval(SWITCH_S)
     _end_with_parent()
     models = models_of(settings)
-    _load_first(models, LOAD_S, settings.poll_s)
-    return build(settings, models=models, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+    try:
+        _load_first(models, LOAD_S, settings.poll_s)
+        return build(settings, models=models, metrics_dir=Path(os.environ[METRICS_VARIABLE]))
+    except TamizError as error:
+        log.error("a worker cannot start", extra={"fields": {"error_message": str(error)}})
+        sys.exit(1)
 
 
 def _end_with_parent() -> None:
