@@ -108,9 +108,17 @@ def test_the_usual_settings(folder):
     assert (settings.limits.host, settings.limits.port) == ("0.0.0.0", 8080)
     assert settings.limits.unanswerable == "refuse"
     assert settings_of({"SM_MODEL_DIR": str(folder), "SAGEMAKER_BATCH": "true"}).limits.unanswerable == "mark"
+    assert (settings.limits.max_body_bytes, settings.limits.deadline_s) == (25 * 2**20, 60)
     assert settings.grace_s < 30  # after which SageMaker ends the container
     with pytest.raises(PackageError, match=r"^/opt/ml/model: 0 model packages"):
         settings_of({})
+
+
+def test_batch_transform_may_send_more_and_wait_longer_than_callers_of_an_endpoint(folder):
+    limits = settings_of({"SM_MODEL_DIR": str(folder), "SAGEMAKER_BATCH": "true"}).limits
+    assert limits.max_body_bytes == 100 * 2**20  # the most that MaxPayloadInMB may be
+    assert limits.deadline_s == 3600  # the most that InvocationsTimeoutInSeconds may be, 600 by default
+    assert limits.max_wait_ms == 1000 * limits.deadline_s
 
 
 def test_what_sagemaker_unpacks_is_a_package(folder, tmp_path):

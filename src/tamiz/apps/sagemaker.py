@@ -8,7 +8,7 @@ half a minute.
 | --- | --- | --- |
 | `SM_MODEL_DIR` | folder of the model package, or of one folder that is it | `/opt/ml/model` |
 | `SAGEMAKER_BIND_TO_PORT` | port to listen on | 8080 |
-| `SAGEMAKER_BATCH` | set to `true` by batch transform: bad lines are marked, for a refusal would end the job | |
+| `SAGEMAKER_BATCH` | `true`, as batch transform sets it: its limits, and bad lines are marked, not refused | |
 | `TAMIZ_WORKERS` | worker processes; each loads the model | 1 |
 | `TAMIZ_LOG_LEVEL` | least severity that is logged: debug, info, warning, error | info |
 """
@@ -31,9 +31,10 @@ __all__ = ["main", "settings_of"]
 
 MODEL_DIR = "/opt/ml/model"
 PORT = 8080
-MOST_BODY_BYTES = 25 * 2**20  # SageMaker's own limit
+# SageMaker's own limits, of an endpoint and of batch transform: bytes of a body, and seconds for an answer.
+ENDPOINT = {"max_body_bytes": 25 * 2**20, "deadline_s": 60}
+BATCH = {"max_body_bytes": 100 * 2**20, "deadline_s": 3600}
 MOST_TEXTS = 2**18  # as many as fit into a megabyte of lines, the least that batch transform sends together
-DEADLINE_S = 60  # SageMaker's own limit for an answer
 GRACE_S = 25  # after 30 s SageMaker ends the container without asking
 
 
@@ -47,6 +48,8 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
         PackageError: there is no package, or more than one.
         ConfigError: a variable has a value that is not allowed.
     """
+    is_batch = environment.get("SAGEMAKER_BATCH") == "true"
+    most = BATCH if is_batch else ENDPOINT
     try:
         return HttpSettings.model_validate(
             {
@@ -56,11 +59,10 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
                     {
                         "host": "0.0.0.0",  # noqa: S104 - the platform alone reaches the container
                         "port": environment.get("SAGEMAKER_BIND_TO_PORT") or PORT,
-                        "max_body_bytes": MOST_BODY_BYTES,
+                        **most,
                         "max_texts": MOST_TEXTS,
-                        "deadline_s": DEADLINE_S,
-                        "max_wait_ms": 1000 * DEADLINE_S,  # a batch transform may wait its turn for as long
-                        "unanswerable": "mark" if environment.get("SAGEMAKER_BATCH") == "true" else "refuse",
+                        "max_wait_ms": 1000 * most["deadline_s"],  # a batch transform may wait its turn for as long
+                        "unanswerable": "mark" if is_batch else "refuse",
                     }
                 ),
                 "workers": environment.get("TAMIZ_WORKERS") or 1,
