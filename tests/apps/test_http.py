@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import tamiz
-from tamiz.apps.http import HUNG_S, HttpSettings, _listen, _load_first, build, models_of, serve, settings_of
+from tamiz.apps.http import HUNG_S, HttpSettings, _listen, _load_first, build, models_of, place_of, serve, settings_of
 from tamiz.config import ServeConfig, parse_project
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.package import pack
@@ -145,6 +145,17 @@ def test_a_taken_address_is_an_error_that_names_it(store):
             settings = HttpSettings(store=store.place, limits=ServeConfig(port=port), workers=workers)
             with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
                 serve(settings)
+
+
+def test_an_address_of_no_machine_is_not_said_to_be_in_use(store):
+    settings = HttpSettings(store=store.place, limits=ServeConfig(host="nowhere.invalid"), auth="platform")
+    with pytest.raises(ConfigError, match=r"nowhere\.invalid:8000 .* --host"):
+        serve(settings)
+
+
+@pytest.mark.parametrize(("host", "place"), [("127.0.0.1", "127.0.0.1:8000"), ("::1", "[::1]:8000")])
+def test_the_place_is_written_as_in_an_address(host, place):
+    assert place_of(HttpSettings(store="x", limits=ServeConfig(host=host))) == place
 
 
 def test_answers_are_sent_without_delay():

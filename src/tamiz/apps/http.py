@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -30,7 +31,7 @@ from tamiz.serving.metrics import Metrics
 from tamiz.serving.served import Models
 from tamiz.store import ModelStore
 
-__all__ = ["HttpSettings", "build", "models_of", "serve", "settings_of", "worker"]
+__all__ = ["HttpSettings", "build", "models_of", "place_of", "serve", "settings_of", "worker"]
 
 log = logging.getLogger("tamiz.serving")
 
@@ -275,15 +276,21 @@ def _load_first(models: LiveModels | FixedModel, patience_s: float, pause_s: flo
         models.refresh()
 
 
+def place_of(settings: HttpSettings) -> str:
+    """Return host and port as they stand in an address."""
+    host = settings.limits.host
+    return f"{f'[{host}]' if ':' in host else host}:{settings.limits.port}"
+
+
 def _listen(settings: HttpSettings) -> socket.socket:
     host, port = settings.limits.host, settings.limits.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(
-            f"serve: {host}:{port} cannot be listened on: {error.strerror}. Is it in use? Try another --port"
-        ) from error
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = "Is it in use? Try another --port" if taken else "Is it an address of this machine? Try another --host"
+        raise ConfigError(f"serve: {place_of(settings)} cannot be listened on: {error.strerror}. {hint}") from error
     # asyncio sets this only on sockets that it makes itself. Without it an answer's second packet waits 40 ms for the
     # acknowledgement of its first.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

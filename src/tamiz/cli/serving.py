@@ -79,7 +79,7 @@ def serve(
         cache=Settings.from_environment().cache / "models",
     )
     check_host(settings.auth, settings.limits.host)
-    address = f"http://{settings.limits.host}:{settings.limits.port}"
+    address = f"http://{http.place_of(settings)}"
     errors.print(f"starting at {address}; when it is up: {address}/docs; end with Ctrl-C")
     http.serve(settings)
 
