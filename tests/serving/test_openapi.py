@@ -51,6 +51,13 @@ def test_failures_are_documented_as_problems(shared_app):
     assert "Retry-After" in responses["429"]["headers"]
 
 
+def test_the_refusal_of_a_compressed_body_is_documented_by_each_route(shared_app):
+    for path, about in document(shared_app)["paths"].items():
+        if "post" in about:
+            got = ask(shared_app, "POST", path.replace("{name}", "demo"), headers={"content-encoding": "gzip"})
+            assert str(got.status_code) in about["post"]["responses"], path
+
+
 def test_answers_follow_their_schema(shared_app):
     PredictAnswer.model_validate_json(predict(shared_app, TEXTS).content, strict=True)
 

@@ -207,7 +207,7 @@ def door(context: Context) -> Door:
         answer=HuggingFaceAnswer,
         body={"application/json": ref(InputsBody)},
         parameters=NAMED,
-        responses=failures(HuggingFaceProblem, (400, 404, 408, 413, 422, *ALWAYS)),
+        responses=failures(HuggingFaceProblem, (400, 404, 408, 413, 415, 422, *ALWAYS)),
         always=(),
     )
     return Door(NAME, [post], render=_render, complete=describe)

@@ -27,7 +27,7 @@ from tamiz.serving.doors.base import (
     route,
 )
 from tamiz.serving.doors.tensors import InputTensor, OutputTensor, bytes_tensor, float_tensor, split_body, texts_of
-from tamiz.serving.problems import FieldError, InvalidFieldsError, UnsupportedMediaError, explain_validation
+from tamiz.serving.problems import FieldError, InvalidFieldsError, explain_validation
 from tamiz.types import Task
 
 if TYPE_CHECKING:
@@ -254,8 +254,6 @@ class OpenInference:
         abstains; multi-label: a list in JSON), `probabilities` (`[n, k]`) and `labels`, the names of their columns.
         Tensors come and go as bytes after the JSON document where the binary extension asks for it.
         """
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise UnsupportedMediaError("Compressed bodies are not read here; send the body as it is.")
         document, binary = split_body(await request.body(), request.headers.get(HEADER))
         try:
             asked = REQUEST.validate_json(document)
