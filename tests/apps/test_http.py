@@ -90,6 +90,10 @@ def refuses(port: int) -> bool:
     return False
 
 
+def workers_of(log: Path) -> list[int]:
+    return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", log.read_text())]
+
+
 def test_a_server_swaps_its_model_and_drains_when_told_to_stop(store, tmp_path):
     port = free_port()
     settings = HttpSettings(store=store.place, names=["demo"], limits=ServeConfig(port=port), poll_s=0.05)
@@ -458,8 +462,7 @@ def test_a_worker_that_cannot_start_says_so_and_is_tried_again(store, tmp_path):
         until(lambda: serving(2), "both workers")
         ring = key_file.read_bytes()
         key_file.write_text("{")
-        workers = [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", log.read_text())]
-        os.kill(workers[0], signal.SIGKILL)
+        os.kill(workers_of(log)[0], signal.SIGKILL)
         until(lambda: "a worker cannot start" in log.read_text(), "the next worker")
         key_file.write_bytes(ring)
         until(lambda: serving(2), "both workers once more")
@@ -484,4 +487,22 @@ def test_when_no_worker_takes_connections_any_more_they_are_refused(store, tmp_p
             until(lambda: refuses(limits.port), "the end of listening")
             slow.sendall(body[5:])
             assert slow.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_workers_that_are_told_to_stop_with_their_parent_go_on_answering_for_their_time(store, tmp_path):
+    """As by systemd, which tells all processes of a service; the parent then tells its workers once more."""
+    limits = ServeConfig(port=free_port(), drain_s=PATIENCE_S)
+    settings = HttpSettings(store=store.place, names=["demo"], limits=limits, workers=2)
+    log = tmp_path / "log"
+    with running(settings, log) as (process, client):
+        until(lambda: log.read_text().count("Application startup complete") == 2, "both workers")
+        for pid in (*workers_of(log), process.pid):
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: log.read_text().count("Terminated child process") == 2, "the parent to tell them")
+        time.sleep(0.5)
+        got = client.post(f"{URL}/predict", json={"text": ["card"]})
+        assert (got.status_code, got.headers["connection"]) == (200, "close")
+        for pid in workers_of(log):
+            os.kill(pid, signal.SIGINT)  # which ends them at once
         assert process.wait(PATIENCE_S) == 0

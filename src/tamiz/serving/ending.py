@@ -51,14 +51,17 @@ class Ending:
                 signal.signal(number, self._told)
 
     def _told(self, number: int, frame: FrameType | None) -> None:
-        """Begin the end; told once more, or by Ctrl-C, do not wait."""
+        """Begin the end; told by Ctrl-C, do not wait.
+
+        SIGTERM often comes twice: systemd, for one, sends it to all processes, and then their parent sends it too.
+        """
         self._models.drain()
         self._gate.draining = True
-        again, self._begun = self._begun, True
-        if again or number == signal.SIGINT or not self._drain_s or self._loop is None:
+        begun, self._begun = self._begun, True
+        if number == signal.SIGINT or not self._drain_s or self._loop is None:
             self._next[number](number, frame)
-            return
-        self._loop.call_soon_threadsafe(self._wind_down, number)
+        elif not begun:
+            self._loop.call_soon_threadsafe(self._wind_down, number)
 
     def _wind_down(self, number: int) -> None:
         loop = asyncio.get_running_loop()
