@@ -174,6 +174,25 @@ def test_a_disk_that_refuses_fails_no_prediction(tmp_path, log_lines):
     assert 'tamiz_records_total{outcome="failed"} 9.0' in ask(app, "GET", "/metrics").text
 
 
+def test_after_a_line_in_part_the_next_ones_stay_whole(tmp_path):
+    """As on a disk that is full, and has room again after a while."""
+    resource = pytest.importorskip("resource")
+    app = serve_model(tmp_path, limits=limits(tmp_path / "records"))
+    about = {"sha256": text_sha256("a"), "label": "loan"}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert give(app, **about).status_code == 200
+    (path,) = (tmp_path / "records").iterdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        assert [give(app, **about).status_code for _ in range(2)] == [507, 507]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [give(app, **about).status_code for _ in range(2)] == [200, 200]
+    whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    assert [json.loads(line)["label"] for line in whole] == ["loan"] * 3
+    assert len(path.read_text().splitlines()) == 4
+
+
 def test_lines_of_many_threads_stay_whole(tmp_path):
     records = Records(RecordsConfig(folder=str(tmp_path)), Metrics())
     served = Served("demo", "1", make_model(), 0)

@@ -68,6 +68,7 @@ class _File:
         self._held_bytes = 0
         self._since_bytes = LOOK_EVERY_BYTES  # so that the first line looks
         self._looked_s = 0.0
+        self._torn = False  # whether the file ends within a line
 
     def add(self, lines: bytes, *, sync: bool = False) -> bool:
         """Add whole lines in one write; tell whether there was room.
@@ -79,9 +80,10 @@ class _File:
             if self._held() + len(lines) > self._most_bytes:
                 return False
             handle = self._opened()
-            written = os.write(handle, lines)
-            if written != len(lines):
-                os.write(handle, b"\n")  # so that the next line does not continue a torn one
+            content = b"\n" + lines if self._torn else lines  # else the first line would go on with what is there
+            written = os.write(handle, content)
+            self._torn = not content[:written].endswith(b"\n")
+            if written != len(content):
                 raise OSError("a line was written in part")
             if sync:
                 os.fsync(handle)
@@ -113,7 +115,7 @@ class _File:
                 self._handle = -1
             self._folder.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            self._day = day
+            self._day, self._torn = day, False
         return self._handle
 
     def _is_at(self, path: Path) -> bool:
