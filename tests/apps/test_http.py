@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from tamiz.apps.http import HUNG_S, HttpSettings, _listen, _load_first, build, m
 from tamiz.config import ServeConfig, parse_project
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.package import pack
+from tamiz.serving.fixed import FixedModel
 from tamiz.serving.keys import create_key
 from tamiz.store import ModelStore
 from tests.serving.helpers import TEXTS, ask, make_model, predict, publish
@@ -149,6 +151,17 @@ def test_a_taken_address_is_an_error_that_names_it(store):
             settings = HttpSettings(store=store.place, limits=ServeConfig(port=port), workers=workers)
             with pytest.raises(ConfigError, match=f"127.0.0.1:{port}"):
                 serve(settings)
+
+
+def test_the_parent_of_workers_keeps_no_model_in_memory(tmp_path):
+    folder = tmp_path / "package"
+    make_model().save(folder)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        limits = ServeConfig(port=taken.getsockname()[1])
+        with pytest.raises(ConfigError, match="in use"):
+            serve(HttpSettings(package=folder, limits=limits, workers=2))
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one) is FixedModel and one.folder == folder and one.served()]
 
 
 def test_an_address_of_no_machine_is_not_said_to_be_in_use(store):

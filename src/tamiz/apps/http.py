@@ -180,7 +180,8 @@ def serve(settings: HttpSettings) -> None:
     models = models_of(settings)
     _check_models(settings, models)
     if settings.workers > 1:
-        build(settings, models=models)  # so that wrong settings fail here, once
+        del models  # each worker loads its own
+        build(settings)  # so that wrong settings fail here, once
         _serve_workers(settings)
     else:
         _serve_here(settings, models)
