@@ -15,10 +15,11 @@ from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.model import Model
 from tamiz.pipeline.decide import describe, redecide
+from tamiz.pipeline.reproduce import reproduce
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
 from tamiz.types import Task
-from tests.projects import make_project, run
+from tests.projects import lake_of, make_project, run
 
 FINISHED: dict[Task, Path] = {}
 
@@ -246,3 +247,38 @@ def test_a_run_and_a_later_change_come_to_the_same_decision(tmp_path, task, keys
     assert {k: v for k, v in made.metrics.items() if k.startswith("test_")} == {
         k: v for k, v in metrics.items() if k.startswith("test_")
     }
+
+
+def again(project: Project, version: str):
+    return reproduce(project, ModelStore(project.resolve(project.registry.store)), lake_of(project), version)
+
+
+@pytest.mark.parametrize(
+    ("sets", "changes", "reset"),
+    [({}, {"conformal": {"coverage": 0.8}}, False), ({"conformal": {"coverage": 0.8}}, {}, True)],
+    ids=["added", "taken away"],
+)
+def test_sets_that_came_or_went_later_change_nothing_of_how_weights_are_made(tmp_path, sets, changes, reset):
+    """A fit with sets sees half of validation: the weights of an ensemble depend on which."""
+    candidate = {"family": "ensemble", "calibrate": "none", **sets}
+    project = make_project(tmp_path, Task.MULTI_CLASS, n=240, candidates=[candidate])
+    run(project)
+    other = make_project(tmp_path, Task.MULTI_CLASS, candidates=[{**candidate, "conformal": changes.get("conformal")}])
+    run(other)
+    assert weights(loaded(project, "1")) != weights(loaded(project, "2"))
+    made = redecide(project, MemoryRegistry(), "1", changes, by="ana", reset=reset)
+    found = again(project, made.version)
+    assert (found.same, set(found.files.values())) == (True, {True})
+
+
+def test_an_error_to_keep_by_abstaining_is_kept_at_thresholds_set_by_hand_too(tmp_path):
+    candidate = {"family": "linear", "calibrate": "temperature", "abstain": {"error": 0.15}}
+    project = make_project(tmp_path, Task.BINARY, n=240, candidates=[candidate])
+    run(project)
+    made = redecide(project, MemoryRegistry(), "1", {"thresholds": {"values": {"money": 0.1}}}, by="ana")
+    model, validation = loaded(project, made.version), side(project, "validation")
+    decided = model.rule.decide(model.predict_proba(validation.texts_raw))
+    answers = decided >= 0
+    assert answers.any()
+    assert (decided != validation.targets)[answers].mean() <= 0.15
+    assert again(project, made.version).same

@@ -147,12 +147,12 @@ def redecide(
     config = _changed(base, changes, reset=reset)
     validation = _side(project, base, "validation")
     judge = _before_refit(project, base)
-    by_hand = not reset and _is_by_hand(changes)
+    by_hand = not reset and _is_by_hand(changes, config)
     if judge is None and not by_hand and _learns(config, changes):
         raise ConfigError(
             f"version {base.version} was fitted again on training + validation (select.refit), and the candidate that "
-            "it was before is not in the lake: nothing can be learned from its validation data; set thresholds by hand "
-            "or give costs, or train it again with: tamiz run"
+            "it was before is not in the lake: nothing can be learned from its validation data; set thresholds and "
+            "abstain_below by hand or give costs, or train it again with: tamiz run"
         )
     judge = judge or base
     raw = judge.classifier.predict_proba(base.prepare.many(validation.texts))
@@ -213,7 +213,10 @@ def _settings(base: Model) -> dict[str, Any]:
     return found
 
 
-def _is_by_hand(changes: Mapping[str, Any]) -> bool:
+def _is_by_hand(changes: Mapping[str, Any], config: CandidateConfig) -> bool:
+    """Return whether the changes need no example: an error to keep by abstaining does, at other thresholds."""
+    if config.abstain is not None and config.abstain.error is not None:
+        return False
     return set(changes) <= {"thresholds", "abstain_below"} and set(changes.get("thresholds", {})) <= {"values"}
 
 

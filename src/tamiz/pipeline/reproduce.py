@@ -81,9 +81,17 @@ def reproduce(
     sides = {
         side: load_examples(lake, side=side, **about, raw=side != "train") for side in ("train", "validation", "test")
     }
-    seed = manifest.data["training"]["seed"]
+    training = manifest.data["training"]
+    seed = training["seed"]
     classifier, _ = fit_classifier(
-        config, old.labels, old.task, sides["train"], sides["validation"], seed=seed, progress=progress
+        config,
+        old.labels,
+        old.task,
+        sides["train"],
+        sides["validation"],
+        seed=seed,
+        progress=progress,
+        halved=training.get("halved"),  # `tamiz thresholds` may have added or taken away `conformal` since
     )
     new = assemble(was, config, classifier, sides["validation"], manifest.data)
     metrics = _figures(new, sides["validation"], "val_", seed)  # of a refitted version too, before the refit

@@ -364,6 +364,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
         if known is None or not is_kept(context.blobs, key):
             fresh += 1
             check_sides(project, gold["counts"], context.side("validation", gold))
+            training = {"seed": project.split.seed, "halved": config.conformal is not None}
             with _fitted_members(context, config, trained) as members:
                 made = train_candidate(
                     project,
@@ -372,7 +373,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
                     train=lambda: context.side("train", gold),
                     validation=context.side("validation", gold),
                     key=key,
-                    data={**data, "training": {"seed": project.split.seed}, "code": code_version()},
+                    data={**data, "training": training, "code": code_version()},
                     registry=context.registry,
                     blobs=context.blobs,
                     progress=context.listener.progress,

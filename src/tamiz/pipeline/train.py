@@ -94,12 +94,13 @@ def fit_classifier(
     checkpoints: Path | None = None,
     members: Mapping[int, Classifier] | None = None,
     follower: Follower | None = None,
+    halved: bool | None = None,
 ) -> tuple[Classifier, float]:
     """Fit the candidate's classifier on cleaned texts; return it and the seconds it took, those before a resume too.
 
-    With `conformal` the fit sees one half of validation only, the one that calibration sees. A classifier that can go
-    on from where it was cut off keeps its state in the folder `checkpoints`; one that is made of others takes the
-    fitted `members`, by place; the figures of one that records some go to the `follower`.
+    If `halved`, by default with `conformal`, the fit sees one half of validation only, the one that calibration sees. A
+    classifier that can go on from where it was cut off keeps its state in the folder `checkpoints`; one that is made of
+    others takes the fitted `members`, by place; the figures of one that records some go to the `follower`.
     """
     prepare = Cleaner(config.prepare)
     cls: Any = classifier_class(config.family)
@@ -110,7 +111,9 @@ def fit_classifier(
         classifier.borrow(members)
     if follower is not None and isinstance(classifier, Traces):
         progress = follower.beside(classifier, progress)
-    if validation is not None and config.conformal is not None:
+    if halved is None:
+        halved = config.conformal is not None
+    if validation is not None and halved:
         validation = validation.take(halves(len(validation.texts), seed)[0])
     held_out = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
     start = time.perf_counter()
