@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from tamiz.errors import ConfigError, DataError
-from tamiz.metrics import METRICS, compare, compare_values, higher_is_better, holm, mcnemar, score
+from tamiz.metrics import METRICS, compare, compare_values, difference_interval, higher_is_better, holm, mcnemar, score
 from tamiz.types import Task
 
 LABELS = ("a", "b", "c")
@@ -93,6 +93,19 @@ def test_mcnemar_keeps_its_level_and_the_exact_one_is_stricter():
     tests = [mcnemar(rng.random(120) < 0.8, rng.random(120) < 0.8) for _ in range(1000)]
     assert np.mean([t.p_first_better <= 0.05 for t in tests]) == pytest.approx(0.05, abs=0.02)
     assert all(t.p <= t.p_exact + 1e-12 for t in tests)
+
+
+def test_intervals_of_a_difference_of_shares_hold_it_on_small_tests_too():
+    rng = np.random.default_rng(8)
+    held = []
+    for _ in range(1000):
+        draw, both = rng.random(30), rng.random(30) < 0.85
+        first, second = (draw < 0.02) | ((draw > 0.06) & both), ((draw > 0.02) & (draw < 0.06)) | ((draw > 0.06) & both)
+        low, high = difference_interval(first, second)
+        held.append(low <= -0.02 <= high)
+    assert np.mean(held) >= 0.95
+    low, high = difference_interval(np.ones(5, np.bool_), np.ones(5, np.bool_))
+    assert (-1 <= low < 0 < high <= 1, low) == (True, -high)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

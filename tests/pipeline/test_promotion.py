@@ -20,7 +20,7 @@ from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, Registr
 from tamiz.model import Model
 from tamiz.pipeline import promotion
 from tamiz.pipeline.evaluate import evaluate
-from tamiz.pipeline.evidence import Answers, limits, slices
+from tamiz.pipeline.evidence import Answers, better, limits, slices
 from tamiz.pipeline.promotion import Decision, _ordered, decide, replay, weigh
 from tamiz.pipeline.publish import promote
 from tamiz.pipeline.train import assemble, candidate_package, fit_classifier
@@ -222,6 +222,18 @@ def test_a_replay_says_what_differs(place):
     place.store.delete("mail", web)
     with pytest.raises(ModelNotFoundError, match=f"no version '{web}'"):
         replay(place.store, place.lake, record)
+
+
+def test_one_lucky_answer_on_a_small_test_does_not_show_that_a_version_is_not_worse(place):
+    """Of 30 examples none speaks against it, so that no resample does; 1 in 10 others may."""
+    model = Model.load(place.store.fetch(f"mail@{place.publish(everything(place))}"))
+    targets, even = np.ones(30, np.int64), np.full((30, 2), 0.5)
+    old, new = (Answers(even, np.repeat([0, 1], [wrong, 30 - wrong])) for wrong in (4, 3))
+    settings = SelectConfig(metric="val_accuracy", evidence="not_worse", margin=0.02)
+    gate = better(settings, targets, new, old, model=model, champion="1")
+    assert not gate.passed
+    assert "it may be worse by more than select.margin, 0.02" in gate.reason
+    assert gate.figures["low"] < -0.02
 
 
 def test_the_same_answers_gain_nothing(place):

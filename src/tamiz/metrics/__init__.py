@@ -4,7 +4,7 @@ from tamiz.metrics._inputs import ECE_BINS
 from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
 from tamiz.metrics.intervals import bootstrap, share_interval
 from tamiz.metrics.names import METRICS, higher_is_better
-from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, holm, mcnemar
+from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, difference_interval, holm, mcnemar
 
 __all__ = [
     "ECE_BINS",
@@ -16,6 +16,7 @@ __all__ = [
     "compare",
     "compare_values",
     "confusion",
+    "difference_interval",
     "higher_is_better",
     "holm",
     "mcnemar",

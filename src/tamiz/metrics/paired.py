@@ -7,8 +7,9 @@ Source:
     Paired bootstrap: Koehn (2004), Statistical Significance Tests for Machine Translation Evaluation; Berg-Kirkpatrick,
     Burkett, Klein (2012), An Empirical Investigation of Statistical Significance in NLP. McNemar (1947), Note on the
     Sampling Error of the Difference Between Correlated Proportions or Percentages; its mid-p form: Fagerland, Lydersen,
-    Laake (2013), The McNemar test for binary matched-pairs data. Several comparisons at once: Holm (1979), A Simple
-    Sequentially Rejective Multiple Test Procedure.
+    Laake (2013), The McNemar test for binary matched-pairs data. Difference of paired shares: Newcombe (1998), Improved
+    Confidence Intervals for the Difference Between Binomial Proportions Based on Paired Data, method 10. Several
+    comparisons at once: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tamiz.metrics._inputs import ECE_BINS, Inputs, checked
 from tamiz.metrics.names import METRICS, base_name
 from tamiz.types import BoolArray, FloatArray, Task
 
-__all__ = ["Comparison", "McNemar", "compare", "compare_values", "holm", "mcnemar"]
+__all__ = ["Comparison", "McNemar", "compare", "compare_values", "difference_interval", "holm", "mcnemar"]
 
 _RESAMPLES = 2000
 _ROUNDING = 1e-12
@@ -172,6 +173,39 @@ def mcnemar(first_right: BoolArray, second_right: BoolArray) -> McNemar:
     p_first, p_second = one_sided(wins), one_sided(losses)
     exact = float(binomtest(wins, n, 0.5).pvalue)
     return McNemar(wins, losses, min(1.0, 2 * min(p_first, p_second)), exact, p_first, p_second)
+
+
+def difference_interval(first_right: BoolArray, second_right: BoolArray, level: float = 0.95) -> tuple[float, float]:
+    """Return Newcombe's interval of how much more often the first model is right than the second.
+
+    Unlike resamples it has a width where no example speaks against one of the two.
+
+    Args:
+        first_right: where the first model is right, `(n,)`, `n` above 0.
+        second_right: where the second is.
+        level: how often such intervals hold the true difference.
+
+    Example:
+        >>> first, second = np.repeat([True, True, False], [36, 12, 2]), np.repeat([True, False, True], [36, 12, 2])
+        >>> [round(bound, 4) for bound in difference_interval(first, second)]
+        [0.0569, 0.3404]
+    """
+    first, second = np.asarray(first_right, dtype=np.bool_), np.asarray(second_right, dtype=np.bool_)
+    n, right = len(first), (int(first.sum()), int(second.sum()))
+    together = float(n * int((first & second).sum()) - right[0] * right[1])
+    if together > 0:
+        together = max(0.0, together - n / 2)
+    spread = float(np.sqrt([float(count * (n - count)) for count in right]).prod())
+    correlation = together / spread if spread else 0.0
+    shares = [count / n for count in right]
+    (low, high), (other_low, other_high) = (intervals.share_interval(count, n, level) for count in right)
+
+    def reach(own: float, other: float) -> float:
+        return float(np.sqrt(max(0.0, own * own - 2 * correlation * own * other + other * other)))
+
+    difference = shares[0] - shares[1]
+    below, above = reach(shares[0] - low, other_high - shares[1]), reach(high - shares[0], shares[1] - other_low)
+    return difference - below, difference + above
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

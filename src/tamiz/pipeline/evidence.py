@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tamiz.config import Project, SelectConfig
 from tamiz.data.gold import Examples
 from tamiz.errors import ConfigError, DataError, one_of
-from tamiz.metrics import METRICS, Comparison, compare, compare_values, holm, mcnemar
+from tamiz.metrics import METRICS, Comparison, compare, compare_values, difference_interval, holm, mcnemar
 from tamiz.metrics.names import base_name, figure_of
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import validation_answers
@@ -103,11 +103,14 @@ def better(
     about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
     found = compare(metric, targets, new, old, **about, seed=SEED)
     p_better = found.p_higher if higher else found.p_lower
-    figures: dict[str, Any] = {"metric": f"test_{metric}", "higher_is_better": higher, **found._asdict()}
-    if metric in _EXAMPLE_WISE:
-        tested = mcnemar(_right(targets, new.decided), _right(targets, old.decided))
+    figures: dict[str, Any] = {"metric": f"test_{metric}", "higher_is_better": higher}
+    if metric in _EXAMPLE_WISE:  # exact where the resamples of a small test are rash
+        right = _right(targets, new.decided), _right(targets, old.decided)
+        low, high = difference_interval(*right)
+        found, tested = found._replace(low=low, high=high), mcnemar(*right)
         figures["mcnemar"] = tested._asdict()
-        p_better = min(p_better, 1 - tested.p_first_better)  # exact where the resamples of a small test are rash
+        p_better = min(p_better, 1 - tested.p_first_better)
+    figures |= found._asdict()
     figures["p_better"] = float(p_better)
     figures["same_answers"] = all(np.array_equal(a, b) for a, b in zip(new, old, strict=True))
     passed, why = _judged(settings, found, figures)
