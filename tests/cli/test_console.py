@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from rich.console import Console
 
 from tamiz.cli.console import Terminal, errors, note, output, table
 from tests.projects import write_csv
@@ -109,3 +113,30 @@ def test_steps_alone_take_changes(tamiz, project):
     shown = tamiz("train", "--set", "candidates.0.name=again", "--json")
     assert [one["candidate"] for one in shown.json["leaderboard"]] == ["again"]
     assert re.search(r"split\.sed", tamiz("clean", "--set", "split.sed=1").err)
+
+
+NUMBERS = ["F1 macro", "accuracy", "AUC", "ECE", "fit s", "p50 ms", "texts/s", "MB"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_a_table_tells_names_and_all_numbers_at_any_width(width):
+    rows = [[name, "1", "8592a5ab", *[f"{n}.123" for n in range(len(NUMBERS))]] for name in ("linear", "prior")]
+    console = Console(width=width, soft_wrap=True, file=io.StringIO())
+    console.print(table("Runs", ["candidate", "version", "run", *NUMBERS], rows, first_left=3))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    told = [line.split() for line in lines if line.split()[:1] in (["linear"], ["prior"])]
+    assert all(line[1:3] == ["1", "8592a5ab"] for line in told)
+    for name in ("linear", "prior"):
+        assert [cell for line in told if line[0] == name for cell in line[3:]] == rows[0][3:]
+    assert [" ".join(line.split()[3:]) for line in lines if "candidate" in line] == {
+        60: ["F1 macro accuracy", "AUC ECE fit s", "p50 ms texts/s", "MB"],
+        80: ["F1 macro accuracy AUC ECE fit s", "p50 ms texts/s MB"],
+        160: [" ".join(NUMBERS)],
+    }[width]
+
+
+def test_a_long_name_is_folded_and_not_cut():
+    console = Console(width=40, file=io.StringIO())
+    console.print(table("Sizes", ["model", "MB"], [["x" * 60, "0.123"]]))
+    assert console.file.getvalue().count("x") == 60

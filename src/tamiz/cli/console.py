@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,8 @@ from tamiz.types import GOES_ON
 __all__ = ["Terminal", "errors", "figure", "note", "output", "print_json", "short", "table"]
 
 _WIDTH = 160  # of tables that go to a file or a pipe
+_EDGES, _BETWEEN = 1, 3  # blanks at the left of a table, and beside each column
+_WIDEST_WORD = 24  # of a text column; what is longer is folded
 _FIRST_LINE_S, _NEXT_LINE_S = 60.0, 30.0  # without a terminal, where short steps stay silent
 # Texts, labels and paths are shown as they are: in none of them is `[a]` a style or `:heart:` a picture.
 _PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False, "soft_wrap": True}
@@ -62,15 +65,59 @@ def figure(value: float | None, interval: Sequence[float] | None = None) -> str:
     return text if interval is None else f"{text} ({interval[0]:.3f}-{interval[1]:.3f})"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, first_left: int = 1) -> Table:
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, first_left: int = 1
+) -> TextTable:
     """Make a table whose first columns are text and the others numbers."""
-    looks: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "header_style": "bold"}
-    made = Table(title=Text(title), box=SIMPLE, padding=(0, 1), **looks)
-    for place, name in enumerate(columns):
-        made.add_column(Text(name), justify="left" if place < first_left else "right", no_wrap=place >= first_left)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    return made
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    return TextTable(title, [Text(name) for name in columns], cells, first_left)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table; where numbers do not all find room beside the text, they go on below, and the text is told again."""
+
+    title: str
+    columns: Sequence[Text]
+    rows: Sequence[Sequence[Text]]
+    texts: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield one table, or the parts of a wide one."""
+        title: Text | None = Text(self.title, "bold")
+        for places in self._parts(options.max_width):
+            made = Table(title=title, box=SIMPLE, padding=(0, 1), title_justify="left", header_style="bold")
+            for place in places:
+                number = place >= self.texts
+                justify: JustifyMethod = "right" if number else "left"
+                made.add_column(self.columns[place], justify=justify, no_wrap=number, overflow="fold")
+            for row in self.rows:
+                made.add_row(*(row[place] for place in places))
+            yield made
+            title = None
+
+    def _parts(self, width: int) -> Iterator[list[int]]:
+        """Yield the columns of each part: all text and, of the numbers, as many as find room, one at least."""
+        texts = list(range(self.texts))
+        free = width - _EDGES - sum(self._least(place) for place in texts)
+        part: list[int] = []
+        room = free
+        for place in range(self.texts, len(self.columns)):
+            needed = self._least(place)
+            if part and needed > room:
+                yield texts + part
+                part, room = [], free
+            part.append(place)
+            room -= needed
+        yield texts + part
+
+    def _least(self, place: int) -> int:
+        """Return the least width of a column: of numbers all of it, of text its longest word."""
+        cells = [self.columns[place], *(row[place] for row in self.rows)]
+        if place >= self.texts:
+            return max(cell.cell_len for cell in cells) + _BETWEEN
+        words = [cell_len(word) for cell in cells for word in cell.plain.split()]
+        return min(max(words, default=0), _WIDEST_WORD) + _BETWEEN
 
 
 @dataclass
