@@ -319,10 +319,12 @@ class Tags(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.labels: list[str | None] = []
         self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.labels += [value for name, value in attrs if name == "aria-label"]
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
 
 
@@ -345,6 +347,8 @@ def test_the_page_stands_alone_and_escapes_texts(tmp_path):
     assert all(address.startswith("#") for address in tags.addresses)
     plots = sum(len(one.plots) for one in report.findings)
     assert plots > 3
+    assert all(plot.y_title for one in report.findings for plot in one.plots)
+    assert tags.labels == [plot.title for one in report.findings for plot in one.plots]
     assert tags.tags.count("script") == plots + 2  # a plot's data each, plotly and what draws them
     assert len(page) < 8_000_000
 

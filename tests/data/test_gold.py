@@ -142,3 +142,12 @@ def test_lists_of_a_source_are_columns_too(tmp_path):
     versions = {name: lake.version(table) for name, table in tables.items()}
     found = example_columns(lake, side="train", versions=versions, columns=["tags"])["tags"]
     assert set(found) == {'["a", "0"]', '["a", "1"]'}
+
+
+def test_columns_without_a_value_are_none_to_look_at(local_lake):
+    of = project("binary")
+    divided(local_lake, [{"text": row["text"], "label": row["label"]} for row in ROWS], of)
+    versions = {"gold": local_lake.version("gold/examples")}
+    assert example_columns(local_lake, side="train", versions=versions) == {}
+    asked = example_columns(local_lake, side="train", versions=versions, columns=["group"])
+    assert set(asked["group"]) == {None}

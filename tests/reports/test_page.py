@@ -184,6 +184,9 @@ def test_a_comparison_shows_figures_with_intervals_best_first():
     assert table[2][:3] == [EVIL, "–", "0.2500"]
     assert page.charts["Speed against quality"]["data"][0]["y"] == [0.75, 0.25]
     assert page.charts["Reliability"]["data"][1]["name"] == "linear, version 2, ECE 0.0500"
+    charts_told = [about for _, about in page.elements if about.get("class") == "chart"]
+    assert [about["aria-label"] for about in charts_told] == list(page.charts)
+    assert {about["role"] for about in charts_told} == {"figure"}
 
 
 def test_nothing_to_compare_is_a_page_too():

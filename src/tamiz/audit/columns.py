@@ -94,7 +94,8 @@ def labels_finding(rows: Rows, project: Project) -> Finding:
     common = counts.most_common(_SHOWN_LABELS)
     labelled = len(rows) - unlabeled
     cells = tuple((label, n, round(n / labelled, 4)) for label, n in common)
-    plot = Plot("Examples by label", "bar", tuple(dict(common)), {"examples": tuple(n for _, n in common)})
+    bars = {"examples": tuple(n for _, n in common)}
+    plot = Plot("Examples by label", "bar", tuple(dict(common)), bars, y_title="examples")
     return Finding(
         "labels",
         severity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -44,17 +44,17 @@ class Plot:
         kind: `bar` or `line`.
         x: places on the horizontal axis.
         series: values at these places, by name.
-        x_title: what the horizontal axis shows.
         y_title: what the vertical axis shows.
+        x_title: what the horizontal axis shows, where its names do not say it.
         log: whether the vertical axis is logarithmic.
     """
 
     title: str
     kind: str
     x: tuple[str | float, ...]
-    series: dict[str, tuple[float, ...]]
+    series: Mapping[str, tuple[float, ...]]
+    y_title: str
     x_title: str = ""
-    y_title: str = ""
     log: bool = False
 
 

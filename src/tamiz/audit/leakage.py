@@ -76,7 +76,7 @@ def leaks(frame: pl.DataFrame, *, by_time: bool, put_aside: int = 0) -> Finding:
         details=tuple(details),
         figures={"sizes": sizes, "shared": shared, "later_than_test": late, "put_aside": put_aside},
         tables=(Table("Examples with a like in training", ("like", "validation", "test"), cells),),
-        plots=(Plot("Examples by side", "bar", _SIDES, {"examples": tuple(sizes.values())}),),
+        plots=(Plot("Examples by side", "bar", _SIDES, {"examples": tuple(sizes.values())}, y_title="examples"),),
     )
 
 

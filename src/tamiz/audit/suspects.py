@@ -221,7 +221,8 @@ def _pair_plot(common: Sequence[tuple[tuple[str, str], int]]) -> tuple[Plot, ...
     if not common:
         return ()
     x = tuple(f"{given or 'none'} → {suggested or 'none'}" for (given, suggested), _ in common[:15])
-    return (Plot("Suspected labels and suggestions", "bar", x, {"rows": tuple(n for _, n in common[:15])}),)
+    rows = {"rows": tuple(n for _, n in common[:15])}
+    return (Plot("Suspected labels and suggestions", "bar", x, rows, y_title="rows"),)
 
 
 def write_suspects(

@@ -85,7 +85,7 @@ def _length_plots(words: NDArray[np.float64]) -> tuple[Plot, ...]:
     counts, edges = np.histogram(words, _BARS, (0.0, max(float(np.percentile(words, 99)), 1.0)))
     middles = tuple(float(x) for x in (edges[1:] + edges[:-1]) / 2)
     series = {"texts": tuple(counts.tolist())}
-    return (Plot("Words a text (up to the 99th percentile)", "bar", middles, series, "words", "texts"),)
+    return (Plot("Words a text (up to the 99th percentile)", "bar", middles, series, "texts", "words"),)
 
 
 def languages_finding(rows: Rows, *, seed: int) -> Finding:
@@ -107,7 +107,7 @@ def languages_finding(rows: Rows, *, seed: int) -> Finding:
         details=() if main >= _ONE_LANGUAGE else ("several languages; stop words and stemming know one at a time",),
         figures={"sample": len(sample), "unknown": unknown, "languages": dict(common)},
         tables=(Table("Languages (ISO 639-1)", ("language", "texts", "share"), _shares(common, told)),),
-        plots=(Plot("Languages", "bar", tuple(dict(common)), {"texts": tuple(n for _, n in common)}),)
+        plots=(Plot("Languages", "bar", tuple(dict(common)), {"texts": tuple(n for _, n in common)}, y_title="texts"),)
         if common
         else (),
     )

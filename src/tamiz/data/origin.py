@@ -32,7 +32,7 @@ def example_columns(
         side: `train`, `validation` or `test`.
         versions: version of `gold`, `silver`, `bronze` and, where there is an own test set, `bronze_test`.
         columns: names of columns of gold or of the source files; by default those that gold carries for its own ends:
-            `group`, `time` and the columns that partition the lake.
+            `group`, `time` and the columns that partition the lake, where any example has a value.
 
     Raises:
         ColumnError: there is no such column.
@@ -44,6 +44,8 @@ def example_columns(
     check_columns(lake, others, versions=versions)
     table = lake.read(_EXAMPLES, version=versions["gold"], columns=[*_KEYS, *ours], filters=ds.field("side") == side)
     rows = pl.DataFrame(pl.from_arrow(table)).sort(_KEYS)
+    if columns is None:
+        wanted = ours = [name for name in held if rows[name].null_count() < len(rows)]
     found = {name: rows[name].to_list() for name in ours}
     if others:
         found |= _from_sources(lake, rows.select(_KEYS), others, versions)

@@ -150,8 +150,8 @@ def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequ
         figures: plotly figures, in order.
     """
     places = Places()
-    ids = [places.draw(figure) for figure in figures]
-    return render("figures.html", title=title, places=places, note=note, tables=tables, ids=ids)
+    drawn = [places.draw(figure) for figure in figures]
+    return render("figures.html", title=title, places=places, note=note, tables=tables, drawn=drawn)
 
 
 def _leaderboard(contenders: Sequence[Contender], metric: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from html import unescape
 from typing import Any, NamedTuple
 
 from tamiz.extras import require
@@ -12,10 +13,11 @@ __all__ = ["Chart", "Places", "render"]
 
 
 class Chart(NamedTuple):
-    """A chart and the place in the page it is drawn at."""
+    """A chart, the place in the page it is drawn at, and its title, for those who cannot see it."""
 
     id: str
     data: str
+    title: str
 
 
 class Places:
@@ -24,13 +26,14 @@ class Places:
     def __init__(self) -> None:
         self.made: list[Chart] = []
 
-    def draw(self, figure: Any) -> str | None:
-        """Keep a figure for the end of the page; return the id of its place."""
+    def draw(self, figure: Any) -> Chart | None:
+        """Keep a figure for the end of the page; return what stands in its place."""
         if figure is None:
             return None
-        chart = Chart(f"chart-{len(self.made)}", _in_script(figure.to_json()))
+        title = unescape(figure.layout.title.text or "")  # plotly reads tags in it
+        chart = Chart(f"chart-{len(self.made)}", _in_script(figure.to_json()), title)
         self.made.append(chart)
-        return chart.id
+        return chart
 
 
 def render(template: str, *, title: str, places: Places, **about: Any) -> str:
