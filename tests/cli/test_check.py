@@ -138,3 +138,10 @@ def test_a_place_that_is_not_there_is_refused_before_the_work(place, refused, op
     write_project(place)
     assert "there is no folder nowhere; make it first" in refused(2, "check", option, "nowhere/out.file")
     assert not (place / "lake").exists()
+
+
+@pytest.mark.parametrize("option", ["--html", "--suspects"])
+def test_a_folder_to_write_to_is_refused_before_the_work(place, refused, option):
+    write_project(place)
+    assert "it is a folder; name a file in it" in refused(2, "check", option, ".")
+    assert not (place / "lake").exists()

@@ -176,3 +176,10 @@ def test_the_schema_is_written(place, tamiz):
     assert tamiz("schema").json == json_schema()
     assert tamiz("schema", "--to", "schema.json").code == 0
     assert json.loads((place / "schema.json").read_text(encoding="utf-8")) == json_schema()
+
+
+def test_the_next_command_names_a_project_file_elsewhere(place, tamiz):
+    write_csv(place / "texts.csv", TABLE)
+    (place / "my texts").mkdir()
+    answer = tamiz("init", "texts.csv", "--to", "my texts/tamiz.yaml")
+    assert answer.out.splitlines()[-1].endswith("tamiz run -p 'my texts/tamiz.yaml'")

@@ -117,3 +117,10 @@ def test_wrong_use_is_refused_and_changes_nothing(project, refused, arguments, s
 
 def test_an_unknown_version_is_refused(project, refused):
     assert "no version '9'" in refused(1, "thresholds", "9")
+
+
+def test_the_next_command_names_a_project_elsewhere(labels_each, tamiz, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    answer = tamiz("thresholds", "-p", "..", "--set", "food=0.2")
+    assert answer.out.splitlines()[-1] == "  tamiz promote 2 -p .."

@@ -426,3 +426,10 @@ def test_public_data_sets(place, text, label, id_, time, task, labels):
     assert len(got.labels) == labels
     leaks = {warning.split("'")[1] for warning in got.warnings if "gives the label away" in warning}
     assert leaks == {"imdb": {"rating"}, "complaints": {"product"}}.get(place.split("/")[0], set())
+
+
+def test_a_file_without_a_line_of_names_is_noticed(tmp_path):
+    labels = alternating("spam", "ham")
+    found = sniffed(tmp_path, {"win a prize today": TEXTS, "spam": labels})
+    assert [warning for warning in found.warnings if "'spam' is a label too" in warning]
+    assert sniffed(tmp_path, {"message": TEXTS, "spam": labels}).warnings == ()

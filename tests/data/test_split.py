@@ -419,3 +419,9 @@ def test_a_run_killed_anywhere_and_run_again_ends_as_an_unbroken_one(tmp_path):
                 process.communicate()
         finish(start(root))
         assert everything(str(root)) == everything(str(tmp_path / "unbroken"))
+
+
+def test_why_the_test_side_is_large_is_told(local_lake):
+    few = [{"text": text, "label": f"label {i % 50}"} for i, text in enumerate(texts(150))]
+    (notice,) = divided(local_lake, few, project()).notices
+    assert notice == "the test side has 33% of the examples, since each label has one there at least; give more of each"

@@ -59,9 +59,11 @@ def check(
     Example: tamiz check reviews.csv --suspects suspects.csv
     """
     found = guessed_project(source, save=None) if source else read_project(project, notice=note)
-    for path in (html, suspects):
-        if path is not None and not path.parent.is_dir():
+    for path in filter(None, (html, suspects)):
+        if not path.parent.is_dir():
             raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
+        if path.is_dir():
+            raise ConfigError(f"{path} cannot be written: it is a folder; name a file in it")
     filled = [] if suspects is None else filled_lines(suspects)  # refuses a foreign file before the work
     report = _report(found, sample=sample, quiet=quiet or as_json, wait_s=wait)
     if html is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Wait"]
+__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Wait", "as_option", "from_here"]
 
 ProjectPath = Annotated[
     Path, typer.Option("--project", "-p", help="Project file, or the folder of its tamiz.yaml.", show_default=True)
@@ -16,3 +17,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON docum
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results and errors only.")]
 Wait = Annotated[float, typer.Option("--wait", help="Seconds to wait for another run to end.")]
+
+
+def as_option(project: Path) -> str:
+    """Return ` -p FILE` for a command to type, or nothing where it finds the project file without being told."""
+    usual = project.absolute() in (Path.cwd(), Path.cwd() / "tamiz.yaml")
+    path = from_here(project)
+    return "" if usual else f" -p {shlex.quote(path) if ' ' in path else path}"
+
+
+def from_here(path: Path) -> str:
+    """Return a path as seen from the working directory."""
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from tamiz.cli.console import errors, note, output, print_json, table
-from tamiz.cli.options import AsJson, DryRun
+from tamiz.cli.options import AsJson, DryRun, as_option
 from tamiz.config import Project, json_schema, parse_project
 from tamiz.data.sniff import Sniffed, sniff
 from tamiz.errors import ConfigError
@@ -52,7 +52,7 @@ def init(
         return
     _write_new(to, content, "--to")
     if not as_json:
-        output.print(f"\nwrote {to}. Look it over, then: tamiz run" + ("" if to.name == "tamiz.yaml" else f" -p {to}"))
+        output.print(f"\nwrote {to}. Look it over, then: tamiz run{as_option(to)}")
 
 
 def schema(

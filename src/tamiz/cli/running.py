@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tamiz.blobs import open_blobs
 from tamiz.cli.console import Terminal, errors, figure, note, output, print_json, table
-from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait
+from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait, as_option, from_here
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project, parse_project
 from tamiz.errors import ConfigError, SourceError
@@ -185,7 +185,7 @@ def _show_plan(project: Project, *, as_json: bool, file: Path | None) -> None:
     for name, value in plan.items():
         output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}")
     output.print("\nJobs:")
-    here = "" if file is None or _is_usual(file) else f" -p {_shown(file)}"
+    here = "" if file is None else as_option(file)
     for job in found:
         where = "" if job.name == "fetch" else here
         output.print(f"  {_said(job):<34}  {job.command}{where}")
@@ -211,7 +211,7 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Pa
     if file is None:  # guessed from a file of texts
         model, served = f" --model {store}/{project.name}", f" --package {store}/{project.name}/{result.version}"
     else:
-        model = served = "" if _is_usual(file) else f" -p {_shown(file)}"
+        model = served = as_option(file)
     output.print("\nNext:")
     output.print(f'  tamiz predict "..."{model}')
     output.print(f"  tamiz predict --input new.csv --output answers.csv{model}")
@@ -221,16 +221,7 @@ def _show_result(project: Project, result: RunResult, *, as_json: bool, file: Pa
 
 
 def _shown_place(place: str) -> str:
-    return place if "://" in place else _shown(Path(place))
-
-
-def _is_usual(file: Path) -> bool:
-    """Say whether commands find the project file without being told."""
-    return file.absolute() in (Path.cwd(), Path.cwd() / "tamiz.yaml")
-
-
-def _shown(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else str(path)
+    return place if "://" in place else from_here(Path(place))
 
 
 def show_leaderboard(project: Project, result: RunResult) -> None:

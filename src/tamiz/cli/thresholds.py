@@ -11,7 +11,7 @@ import yaml
 
 from tamiz._files import explain
 from tamiz.cli.console import figure, output, print_json, table
-from tamiz.cli.options import AsJson, DryRun, ProjectPath
+from tamiz.cli.options import AsJson, DryRun, ProjectPath, as_option
 from tamiz.errors import ConfigError
 from tamiz.metrics import METRICS
 from tamiz.pipeline.decide import Decision, Redecided, describe, redecide
@@ -105,7 +105,7 @@ def thresholds(
     made = redecide(
         found, new_registry(found), version, changes, by=user, reset=reset, promote=promote, dry_run=dry_run
     )
-    _show_made(made, as_json=as_json)
+    _show_made(made, as_json=as_json, file=project)
 
 
 def _thresholds(metric: str | None, at_least: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _sets(conformal: Mapping[str, Any] | None) -> str | None:
     return held if not conformal.get("abstain", True) else f"{held}; no answer unless just one label"
 
 
-def _show_made(made: Redecided, *, as_json: bool) -> None:
+def _show_made(made: Redecided, *, as_json: bool, file: Path) -> None:
     if as_json:
         print_json(made.to_dict())
         return
@@ -211,7 +211,7 @@ def _show_made(made: Redecided, *, as_json: bool) -> None:
     if made.promoted:
         output.print("it is now the champion")
     else:
-        output.print(f"Next:\n  tamiz promote {made.version}")
+        output.print(f"Next:\n  tamiz promote {made.version}{as_option(file)}")
 
 
 def _test(made: Redecided, name: str) -> list[str]:

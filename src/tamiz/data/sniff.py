@@ -160,6 +160,7 @@ def sniff(
     counts = chosen.label_counts(separator)
     warnings = [
         *source.notices,
+        *_unnamed(roles, counts),
         *label_warnings(chosen, counts, complete=complete),
         *_repeated_ids(columns, roles),
         *leak_warnings([c for c in columns.values() if c.name not in _taken(roles)], chosen),
@@ -350,6 +351,17 @@ def _id_role(columns: Mapping[str, Profile]) -> tuple[str, str] | None:
         return None
     rank, place = ranked[0]
     return unique[place].name, "short and different in every row" + (", and its name" if rank < _BY_NOTHING else "")
+
+
+def _unnamed(roles: Mapping[str, tuple[str, str]], labels: Mapping[str, int]) -> list[str]:
+    """Say so where the columns seem to be named by a first row of data: by a label, and by words as texts have them."""
+    text, label = roles["text"][0], roles["label"][0]
+    if label not in labels or len(text.split()) < _LEAST_WORDS:
+        return []
+    return [
+        f"the first line seems to be a row of data, since {label!r} is a label too; it is taken for the names of the "
+        "columns. Put a line with names above it"
+    ]
 
 
 def _repeated_ids(columns: Mapping[str, Profile], roles: Mapping[str, tuple[str, str]]) -> list[str]:

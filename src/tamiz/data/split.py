@@ -317,7 +317,11 @@ def _count_notices(counts: dict[str, dict[str, int]], rows: _Rows, project: Proj
             )
     totals = Counter({side: sum(by_label.values()) for side, by_label in counts.items()})
     if not rows.own_test and totals["test"] > _OVERGROWN * asked["test"] * max(totals.total(), 10):
-        notices.append(
-            f"the test side has grown to {totals['test'] / totals.total():.0%}; change split.seed to cut anew"
-        )
+        share = f"{totals['test'] / totals.total():.0%}"
+        if totals["test"] <= _OVERGROWN * sum(n > 0 for n in counts["test"].values()):
+            notices.append(
+                f"the test side has {share} of the examples, since each label has one there at least; give more of each"
+            )
+        else:
+            notices.append(f"the test side has grown to {share}; change split.seed to cut anew")
     return notices

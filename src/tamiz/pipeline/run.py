@@ -309,7 +309,7 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
         context.listener.notice(notice)
     result = {**asdict(cleaned), "bronze": bronze, "table": context.lake.identity("silver/texts")}
     context.state.remember("clean", inputs, result)
-    refused = "".join(f"; {count:,} {reason}" for reason, count in sorted(cleaned.reasons.items()))
+    refused = "".join(f"; {reason}: {count:,}" for reason, count in sorted(cleaned.reasons.items()))
     without = f" ({cleaned.unlabeled:,} without a label)" if cleaned.unlabeled else ""
     context.finish("clean", f"{counted(cleaned.rows, 'row')}{without}, {cleaned.quarantined:,} in quarantine{refused}")
     return result
