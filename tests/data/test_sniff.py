@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -433,3 +434,11 @@ def test_a_file_without_a_line_of_names_is_noticed(tmp_path):
     found = sniffed(tmp_path, {"win a prize today": TEXTS, "spam": labels})
     assert [warning for warning in found.warnings if "'spam' is a label too" in warning]
     assert sniffed(tmp_path, {"message": TEXTS, "spam": labels}).warnings == ()
+
+
+def test_an_empty_first_sheet_is_told_with_the_sheets_passed_over(tmp_path):
+    with xlsxwriter.Workbook(tmp_path / "book.xlsx") as book:
+        book.add_worksheet("about").write_row(0, 0, ["what this is"])
+        book.add_worksheet("texts").write_column(0, 0, ["text", *TEXTS])
+    with pytest.raises(DataError, match=r"no rows.*the first sheet alone is read, not texts"):
+        sniff(str(tmp_path / "book.xlsx"))

@@ -150,7 +150,8 @@ def sniff(
     columns = {name: profile(name, values) for name, values in sample.items()}
     count = len(next(iter(sample.values()), ()))
     if not count:
-        raise DataError(f"{place} has a header and no rows; texts with labels are expected")
+        said = f"{place} has a header and no rows; texts with labels are expected"
+        raise DataError(". ".join((said, *source.notices)))  # such as that other sheets were passed over
     for named in filter(None, (text, label)):
         if named not in columns:
             raise ColumnError(f"{place} has no column {named!r}; {one_of(named, columns)}")
