@@ -87,6 +87,14 @@ def test_texts_that_would_tell():
     assert texts_to_tell(-difference, 0.05) is None
 
 
+def test_rungs_that_are_even_have_no_number_of_texts_that_would_tell():
+    """Thirds of wins and losses do not add up to zero."""
+    rights = np.array([0, 1, 2, 3] * 10)
+    for seed in range(20):
+        other = np.random.default_rng(seed).permutation(rights)
+        assert climb("a", {"a": rights, "b": other}, 3, 0.05).rounds[0][0].more_texts is None
+
+
 def test_no_text_is_answered_by_what_learnt_from_it():
     targets = np.array([0, 1, 2] * 20)
     measured = np.arange(0, 60, 2)

@@ -162,8 +162,11 @@ def sign_flip(differences: IntArray) -> float:
     return min(1.0, float(chances[distance >= abs(int(differences.sum()))].sum()))
 
 
-def texts_to_tell(differences: FloatArray, alpha: float) -> int | None:
-    """Return how many texts would tell such a difference in four of five cases; `None` where there is none above 0."""
+def texts_to_tell(differences: NDArray[Any], alpha: float) -> int | None:
+    """Return how many texts would tell such a difference in four of five cases; `None` where there is none above 0.
+
+    Their unit does not matter; whole numbers have an exact mean, which is 0 where wins and losses are even.
+    """
     from scipy.stats import norm
 
     mean, square = float(differences.mean()), float((differences**2).mean())
@@ -205,7 +208,7 @@ def _beside(current: str, rights: Mapping[str, IntArray], repeats: int, alpha: f
     for name, difference in others.items():
         told = adjusted[name] <= alpha
         verdict = "undecided" if not told else "better" if difference.sum() > 0 else "worse"
-        needed = None if told else texts_to_tell(difference / repeats, alpha / len(others))
+        needed = None if told else texts_to_tell(difference, alpha / len(others))
         found.append(
             Against(
                 rung=name,
