@@ -202,3 +202,18 @@ def test_a_source_on_s3_is_read(model, tmp_path, s3_place):
     open_blobs(s3_place).write("in.csv", write_source(tmp_path, ".csv").read_bytes())
     assert predict_file(model, f"{s3_place}/in.csv", tmp_path / "out.csv") == 3
     assert [row["id"] for row in read(tmp_path / "out.csv")] == ["a", "b", "c"]
+
+
+def test_numbers_that_json_lacks_are_null(tmp_path, model):
+    source = tmp_path / "in.parquet"
+    rows = {"text": ["bread", "bank"], "rate": [float("nan"), 0.5], "rates": [[1.0, float("inf")], [float("-inf")]]}
+    pl.DataFrame(rows).write_parquet(source)
+    predict_file(model, str(source), tmp_path / "out.jsonl")
+    predict_file(model, str(source), tmp_path / "out.csv")
+    lines = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [(line["rate"], line["rates"]) for line in lines] == [(None, [1.0, None]), (0.5, [None])]
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["rates"] for row in csv.DictReader(file)] == ["[1.0, null]", "[null]"]

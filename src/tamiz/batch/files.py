@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ FORMATS: dict[str, Callable[[Path], _Writer]] = {
 def write_json_lines(batch: pa.RecordBatch, file: IO[str]) -> None:
     """Write rows as JSON, one a line."""
     for row in batch.to_pylist():
-        file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+        file.write(_json(row) + "\n")
 
 
 def predict_file(
@@ -205,4 +206,19 @@ def replaced(target: Path) -> Iterator[Path]:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+    return _json(value) if isinstance(value, list | dict) else value
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # JSON has no infinite numbers, and none that are none
+        return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
