@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -131,6 +132,15 @@ def test_lines_that_are_not_utf8_are_refused(project, tamiz, monkeypatch):
     answer = tamiz("predict")
     assert answer.code == 2
     assert "standard input: the byte 0xe9 is not utf-8 text" in answer.err
+
+
+def test_they_are_refused_where_the_locale_lets_such_bytes_through(project):
+    command, locale = [sys.executable, "-m", "tamiz", "predict"], {**os.environ, "LC_ALL": "C.UTF-8"}
+    asked = subprocess.run(
+        command, cwd=project, env=locale, input=b"bread\ncaf\xe9\n", capture_output=True, check=False
+    )
+    assert asked.returncode == 2
+    assert b"standard input: the byte 0xe9 is not utf-8 text" in asked.stderr
 
 
 # --- files

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.text import Text
@@ -123,7 +124,7 @@ def predict(
             for text, answer in zip(texts, answers, strict=True):
                 _show(text, answer)
     else:
-        _predict_lines(found, sys.stdin, shape)
+        _predict_lines(found, _strict(sys.stdin), shape)
 
 
 def _check_use(
@@ -156,6 +157,13 @@ def _asked_model(ref: str | None, asked: Asked, project: Path, place: InputPlace
     if project != _PROJECT:
         raise ConfigError("--project does not go with --labels; give the model of one with --model")
     return labelled(ref, asked, place)
+
+
+def _strict(lines: TextIO) -> TextIO:
+    """Return standard input so that bytes which are no text are an error: in some locales Python takes them along."""
+    if isinstance(lines, TextIOWrapper):
+        lines.reconfigure(errors="strict")
+    return lines
 
 
 def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
