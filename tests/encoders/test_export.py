@@ -273,6 +273,16 @@ def test_half_a_surrogate_pair_is_read_as_a_character_that_is_unknown(folder: Pa
     assert tokenizer.encode(["bread \ud800 soup", "goal"]) == tokenizer.encode(["bread \ufffd soup", "goal"])
 
 
+def test_long_texts_are_not_all_given_to_the_tokenizer_at_once(folder: Path) -> None:
+    tokenizer = Tokenizer(folder)
+    texts = ["goal", *(f"bread {'a' * 1_200_000} {word}" for word in ("soup", "bread", "goal", "soup"))]
+    waiting = iter(texts)
+    first = next(tokenizer.read(waiting))
+    assert len(list(waiting)) >= 2
+    assert first == tokenizer.encode(["goal"])[0]
+    assert tokenizer.encode(texts) == [tokenizer.encode([text])[0] for text in texts]
+
+
 def test_the_tokenizer_s_own_truncation_and_padding_are_left_out(folder: Path, tmp_path: Path) -> None:
     raw = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     raw["truncation"] = {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}

@@ -19,9 +19,6 @@ MODEL = "model.onnx"
 TOLERANCE = 1e-5
 """A text's probabilities alone and among others may differ by this much."""
 
-
-_CHUNK = 1000  # texts that are tokenised together
-
 Ids = NDArray[np.int32]
 """Token ids of one piece of text."""
 
@@ -69,17 +66,16 @@ class Reader:
 
     def tokens(self, texts: Sequence[str]) -> list[Ids]:
         """Return all token ids of each text, without special ones."""
-        return [np.asarray(ids, np.int32) for chunk in self._chunks(texts) for ids in chunk]
+        return [np.asarray(ids, np.int32) for ids in self._read(texts)]
 
     def rows(self, texts: Sequence[str]) -> Rows:
         """Return what is read of texts."""
         ids: list[Ids] = []
         counts: list[int] = []
-        for chunk in self._chunks(texts):
-            for tokens in chunk:
-                found = self._cut(tokens)
-                counts.append(len(found))
-                ids += found
+        for tokens in self._read(texts):
+            found = self._cut(tokens)
+            counts.append(len(found))
+            ids += found
         return Rows(ids, spread(counts), len(texts))
 
     def cut(self, tokens: Sequence[Ids]) -> Rows:
@@ -109,6 +105,5 @@ class Reader:
         found = pieces(tokens, self.room, self.policy, overlap=overlap, most=self.most)
         return [np.asarray(self.tokenizer.wrap(piece), np.int32) for piece in found]
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[list[list[int]]]:
-        for start in range(0, len(texts), _CHUNK):
-            yield self.tokenizer.encode([self.prefix + text for text in texts[start : start + _CHUNK]])
+    def _read(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        yield from self.tokenizer.read(self.prefix + text for text in texts)

@@ -44,8 +44,8 @@ class Embedder:
         room = self.max_length - self._tokenizer.specials
         parts = []
         for start in range(0, max(len(texts), 1), _CHUNK):
-            cut = [self._prefix + text for text in texts[start : start + _CHUNK]]
-            rows = [self._tokenizer.wrap(ids[:room]) for ids in self._tokenizer.encode(cut)]
+            some = (self._prefix + text for text in texts[start : start + _CHUNK])
+            rows = [self._tokenizer.wrap(ids[:room]) for ids in self._tokenizer.read(some)]
             parts.append(self._model.run(rows))
             if progress:
                 progress("embedding texts", start + len(rows), len(texts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ Feed = dict[str, NDArray[np.int64]]
 """What a model is given by the names of its inputs, each `(rows, tokens)`."""
 _Part = tuple[list[int], list[int]]
 
+_TEXTS, _CHARACTERS = 1000, 2_000_000  # given to the library at once, which takes up to 300 bytes a token
 _BATCH_TOKENS = 512  # the fastest of 128 to 4,096 on one thread: what a batch needs stays near the core
 _MOST_PADDING = 0.1
 _LEAST_PADDING = 32  # tokens that cost less than one more call
@@ -94,10 +95,16 @@ class Tokenizer:
                 "take all files of one"
             )
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
         """Return the ids of every text's tokens, all of them, without special ones; half a surrogate pair is U+FFFD."""
-        whole = [_HALVES.sub("\ufffd", text) for text in texts]  # the library refuses a text with half a pair
-        return [one.ids for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False)]
+        return list(self.read(texts))
+
+    def read(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        """Yield what `encode` returns, for texts too long to hold the tokens of all at once."""
+        for some in _portions(texts):
+            whole = [_HALVES.sub("\ufffd", text) for text in some]  # the library refuses a text with half a pair
+            for one in self._tokenizer.encode_batch_fast(whole, add_special_tokens=False):
+                yield one.ids
 
     def wrap(self, ids: Sequence[int]) -> list[int]:
         """Return the ids of a text with the special tokens around them, at least one id."""
@@ -268,6 +275,20 @@ def batches(lengths: NDArray[np.int64], *, tokens: int = _BATCH_TOKENS) -> Itera
             start, padding = place, 0
     if len(order):
         yield order[start:]
+
+
+def _portions(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield texts in lists, up to so many texts and characters."""
+    some: list[str] = []
+    characters = 0
+    for text in texts:
+        if some and (len(some) == _TEXTS or characters + len(text) > _CHARACTERS):
+            yield some
+            some, characters = [], 0
+        some.append(text)
+        characters += len(text)
+    if some:
+        yield some
 
 
 def _padded(
