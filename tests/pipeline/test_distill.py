@@ -94,8 +94,15 @@ def test_sure_answers_weigh_more():
 def test_repeated_and_blank_texts_are_left_out():
     texts, *_ = examples(Task.BINARY, n=100, seed=5)
     once = distill(linear_model(), texts).report
-    again = distill(linear_model(), [*texts, *texts, "", "  "]).report
+    again = distill(linear_model(), [*texts, *texts, "", "  ", *(f" {text.upper()}\r\n" for text in texts)]).report
     assert (again.texts, again.held_out) == (once.texts, once.held_out) == (80, 20)
+
+
+def test_texts_of_the_sample_are_not_learnt_from_in_another_spelling():
+    texts, targets, _ = examples(Task.BINARY, n=100, seed=5)
+    labelled = Sample([f"{text.upper()} \r\n" for text in texts[:40]], targets[:40])
+    report = distill(linear_model(), texts, sample=labelled).report
+    assert report.texts + report.held_out == 60
 
 
 def test_too_few_texts_are_refused():

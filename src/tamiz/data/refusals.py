@@ -18,7 +18,7 @@ from tamiz.data.rows import Labels
 from tamiz.errors import DataError, LabelError, counted, one_of
 from tamiz.types import Task
 
-__all__ = ["Judged", "KeyTable", "Reason", "check_labels", "folded", "judge", "text_key"]
+__all__ = ["Judged", "KeyTable", "Reason", "check_labels", "different", "folded", "judge", "text_key"]
 
 
 class Reason:
@@ -49,6 +49,25 @@ def folded(text: str) -> str:
         'not good'
     """
     return " ".join(text.casefold().split())
+
+
+def different(texts: Iterable[str], *, known: Iterable[str] = ()) -> list[str]:
+    """Return texts that are not blank, the first of those that are equal but for case and space.
+
+    Args:
+        texts: the texts.
+        known: others, whose equals are left out too.
+
+    Example:
+        >>> different(["Good film", " ", "good  film", "bad"], known=["BAD"])
+        ['Good film']
+    """
+    seen = {"", *map(folded, known)}
+    found: dict[str, str] = {}
+    for text in texts:
+        if (key := folded(text)) not in seen:
+            found.setdefault(key, text)
+    return list(found.values())
 
 
 def text_key(text: str) -> str:

@@ -13,6 +13,7 @@ from tamiz.classifiers import check_params
 from tamiz.cleaning import DEFAULT_STEPS, Cleaner
 from tamiz.config import CandidateConfig
 from tamiz.data.gold import Examples
+from tamiz.data.refusals import different
 from tamiz.decision import Calibrator, DecisionRule
 from tamiz.errors import LabelError
 from tamiz.model import Model
@@ -95,7 +96,8 @@ def distill(
 ) -> Distilled:
     """Train a student on a teacher's answers to texts without labels, the surer ones with more weight.
 
-    Texts that occur twice, are blank or stand in the sample are left out. A fifth is held out to measure agreement.
+    Texts that occur twice, are blank or stand in the sample are left out; case and space make no difference. A fifth is
+    held out to measure agreement.
 
     Args:
         teacher: the model that answers, such as `tamiz.prompting.prompted_model` makes it.
@@ -112,8 +114,7 @@ def distill(
         LabelError: there are too few texts, or the teacher gave a label to none of them.
     """
     config = CandidateConfig(family=family, params=check_params(family, params or {}))
-    known = set() if sample is None else {text.strip() for text in sample.texts}
-    kept = [text for text in dict.fromkeys(texts) if text.strip() and text.strip() not in known]
+    kept = different(texts, known=() if sample is None else sample.texts)
     if len(kept) < _FEWEST:
         raise LabelError(
             f"{len(kept)} different texts are too few to distill from (blank ones and those of the sample aside); "

@@ -16,6 +16,7 @@ import yaml
 from tamiz._files import building, explain
 from tamiz.classifiers import check_params
 from tamiz.config import Project
+from tamiz.data.refusals import different
 from tamiz.decision import DecisionRule
 from tamiz.errors import ConfigError, DataError, SourceError, one_of
 from tamiz.pipeline.ladder_answers import ids_of, take_labels
@@ -148,14 +149,14 @@ def is_ladder(folder: Path) -> bool:
 def begin(folder: Path, texts: Sequence[str], given: Begin) -> None:
     """Make the folder of a ladder, whole or not at all: project file, texts and a state without labels.
 
-    Blank texts and those that occur twice are left out.
+    Blank texts are left out, and of those that are equal but for case and space all but the first.
 
     Raises:
         ConfigError: something stands at `folder`, or a parameter of a rung is wrong.
         DataError: there are fewer than two texts.
         SourceError: the disk refused.
     """
-    kept = list(dict.fromkeys(text for text in texts if text.strip()))
+    kept = different(texts)
     if len(kept) < 2:
         raise DataError(f"{len(kept)} different texts are too few; give two or more that are not blank")
     if folder.exists():
