@@ -85,6 +85,31 @@ def test_labels_alone_give_a_project_a_model_and_a_first_batch(begun, place, tru
     assert tamiz("predict", "--model", "ladder/model", "bread and soup").code == 0
 
 
+def test_a_text_comes_once_however_it_is_spelt(tamiz, place, truth):
+    from tests.tiny_bert import tiny_bert
+
+    spelt = [text for one in truth for text in (one, f"{one} ", one.upper())]
+    write_csv(place / "texts.csv", [{"text": text} for text in spelt])
+    words = ["--labels", ",".join(LABELS), "--model", tiny_bert(place / "encoder")]
+    assert tamiz("ladder", "texts.csv", *words, "--output", "ladder").code == 0
+    kept = (place / "ladder" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert list(map(json.loads, kept)) == list(truth)
+
+
+def test_the_prior_is_that_of_all_texts(tamiz, place):
+    """They go by topic, and the first thousands have one alone."""
+    from tests.tiny_bert import tiny_bert
+
+    texts = [f"{'bread' if n < 5000 else 'bank loan credit ' * 4} {n}" for n in range(10_000)]
+    write_csv(place / "texts.csv", [{"text": text} for text in texts])
+    words = ["--labels", "sport,food", "--prior", "--share", "sport=0.5", "--share", "food=0.5"]
+    words += ["--model", tiny_bert(place / "encoder"), "--output", "ladder"]
+    assert tamiz("ladder", "texts.csv", *words).code == 0
+    food = Model.load(place / "ladder" / "model").predict_proba(texts)[:, 1]
+    assert abs(food[:5000].mean() - 0.5) > 0.03
+    assert abs(food.mean() - 0.5) < 0.015
+
+
 def test_the_ladder_is_climbed_as_labels_come(begun, tamiz, place, truth):
     folder = place / "ladder"
     fill_in(folder, lambda row: truth[row["text"]])

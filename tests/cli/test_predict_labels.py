@@ -153,6 +153,19 @@ def test_a_file(tamiz, encoder, place):
     assert (place / "moved.csv").read_bytes() not in {(place / f"{name}.csv").read_bytes() for name in ("out", "even")}
 
 
+def test_the_prior_is_that_of_the_whole_file(tamiz, encoder, place):
+    """The file goes by topic, and its beginning has one alone."""
+    write_csv(
+        place / "in.csv", [{"text": f"{'bread' if n < 5000 else 'bank loan credit'} {n % 90}"} for n in range(10_000)]
+    )
+    more = ("--prior", "--share", "food=0.5", "--share", "sport=0.5")
+    assert tamiz(*ask(encoder, "--input", "in.csv", "--output", "out.csv", *more)).code == 0
+    with (place / "out.csv").open(newline="", encoding="utf-8") as file:
+        found = [float(row["p_food"]) for row in csv.DictReader(file)]
+    assert abs(sum(found[:5000]) / 5000 - 0.5) > 0.03
+    assert abs(sum(found) / 10_000 - 0.5) < 0.015
+
+
 def test_requests_with_labels_of_their_own(tamiz, encoder, place):
     lines = [
         {"inputs": TEXTS[0], "parameters": {"candidate_labels": ["sport", "food"]}},

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +40,7 @@ __all__ = [
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
 DEFAULT_MODEL = "minilm"
 _UNTOLD = ("yes", "no")  # of a pretrained model that is told its labels line by line
-_MOST_TEXTS = 5000  # from which those that adapt labels and correct the prior are drawn
+_MOST_TEXTS = 5000  # held of a file, from which those that adapt labels and correct the prior are drawn
 
 InputPlace = tuple[str, str | None, str | None]
 """A file, its text column if it is named, its encoding if it is stated."""
@@ -279,7 +278,7 @@ def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPla
     _say_if_strange(ref, asked.languages)
     with Terminal() as terminal:
         terminal.started("labels")
-        params["texts"] = texts_of(place, most=_MOST_TEXTS) if place is not None and asked.of_texts() else ()
+        params["texts"] = _drawn(place) if place is not None and asked.of_texts() else ()
         params["progress"] = terminal.progress
         return prompted_model(labels, model=ref, multi_label=asked.multi_label, **params)
 
@@ -305,18 +304,34 @@ def _of_package(model: Model, labels: tuple[str, ...], asked: Asked) -> Model:
     return model.with_labels(labels, template=asked.templates or None, multi_label=asked.multi_label)
 
 
-def texts_of(place: InputPlace, *, most: int | None = None) -> list[str]:
-    """Return the first texts of a file.
-
-    Args:
-        place: the file.
-        most: how many at most; `None` for all.
+def texts_of(place: InputPlace) -> list[str]:
+    """Return the texts of a file.
 
     Raises:
         SourceError: the file cannot be read.
         ColumnError: the text column is not there.
     """
+    return list(_texts(place))
+
+
+def _texts(place: InputPlace) -> Iterator[str]:
     from tamiz.batch import read_texts
 
     source, column, encoding = place
-    return list(islice(read_texts(source, column=column or "text", encoding=encoding), most))
+    return read_texts(source, column=column or "text", encoding=encoding)
+
+
+def _drawn(place: InputPlace) -> list[str]:
+    """Return texts of a file that are not blank, drawn from all of it: its order may go by label or by time.
+
+    Source: Vitter (1985), "Random sampling with a reservoir", algorithm R.
+    """
+    import numpy as np
+
+    draw, kept = np.random.default_rng(0), list[str]()
+    for number, text in enumerate(filter(str.strip, _texts(place))):
+        if number < _MOST_TEXTS:
+            kept.append(text)
+        elif (at := int(draw.integers(number + 1))) < _MOST_TEXTS:
+            kept[at] = text
+    return kept

@@ -100,7 +100,9 @@ class Rungs:
         made.prepare(self._told(config))
         if not made.params.of_texts:
             return made
-        return made.settle(Cleaner(config.prepare).many(self._clean.many(self._texts[:_MOST_TEXTS])), self._progress)
+        order = np.random.default_rng(self._state.seed).permutation(len(self._texts))[:_MOST_TEXTS]
+        some = [self._texts[place] for place in np.sort(order).tolist()]
+        return made.settle(Cleaner(config.prepare).many(self._clean.many(some)), self._progress)
 
     def _told(self, config: CandidateConfig) -> Progress | None:
         return named(self._progress, config.title)
