@@ -166,12 +166,36 @@ def test_rows_that_do_not_fit_are_a_data_error_that_quotes_nothing(local_lake):
 
 def test_a_place_out_of_reach_is_a_store_error(s3_place, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match=r"cannot be opened: .*/_delta_log/.*[Ee]rror sending request"):
         Lake(s3_place).version("t")
 
 
+def test_a_write_that_the_disk_refuses_is_a_store_error_that_says_so(local_lake):
+    resource = pytest.importorskip("resource")
+    local_lake.append("t", SCHEMA, [batch(1)])
+    texts = pa.array([os.urandom(500).hex() for _ in range(1000)])
+    rows = pa.record_batch([texts, pa.nulls(1000, pa.int64()), pa.nulls(1000, SCHEMA.field("tags").type)], SCHEMA)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=r"cannot be written: .*File too large"):
+            local_lake.append("t", SCHEMA, [rows])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert local_lake.count("t") == 1
+
+
 @pytest.mark.parametrize(
-    ("root", "words"), [("gs://bucket/x", "allowed"), ("a%20b", "path with '%'"), ("[a]/b", r"path with '\['")]
+    ("root", "words"),
+    [
+        ("gs://bucket/x", "allowed"),
+        ("a%20b", "path with '%'"),
+        ("[a]/b", r"path with '\['"),
+        ("a\tb", r"path with '\\t'"),
+        ("s3://bucket/team#1", "path with '#'"),  # would end the path: all tables would be one
+        ("s3://bucket/a%20b", "path with '%'"),
+        ("s3://bucket/[a]", r"path with '\['"),
+    ],
 )
 def test_places_that_cannot_hold_a_lake(root, words):
     with pytest.raises(ConfigError, match=words):

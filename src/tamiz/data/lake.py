@@ -8,6 +8,7 @@ under Delta reads by itself; commits are conditional puts, so no lock table is n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,7 +42,11 @@ _ROW_GROUP_ROWS = 16_384
 _WRITER = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=_ROW_GROUP_ROWS)
 # Versions are what models were trained from: by default Delta would forget those of more than thirty days ago.
 _KEEP_LOGS = PostCommitHookProperties(cleanup_expired_logs=False)
-_REFUSED = "%[]^|\\"
+# What Delta's path rules decode or do not allow; in an address `#` and `?` would end the path, for every table alike.
+_REFUSED, _REFUSED_ON_S3 = "%[]^|\\", "%[]^|\\#?"
+# How Delta words that the place refused a file of rows; other errors of this kind may quote the data.
+_FILE_REFUSED = re.compile(r"Failed to parse parquet: (?:External: )+")
+_BRANCH = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[\d+m)?\s*")
 
 
 class Lake:
@@ -51,16 +56,17 @@ class Lake:
         root: local folder (made on the first write) or `s3://bucket/prefix`.
 
     Raises:
-        ConfigError: `root` is a URL of another kind, or a local path with a `%`, which Delta's path rules decode, or
-            with another character that they do not allow.
+        ConfigError: `root` is a URL of another kind, or holds a `%`, which Delta's path rules decode, or another
+            character that they do not allow.
     """
 
     def __init__(self, root: str) -> None:
         if "://" in root and not root.startswith("s3://"):
             raise ConfigError(f"lake: got {root!r}; allowed: a local folder or an s3:// address")
         self.root = root.rstrip("/") if "://" in root else str(Path(root).absolute())
-        odd = next((one for one in _REFUSED if one in self.root), None)
-        if "://" not in root and odd is not None:
+        refused = _REFUSED_ON_S3 if "://" in root else _REFUSED
+        odd = next((one for one in self.root if one in refused or one < " " or one == "\x7f"), None)
+        if odd is not None:
             raise ConfigError(f"lake: Delta tables cannot stand under a path with {odd!r}: {self.root}. Move the lake")
 
     def uri(self, table: str) -> str:
@@ -336,6 +342,9 @@ def _translated(uri: str, done: str) -> Iterator[None]:
     except OSError as error:
         raise StoreError(f"the table {uri} cannot be {done}: {_first_line(error)}") from error
     except Exception as error:  # DeltaError, ArrowException, and bare Exception for what DataFusion refuses
+        line = _first_line(error)
+        if refusal := _FILE_REFUSED.match(line):
+            raise StoreError(f"the table {uri} cannot be {done}: {line[refusal.end() :]}") from error
         raise DataError(
             f"the table {uri} cannot be {done} ({type(error).__name__}): "
             "its log or files are damaged, or of a kind that this release of deltalake does not know"
@@ -343,5 +352,6 @@ def _translated(uri: str, done: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    """Return what a place said; Delta breaks that into a tree of coloured lines."""
+    lines = _BRANCH.sub(": ", str(error)).strip().splitlines()
     return lines[0] if lines else type(error).__name__
