@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import http.server
 import io
 import json
+import threading
 import tracemalloc
 import uuid
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tamiz.data.places import local_copy
 from tamiz.data.readers import FileSource, open_source
 from tamiz.errors import ConfigError, EncodingError, SourceError
 
@@ -647,3 +650,58 @@ def test_s3_missing_object_or_bucket(bucket):
         open_source([f"s3://{name}/in/reveiws.csv"])
     with pytest.raises(SourceError, match="NoSuchBucket"):
         open_source([f"s3://{name}-other/in/reviews.csv"])
+
+
+def test_an_s3_object_is_known_by_its_exact_name_before_a_pattern(bucket):
+    client, name = bucket
+    keys = ["in/reviews [final].csv", "in/reviews f.csv", "old [2020]/a.csv", "old 2/b.csv"]
+    for key in keys:
+        client.put_object(Bucket=name, Key=key, Body=b"text\na\n")
+    assert open_source([f"s3://{name}/{keys[0]}"]).paths() == [f"s3://{name}/{keys[0]}"]
+    assert open_source([f"s3://{name}/old [2020]"]).paths() == [f"s3://{name}/{keys[2]}"]
+    assert open_source([f"s3://{name}/in/reviews [a-z].csv"]).paths() == [f"s3://{name}/{keys[1]}"]
+
+
+def test_folder_marks_of_other_tools_are_no_s3_objects(bucket):
+    client, name = bucket
+    for key in ("in/reviews.parquet/", "in/reviews.parquet/a.csv", "data", "data2.csv"):
+        client.put_object(Bucket=name, Key=key, Body=b"")
+    for place in ("in", "in/reviews.parquet", "in/reviews.parquet/"):
+        assert open_source([f"s3://{name}/{place}"]).paths() == [f"s3://{name}/in/reviews.parquet/a.csv"]
+    with pytest.raises(SourceError, match="no object that can be read is there"):
+        open_source([f"s3://{name}/data"])
+
+
+def test_an_s3_key_may_be_longer_than_a_file_name(bucket):
+    client, name = bucket
+    client.put_object(Bucket=name, Key=f"{'n' * 300}.csv", Body=b"text\na\n")
+    assert read(open_source([f"s3://{name}"])).column("text").to_pylist() == ["a"]
+
+
+def test_an_s3_object_that_breaks_off_again_and_again_is_a_source_error(bucket, monkeypatch):
+    class Half(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(bytes(50))
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Half) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(SourceError, match="cannot be read"), local_copy(f"s3://{bucket[1]}/a.csv"):
+            pass
+        server.shutdown()
+
+
+@pytest.mark.parametrize("place", ["s3a://bucket/in", "https://example.org/*.csv"])
+def test_addresses_of_other_kinds_are_refused(place):
+    with pytest.raises(SourceError, match="address of another kind"):
+        open_source([place])

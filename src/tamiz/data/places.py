@@ -85,6 +85,8 @@ def _supported() -> str:
 
 
 def _on_disk(place: str) -> list[Found]:
+    if "://" in place:
+        raise SourceError(f"{place} is an address of another kind; allowed: local files and s3://BUCKET/PREFIX")
     path = Path(place)
     if path.is_dir():
         return _in_folder(path)
@@ -160,6 +162,7 @@ def _client() -> Any:
 def _s3_errors(place: str) -> Iterator[None]:
     """Translate what boto3 raises."""
     errors = extras.require("botocore.exceptions", extra="aws")
+    transfer = extras.require("boto3.exceptions", extra="aws")
     try:
         yield
     except errors.ClientError as error:
@@ -167,39 +170,39 @@ def _s3_errors(place: str) -> Iterator[None]:
         raise SourceError(
             f"{place} cannot be read: S3 answered {code}. Check the address and your permissions"
         ) from error
-    except errors.BotoCoreError as error:
+    except (errors.BotoCoreError, transfer.Boto3Error) as error:
         raise SourceError(f"{place} cannot be read: {error}") from error
 
 
 def _in_s3(place: str) -> list[Found]:
-    """Return one object, the objects that match a pattern, or all readable objects below a prefix.
+    """Return one object, all readable objects below a prefix, or the objects that match a pattern.
 
-    A key with the name of a file may also be a prefix: Spark writes folders such as `reviews.parquet/`.
+    As on disk, what has exactly this name comes before a pattern: `reviews [final].csv` names an object. A key with the
+    name of a file may also be a prefix: Spark writes folders such as `reviews.parquet/`.
     """
     bucket, _, key = place.removeprefix(_S3).partition("/")
     wildcard = _WILDCARD.search(key)
     keys = _keys(place, bucket, key[: wildcard.start()] if wildcard else key)
-    if wildcard:
+    if key in keys and (file := _recognise(place)):
+        return [file]
+    base = key.rstrip("/")
+    below = [one for one in keys if not base or one.startswith(f"{base}/")]
+    if wildcard and not below:
         base = key[: wildcard.start()].rpartition("/")[0]
-        keys = [one for one in keys if fnmatch.fnmatchcase(one, key)]
-    elif key in keys:
-        if file := _recognise(place):
-            return [file]
-        base = key
-    else:
-        base = key.rstrip("/")
-        keys = [one for one in keys if not base or one.startswith(f"{base}/")]
-    shown = [one for one in keys if all(map(_shown, one.removeprefix(base).strip("/").split("/")))]
+        below = [one for one in keys if fnmatch.fnmatchcase(one, key)]
+    shown = [one for one in below if all(map(_shown, one.removeprefix(base).strip("/").split("/")))]
     files = [file for one in shown if (file := _recognise(f"{_S3}{bucket}/{one}"))]
     if not files:
-        raise SourceError(f"{place}: no object that can be read is there. {_nearest_key(place, bucket, key, keys)}")
+        raise SourceError(f"{place}: no object that can be read is there. {_nearest_key(place, bucket, key, below)}")
     return files
 
 
 def _keys(place: str, bucket: str, prefix: str) -> list[str]:
     with _s3_errors(place):
         pages = _client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+        keys = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+    # Other tools mark folders by empty objects whose key ends in a slash; the folder may be called `reviews.parquet`.
+    return [key for key in keys if not key.endswith("/")]
 
 
 def _shown(name: str) -> bool:
@@ -207,14 +210,16 @@ def _shown(name: str) -> bool:
     return not name.startswith((".", "_"))
 
 
-def _nearest_key(place: str, bucket: str, key: str, found: Sequence[str]) -> str:
-    if found:
-        return f"Objects found: {len(found)}; {_supported()}"
+def _nearest_key(place: str, bucket: str, key: str, below: Sequence[str]) -> str:
+    if below:
+        return f"Objects found: {len(below)}; {_supported()}"
     parent = key.rstrip("/").rpartition("/")[0]
     with _s3_errors(place):
         prefix = f"{parent}/" if parent else ""
         page = _client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    names = [entry["Key"].removeprefix(prefix) for entry in page.get("Contents", [])]
+    found = [entry["Key"] for entry in page.get("Contents", [])]
+    found += [entry["Prefix"].rstrip("/") for entry in page.get("CommonPrefixes", [])]
+    names = [key.removeprefix(prefix) for key in found if key != prefix]
     return f"Beside it, {one_of(key.rpartition('/')[2], names, limit=10)}"
 
 
@@ -257,7 +262,7 @@ def local_copy(place: str) -> Iterator[Path]:
         return
     bucket, _, key = place.removeprefix(_S3).partition("/")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
-        path = Path(folder) / Path(key).name
+        path = Path(folder) / f"object{Path(key).suffix}"  # a key may be longer than the name of a file
         with _s3_errors(place):
             _client().download_file(bucket, key, str(path))
         yield path
