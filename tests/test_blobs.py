@@ -514,5 +514,17 @@ def test_a_lost_s3_lock_is_said_and_not_taken_from_the_new_holder(s3_place: str)
     assert short._get(".tamiz/locks/run").data == theirs
 
 
+def test_a_check_notices_at_once_that_somebody_took_an_s3_lock(s3: Blobs, s3_place: str) -> None:
+    def sleep_too_long() -> None:
+        with s3.lock("run", wait_s=0, owner="alice") as lease:
+            lease.check()
+            put(s3_place, ".tamiz/locks/run", lock_object(30))
+            lease.check()
+            pytest.fail("went on without the lock")
+
+    with pytest.raises(ConflictError, match="could not be renewed in time"):
+        sleep_too_long()
+
+
 def test_the_public_names_are_there() -> None:
     assert all(hasattr(tamiz.blobs, name) for name in tamiz.blobs.__all__)

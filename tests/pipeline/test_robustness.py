@@ -16,15 +16,16 @@ import pytest
 
 import tamiz
 from tamiz.blobs import open_blobs
+from tamiz.blobs.locks import LockRecord
 from tamiz.cli.main import run_command
 from tamiz.data.lake import Lake
-from tamiz.errors import BusyError
+from tamiz.errors import BusyError, ConflictError
 from tamiz.model import Model
 from tamiz.package import verify_package
 from tamiz.pipeline.run import Context
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
-from tests.projects import figures, make_project, rows, run, write_csv, write_project
+from tests.projects import PRIOR, Told, figures, make_project, rows, run, store_of, write_csv, write_project
 
 # --- two at once
 
@@ -175,6 +176,24 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same_end(tmp_path, ml
             sorted((row["metric"], row["value"]) for row in report if row["version"] == index.aliases["champion"]),
         )
     assert ends["killed"] == ends["whole"]
+
+
+def test_a_run_that_lost_the_project_to_another_publishes_nothing(tmp_path, s3_place):
+    boto3 = pytest.importorskip("boto3")
+    bucket, _, prefix = s3_place.removeprefix("s3://").partition("/")
+    theirs = LockRecord("ana", "host-7", 12, "2026-01-01T00:00:00+00:00", "t", time.time() + 300).to_bytes()
+
+    class Slept(Told):
+        def started(self, step: str) -> None:
+            super().started(step)
+            if step == "train":
+                boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/.tamiz/locks/run", Body=theirs)
+
+    project, told = make_project(tmp_path, n=80, lake=s3_place, candidates=PRIOR), Slept()
+    with pytest.raises(ConflictError, match="may be held by another process now"):
+        run(project, listener=told)
+    assert told.begun == ["ingest", "clean", "split", "train"]
+    assert store_of(project).names() == []
 
 
 # --- data that are not as they should be, by the command line

@@ -26,7 +26,8 @@ class Lease(Protocol):
         """Raise when the lock was lost meanwhile.
 
         Raises:
-            ConflictError: it expired (a stopped machine, no network) and somebody else may hold it now.
+            ConflictError: it expired (a stopped machine, no network) and somebody else took it.
+            StoreError: the storage cannot be reached.
         """
 
 

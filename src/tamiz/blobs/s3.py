@@ -260,6 +260,7 @@ class _HeldLease:
         self._record = LockRecord.new(owner)
         self._etag = ""
         self._lost = False
+        self._renewing = threading.Lock()
         self.stop = threading.Event()
 
     def acquire(self, wait_s: float) -> None:
@@ -278,8 +279,9 @@ class _HeldLease:
             poll_s = min(2 * poll_s, 2.0)
 
     def check(self) -> None:
-        """See `Lease.check`."""
-        if self._lost or self._expired():
+        """See `Lease.check`; of a machine that slept the lock is lost only if somebody took it."""
+        self._renew()
+        if self._lost:
             raise self.lost()
 
     def lost(self) -> ConflictError:
@@ -291,14 +293,9 @@ class _HeldLease:
 
     def beat(self) -> None:
         """Renew until told to stop; runs in a thread."""
-        while not self.stop.wait(self._lease_s / 3):
-            try:
-                self._write(expires_at=time.time() + self._lease_s, if_match=self._etag)
-            except ConflictError:
-                self._lost = True
-                return
-            except StoreError:
-                continue  # the network may come back before the lock expires; `check` looks at the clock
+        while not self._lost and not self.stop.wait(self._lease_s / 3):
+            with contextlib.suppress(StoreError):  # the network may come back before somebody takes the lock
+                self._renew()
 
     def release(self) -> bool:
         """Let the lock expire now, unless somebody else has it; tell whether it was ours all the time."""
@@ -312,6 +309,14 @@ class _HeldLease:
         except StoreError:
             return not self._expired()  # others wait until it expires by itself
         return True
+
+    def _renew(self) -> None:
+        with self._renewing:
+            if not self._lost:
+                try:
+                    self._write(expires_at=time.time() + self._lease_s, if_match=self._etag)
+                except ConflictError:
+                    self._lost = True
 
     def _expired(self) -> bool:
         return time.time() > self._record.expires_at

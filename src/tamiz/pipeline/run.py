@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from tamiz.blobs import open_blobs
+from tamiz.blobs import Lease, open_blobs
 from tamiz.classifiers import check_params, needs_openvino
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
@@ -146,6 +146,7 @@ class Context:
         self.blobs = open_blobs(root)
         self.state = StepState(self.blobs)
         self.store = ModelStore(project.resolve(project.registry.store))
+        self.lease: Lease | None = None
         self.done: dict[str, str] = {}
         self._sides: dict[str, Examples] = {}
 
@@ -157,6 +158,16 @@ class Context:
         except (OSError, KeyError):  # no such user in a container
             user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
         return f"{user} on {socket.gethostname()}, process {os.getpid()}"
+
+    def begin(self, step: str) -> None:
+        """Tell that a step begins.
+
+        Raises:
+            ConflictError: another run took the project over while this one was cut off from it.
+        """
+        if self.lease is not None:
+            self.lease.check()
+        self.listener.started(step)
 
     def finish(self, step: str, summary: str) -> None:
         """Note and tell that a step has done its work."""
@@ -203,13 +214,14 @@ def run(
     Raises:
         TamizError: whatever goes wrong with project, data, store or registry; what was finished before stays.
         BusyError: another run still holds the project after `wait_s` seconds.
+        ConflictError: another run took it over while this one was cut off from it.
     """
     project = project.model_copy(update={"candidates": named(project.candidates)})
     check_candidates(project.candidates)
     check_select(project.select)
     check_slices(project)
     context = Context(project, registry, listener)
-    with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner):
+    with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner) as context.lease:
         wanted = STEPS[: STEPS.index(until) + 1]
         bronze = _ingest(context)
         silver = _clean(context, bronze) if "clean" in wanted else {}
@@ -238,7 +250,7 @@ def check_candidates(candidates: Sequence[CandidateConfig]) -> None:
 def _ingest(context: Context) -> dict[str, Any]:
     """Append new files to the bronze tables; return the tables' versions."""
     data = context.project.data
-    context.listener.started("ingest")
+    context.begin("ingest")
     versions: dict[str, Any] = {"sources": [], "ids": {}}
     added, rows, skipped = 0, 0, 0
     for table, places in (("texts", data.source), ("test", data.test), ("unlabeled", data.unlabeled)):
@@ -265,11 +277,9 @@ def _ingest(context: Context) -> dict[str, Any]:
         versions[table] = found.version
         versions["ids"][table] = context.lake.identity(f"bronze/{table}")
         versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
-        added, rows, skipped = (
-            added + len(found.added_files),
-            rows + found.added_rows,
-            skipped + len(found.skipped_files),
-        )
+        added += len(found.added_files)
+        rows += found.added_rows
+        skipped += len(found.skipped_files)
     if added:
         context.finish(
             "ingest",
@@ -297,7 +307,7 @@ def _clean(context: Context, bronze: dict[str, Any]) -> dict[str, Any]:
             known = {**known, "bronze": bronze}
             context.state.remember("clean", inputs, known)
         return known
-    context.listener.started("clean")
+    context.begin("clean")
     cleaned = clean_tables(
         context.lake,
         bronze_version=bronze["texts"],
@@ -323,7 +333,7 @@ def _split(context: Context, silver: dict[str, Any]) -> dict[str, Any]:
     if known is not None:
         context.skip("split", "the silver table, the split and the code have not changed")
         return known
-    context.listener.started("split")
+    context.begin("split")
     divided = split_tables(context.lake, silver_version=silver["version"], project=project)
     for notice in divided.notices:
         context.listener.notice(notice)
@@ -357,7 +367,7 @@ def _train(context: Context, silver: dict[str, Any], gold: dict[str, Any]) -> li
     fresh = 0
     check_positive(project, gold["labels"])
     check_columns(context.lake, project.report.slices or (), versions=data)
-    context.listener.started("train")
+    context.begin("train")
     for config in sorted(project.candidates, key=lambda one: one.family == ENSEMBLE):  # they may take others' fits
         key = train_inputs(project, gold, config)
         known = context.state.recall(f"train-{config.title}", key)
@@ -417,7 +427,7 @@ def _evaluate(context: Context, gold: dict[str, Any], trained: Sequence[Trained]
         context.skip("evaluate", f"version {known['published']['version']} is the present choice already")
         published, verdict = Published.from_dict(known["published"]), known["verdict"]
     else:
-        context.listener.started("evaluate")
+        context.begin("evaluate")
         sides = {side: context.side(side, gold) for side in SIDES}
         published = publish(
             project,
