@@ -113,6 +113,16 @@ def test_versions_stay_readable_however_old_they_are(local_lake):
         assert local_lake.read("t", version=version)["n"].to_pylist() == [version]
 
 
+def test_the_log_is_read_once_for_a_version(local_lake, tmp_path):
+    local_lake.append("t", SCHEMA, [batch(1)])
+    local_lake.append("t", SCHEMA, [batch(2)])
+    found = [local_lake.read("t", version=version) for version in (0, 1)]
+    shutil.rmtree(tmp_path / "lake" / "t" / "_delta_log")
+    assert [local_lake.read("t", version=version) for version in (0, 1)] == found
+    assert local_lake.count("t", version=0) == 1
+    assert local_lake.version("t") is None
+
+
 def test_a_table_that_is_made_anew_is_another_one(local_lake):
     assert local_lake.identity("t") is None
     local_lake.append("t", SCHEMA, [batch(1)])

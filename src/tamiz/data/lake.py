@@ -68,6 +68,8 @@ class Lake:
         odd = next((one for one in self.root if one in refused or one < " " or one == "\x7f"), None)
         if odd is not None:
             raise ConfigError(f"lake: Delta tables cannot stand under a path with {odd!r}: {self.root}. Move the lake")
+        # A version never changes, and to open it anew means to read the log of the whole table again.
+        self._versions: dict[tuple[str, int], DeltaTable] = {}
 
     def uri(self, table: str) -> str:
         """Return the path or address of a table."""
@@ -146,7 +148,16 @@ class Lake:
             DataError: there is no such table or version.
             StoreError: the place cannot be reached or read.
         """
-        opened = self._open(table, version)
+        yield from self._batches(table, self._open(table, version), columns, filters, batch_rows)
+
+    def _batches(
+        self,
+        table: str,
+        opened: DeltaTable,
+        columns: Sequence[str] | None,
+        filters: ds.Expression | None,
+        batch_rows: int = 8_192,
+    ) -> Iterator[pa.RecordBatch]:
         with _translated(self.uri(table), "read"):
             dataset = opened.to_pyarrow_dataset(filesystem=self._files(table))
             # Delta promises no order of files; positions must agree between two scans of one version.
@@ -174,10 +185,11 @@ class Lake:
             DataError: there is no such table or version.
             StoreError: the place cannot be reached or read.
         """
-        schema = self.schema(table, version=version)
+        opened = self._open(table, version)
+        schema = pa.schema(opened.schema().to_arrow())
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
-        batches = self.scan(table, version=version, columns=columns, filters=filters)
+        batches = self._batches(table, opened, columns, filters)
         return pa.Table.from_batches([batch.cast(schema) for batch in batches], schema)
 
     def append(
@@ -275,16 +287,20 @@ class Lake:
                 return None
 
     def _open(self, table: str, version: int | None) -> DeltaTable:
+        if version is not None and (table, version) in self._versions:
+            return self._versions[table, version]
         opened = self._find(table)
         if opened is None:
             raise DataError(f"there is no table {table!r} in the lake {self.root}. Run the step that writes it first")
         newest = int(opened.version())
-        if version is None or version == newest:
+        if version is None:
             return opened
-        if not 0 <= version < newest:
+        if not 0 <= version <= newest:
             raise DataError(f"table {table!r} of {self.root}: no version {version}; allowed: 0 to {newest}")
-        with _translated(self.uri(table), "opened"):
-            opened.load_as_version(version)
+        if version < newest:
+            with _translated(self.uri(table), "opened"):
+                opened.load_as_version(version)
+        self._versions[table, version] = opened
         return opened
 
 
