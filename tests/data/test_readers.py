@@ -701,6 +701,19 @@ def test_an_s3_object_that_breaks_off_again_and_again_is_a_source_error(bucket, 
         server.shutdown()
 
 
+def test_a_copy_that_the_disk_refuses_names_the_temporary_folder(bucket):
+    resource = pytest.importorskip("resource")
+    client, name = bucket
+    client.put_object(Bucket=name, Key="a.csv", Body=bytes(5000))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(SourceError, match=r"a\.csv cannot be copied into the temporary folder .*: file too large"):
+            local_copy(f"s3://{name}/a.csv").__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize("place", ["s3a://bucket/in", "https://example.org/*.csv"])
 def test_addresses_of_other_kinds_are_refused(place):
     with pytest.raises(SourceError, match="address of another kind"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tamiz import extras
+from tamiz._files import explain
 from tamiz.errors import SourceError, one_of
 
 __all__ = ["FORMATS", "Found", "digest", "find_files", "local_copy"]
@@ -263,6 +264,11 @@ def local_copy(place: str) -> Iterator[Path]:
     bucket, _, key = place.removeprefix(_S3).partition("/")
     with tempfile.TemporaryDirectory(prefix="tamiz-") as folder:
         path = Path(folder) / f"object{Path(key).suffix}"  # a key may be longer than the name of a file
-        with _s3_errors(place):
-            _client().download_file(bucket, key, str(path))
+        try:
+            with _s3_errors(place):
+                _client().download_file(bucket, key, str(path))
+        except OSError as error:
+            raise SourceError(
+                f"{place} cannot be copied into the temporary folder {folder}: {explain(error)}; TMPDIR names another"
+            ) from error
         yield path

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+
+from tamiz._files import explain
+from tamiz.errors import StoreError
 
 __all__ = ["Spool"]
 
@@ -31,12 +35,22 @@ class Spool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._writer.close()
+        with suppress(OSError):  # the end of a file that is not read any more
+            self._writer.close()
         self._folder.cleanup()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add a batch."""
-        self._writer.write_batch(batch)
+        """Add a batch.
+
+        Raises:
+            StoreError: the temporary folder has no space or may not be written.
+        """
+        try:
+            self._writer.write_batch(batch)
+        except OSError as error:
+            raise StoreError(
+                f"the temporary folder {self._folder.name} cannot be written: {explain(error)}; TMPDIR names another"
+            ) from error
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """Give the batches in the order in which they were written; nothing can be added afterwards."""
