@@ -195,6 +195,14 @@ def test_a_job_says_which_one_is_missing_before_it(place, tamiz, refused):
     assert "fetch to do (nothing at texts.csv)" in shown.out
 
 
+@pytest.mark.usefixtures("s3_place")
+def test_where_s3_refuses_nothing_is_said_to_be_missing(place, refused):
+    write_project(place, data={"source": "s3://bucket-of-nobody/in"})
+    said = refused(1, "ingest")
+    assert "S3 answered NoSuchBucket" in said
+    assert "tamiz fetch" not in said
+
+
 # --- a file without a project
 
 

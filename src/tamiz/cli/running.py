@@ -121,6 +121,8 @@ def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResu
         with Terminal(quiet=quiet) as terminal:
             return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
     except SourceError as error:
+        if error.__cause__ is not None:  # a server or a disk refused: that is no job to do first
+            raise
         fetch = jobs(project)[0]
         if fetch.done:
             raise
