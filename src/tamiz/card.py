@@ -58,6 +58,7 @@ class CardFacts:
         counts: examples by side and label.
         slices: figures of parts of the test examples.
         seed: seed of split and fit.
+        ece_by_chance: calibration error that right probabilities would rarely exceed on so many examples.
     """
 
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class CardFacts:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     slices: Sequence[SliceFigures] = ()
     seed: int | None = None
+    ece_by_chance: float | None = None
 
 
 def model_card(manifest: Manifest, facts: CardFacts | None = None) -> str:
@@ -227,8 +229,14 @@ def _caveats(manifest: Manifest, facts: CardFacts) -> Iterator[str]:
         named = ", ".join(f"{_text(part.column)} = {_text(part.value)}" for part in small[:10])
         yield f"Slices of fewer than {_SMALL_SLICE} examples, whose figures are rough: {named}."
     error = manifest.metrics.get("test_ece", manifest.metrics.get("val_ece"))
-    if error is not None and error > _LARGE_ECE:
+    chance = facts.ece_by_chance or 0.0
+    if error is not None and error > max(_LARGE_ECE, chance):
         yield f"Probabilities are off by {error:.3f} on average (expected calibration error): take them as a ranking."
+    elif error is not None and error > _LARGE_ECE:
+        yield (
+            f"The expected calibration error of {error:.3f} shows nothing: on so few examples, right probabilities "
+            f"would show up to {chance:.3f} by chance."
+        )
     if "test_ece" not in manifest.metrics:
         yield "No figures on a test side are known."
     if "distilled" in manifest.facts:

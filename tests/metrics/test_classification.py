@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from tamiz.errors import DataError
-from tamiz.metrics import METRICS, confusion, per_label, score, score_sets
+from tamiz.metrics import METRICS, calibration_error, confusion, error_by_chance, per_label, score, score_sets
 from tamiz.types import Task
 
 AVERAGES = ("macro", "micro", "weighted")
@@ -162,6 +162,26 @@ def test_ece_of_multi_label_is_the_mean_over_labels():
     targets = np.array([[True, True], [False, False]])
     got = score(targets, probabilities, targets, task=Task.MULTI_LABEL, labels=_labels(2))
     assert got["ece"] == pytest.approx((0.3 + 0.0) / 2)
+
+
+@pytest.mark.parametrize(("task", "k"), [(Task.BINARY, 2), (Task.MULTI_CLASS, 4), (Task.MULTI_LABEL, 3)])
+def test_right_probabilities_rarely_exceed_the_error_by_chance_and_wrong_ones_do(task, k):
+    rng = np.random.default_rng(5)
+    chances = rng.random((80, k)) if task is Task.MULTI_LABEL else rng.dirichlet(np.ones(k), 80)
+    limit = error_by_chance(chances, task)
+    assert limit > 2 * error_by_chance(np.tile(chances, (16, 1)), task)  # of the square root of the examples
+    exceeded = []
+    for _ in range(400):
+        if task is Task.MULTI_LABEL:
+            targets = rng.random((80, k)) < chances
+            decided = chances >= 0.5
+        else:
+            targets = np.minimum((chances.cumsum(axis=1) < rng.random((80, 1))).sum(axis=1), k - 1)
+            decided = chances.argmax(axis=1)
+        exceeded.append(calibration_error(targets, chances, decided, task=task, labels=_labels(k)) > limit)
+    assert 0.02 <= np.mean(exceeded) <= 0.09
+    wrong = ~targets if task is Task.MULTI_LABEL else (targets + 1) % k
+    assert calibration_error(wrong, chances, decided, task=task, labels=_labels(k)) > limit
 
 
 def test_ece_of_calibrated_probabilities_is_small():

@@ -73,6 +73,16 @@ def test_data_figures_and_slices_are_told():
     assert "training and validation examples after the choice" in section(card, "How it was made")
 
 
+@pytest.mark.parametrize(
+    ("chance", "said"),
+    [(0.12, "shows nothing: on so few examples"), (0.03, "off by 0.100 on average"), (None, "off by")],
+)
+def test_a_calibration_error_that_chance_explains_is_told_as_such(chance, said):
+    card = model_card(manifest(metrics={"test_ece": 0.1}), CardFacts(ece_by_chance=chance))
+    assert said in section(card, "Limits")
+    assert section(card, "Limits").count("calibration error") == 1
+
+
 def test_good_figures_bring_no_warning():
     facts = CardFacts(counts={"train": {"a": 50, "b": 50, "c": 50}})
     limits = section(model_card(manifest(metrics={"test_ece": 0.03}), facts), "Limits")

@@ -55,6 +55,14 @@ def test_a_page_shows_what_its_task_has(task, more):
     assert findings.mistakes[0].text in page.text
 
 
+def test_the_error_of_right_probabilities_is_told_where_it_is_known():
+    sample = sample_of(Task.BINARY)
+    assert (
+        "right probabilities would show one of up to 0.0625" in page_of(findings_of(sample, ece_by_chance=0.0625)).text
+    )
+    assert "by chance" not in page_of(findings_of(sample)).text
+
+
 def test_each_label_of_several_has_its_threshold():
     findings = findings_of(sample_of(Task.MULTI_LABEL))
     rows = page_of(findings).by_id["by-label"]

@@ -1,7 +1,7 @@
 """How good a classifier is: figures, their uncertainty, and which way is up."""
 
 from tamiz.metrics._inputs import ECE_BINS
-from tamiz.metrics.classification import calibration_error, confusion, per_label, score, score_sets
+from tamiz.metrics.classification import calibration_error, confusion, error_by_chance, per_label, score, score_sets
 from tamiz.metrics.intervals import bootstrap, share_interval
 from tamiz.metrics.names import METRICS, higher_is_better
 from tamiz.metrics.paired import Comparison, McNemar, compare, compare_values, difference_interval, holm, mcnemar
@@ -17,6 +17,7 @@ __all__ = [
     "compare_values",
     "confusion",
     "difference_interval",
+    "error_by_chance",
     "higher_is_better",
     "holm",
     "mcnemar",

@@ -30,7 +30,9 @@ from tamiz.metrics._inputs import ECE_BINS, Inputs, brier_losses, checked, log_l
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
-__all__ = ["calibration_error", "confusion", "per_label", "score", "score_sets"]
+__all__ = ["calibration_error", "confusion", "error_by_chance", "per_label", "score", "score_sets"]
+
+_CHANCE_DRAWS = 200
 
 
 def score(
@@ -124,6 +126,29 @@ def calibration_error(
         DataError: as in `score`.
     """
     return _ece(checked(targets, probabilities, decided, task, len(labels), 1))
+
+
+def error_by_chance(probabilities: FloatArray, task: Task, *, seed: int = 0) -> float:
+    """Return the `ece` that 95 of 100 tests of this size would not exceed if the probabilities were right.
+
+    An `ece` below it says nothing against them; the fewer the examples, the larger it is.
+
+    Args:
+        probabilities: `(n, k)`, of which the outcomes are drawn.
+        task: the task.
+        seed: of the draws.
+
+    Source: Broecker, Smith (2007), Increasing the Reliability of Reliability Diagrams.
+    """
+    rng = np.random.default_rng(seed)
+    scores = probabilities.T if task is Task.MULTI_LABEL else [probabilities.max(axis=1)]
+    found = np.zeros(_CHANCE_DRAWS)
+    for confidences in scores:
+        bins, confidence = _binned(confidences)
+        for draw in range(_CHANCE_DRAWS):
+            hits = np.bincount(bins, weights=rng.random(len(bins)) < confidences, minlength=ECE_BINS)
+            found[draw] += np.abs(confidence - hits).sum()
+    return float(np.quantile(found, 0.95) / (len(scores) * len(probabilities)))
 
 
 def confusion(targets: NDArray[Any], decided: NDArray[Any], k: int) -> IntArray:
@@ -243,11 +268,16 @@ def _ece(inputs: Inputs) -> float:
 
 
 def _bin_distance(confidences: FloatArray, right: BoolArray) -> float:
-    """Return the mean over examples of |mean confidence - share right| of their bin; bins are open to the left."""
-    bins = np.clip(np.ceil(confidences * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
-    confidence = np.bincount(bins, weights=confidences, minlength=ECE_BINS)
+    """Return the mean over examples of |mean confidence - share right| of their bin."""
+    bins, confidence = _binned(confidences)
     hits = np.bincount(bins, weights=right, minlength=ECE_BINS)
     return float(np.abs(confidence - hits).sum() / len(confidences))
+
+
+def _binned(confidences: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Return the bin of each confidence, bins being open to the left, and the sum of those in each bin."""
+    bins = np.clip(np.ceil(confidences * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    return bins, np.bincount(bins, weights=confidences, minlength=ECE_BINS).astype(np.float64)
 
 
 def _outcomes(inputs: Inputs) -> BoolArray:

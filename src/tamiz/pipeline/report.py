@@ -20,7 +20,7 @@ from tamiz.data.lake import Lake
 from tamiz.data.origin import example_columns
 from tamiz.errors import TamizError
 from tamiz.extras import require
-from tamiz.metrics import METRICS
+from tamiz.metrics import METRICS, error_by_chance
 from tamiz.model import Model
 from tamiz.package import Manifest
 from tamiz.pipeline.evaluate import Evaluation, evaluate, figures_of, validation_answers
@@ -91,6 +91,7 @@ def gather(
         counts={name: label_counts(own.targets, model.labels) for name, own in sides.items()},
         slices=tuple(slice_figures(sample)) if sample is not None else (),
         seed=project.split.seed,
+        ece_by_chance=error_by_chance(sample.probabilities, sample.task) if sample is not None else None,
     )
     return Material(model, sample, side, facts)
 
@@ -150,6 +151,7 @@ def write_report(
         sizes=material.facts.sizes,
         counts=material.facts.counts,
         slices=material.facts.slices,
+        ece_by_chance=material.facts.ece_by_chance,
         mistakes=mistakes(sample) if sample is not None else (),
         leaderboard=[Contender(t.candidate, t.metrics, t.intervals) for t in leaderboard or (trained,)],
         metric=_metric(project),

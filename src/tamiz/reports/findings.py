@@ -69,6 +69,7 @@ class Findings:
         metric: metric of choice.
         learning: training examples and figure of refits on parts of the training side.
         words: the strongest words by label.
+        ece_by_chance: `ece` that right probabilities would rarely exceed on such a `sample`.
     """
 
     manifest: Manifest
@@ -84,6 +85,7 @@ class Findings:
     metric: str
     learning: Sequence[tuple[int, float]] = ()
     words: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    ece_by_chance: float | None = None
 
 
 def figure_rows(metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]], prefix: str) -> list[Row]:
