@@ -140,3 +140,8 @@ def test_a_long_name_is_folded_and_not_cut():
     console = Console(width=40, file=io.StringIO())
     console.print(table("Sizes", ["model", "MB"], [["x" * 60, "0.123"]]))
     assert console.file.getvalue().count("x") == 60
+
+
+def test_a_table_may_have_fewer_columns_than_may_be_text(capsys):
+    output.print(table("keys", ["name", "role"], [["a", "admin"]], first_left=9))
+    assert capsys.readouterr().out.split() == ["keys", "name", "role", "─" * 14, "a", "admin"]

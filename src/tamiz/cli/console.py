@@ -70,7 +70,7 @@ def table(
 ) -> TextTable:
     """Make a table whose first columns are text and the others numbers."""
     cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    return TextTable(title, [Text(name) for name in columns], cells, first_left)
+    return TextTable(title, [Text(name) for name in columns], cells, min(first_left, len(columns)))
 
 
 @dataclass(frozen=True)
