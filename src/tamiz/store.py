@@ -163,6 +163,7 @@ class ModelStore:
         by: str,
         reason: str,
         instead_of: str | EllipsisType | None = ...,
+        dry_run: bool = False,
     ) -> None:
         """Point an alias at a version, or remove it with None; the same again changes nothing.
 
@@ -173,6 +174,7 @@ class ModelStore:
             by: who does it.
             reason: why; kept in the history.
             instead_of: the version that it must be at now, `None` for at none; by default that does not matter.
+            dry_run: see whether it could be done; change nothing.
 
         Raises:
             ModelNotFoundError: no such model or version.
@@ -188,10 +190,10 @@ class ModelStore:
                 raise ConflictError(f"{alias} of {name!r} is at version {now} now, not at {instead_of}; look again")
             return index.with_alias(alias, version, by=by, reason=reason)
 
-        self._update(name, point)
+        self._update(name, point, dry_run=dry_run)
 
-    def rollback(self, name: str, *, by: str, reason: str) -> str:
-        """Point `champion` back at the champion before it and return that version.
+    def rollback(self, name: str, *, by: str, reason: str, dry_run: bool = False) -> str:
+        """Point `champion` back at the champion before it and return that version; in a dry run, return it alone.
 
         Going back twice reaches the one before that; versions deleted since are passed over.
 
@@ -210,7 +212,7 @@ class ModelStore:
                 )
             return index.with_alias(CHAMPION, target, by=by, reason=reason, rollback=True)
 
-        return self._update(name, back).aliases[CHAMPION]
+        return self._update(name, back, dry_run=dry_run).aliases[CHAMPION]
 
     def record_decision(self, name: str, version: str, record: Mapping[str, Any]) -> int:
         """Keep a decision about a version and return its number, from 1 on.
@@ -273,11 +275,9 @@ class ModelStore:
                 )
             return index.without_version(version)
 
-        if dry_run:
-            drop(self.index(name))
-            return
-        self._update(name, drop)
-        self._remove(name, version)
+        self._update(name, drop, dry_run=dry_run)
+        if not dry_run:
+            self._remove(name, version)
 
     def _read_index(self, name: str) -> tuple[Index, str]:
         key = _index_key(name)
@@ -295,7 +295,9 @@ class ModelStore:
                 "Restore it from a backup or install a newer release of Tamiz"
             ) from error
 
-    def _update(self, name: str, change: Callable[[Index], Index], *, create: bool = False) -> Index:
+    def _update(
+        self, name: str, change: Callable[[Index], Index], *, create: bool = False, dry_run: bool = False
+    ) -> Index:
         """Apply `change` to the index; when somebody else was faster, read again and apply it to theirs."""
         for attempt in range(_ATTEMPTS):
             try:
@@ -305,7 +307,7 @@ class ModelStore:
                     raise
                 before, etag = Index(), None
             after = change(before)
-            if after == before and etag is not None:
+            if dry_run or (after == before and etag is not None):
                 return after
             data = (after.model_dump_json(indent=2) + "\n").encode()
             try:

@@ -83,10 +83,11 @@ def promote(
     if alias == CHAMPION:
         check_slices(found)
         change |= _champion(found, store, number, reason or "asked for by hand", force=force, dry_run=dry_run)
-    elif not dry_run:
-        user = Settings.from_environment().user
-        why = reason or "asked for by hand"
-        promote_version(store, new_registry(found), found.name, number, alias=alias, by=user, reason=why, notice=note)
+    else:
+        about = {"by": Settings.from_environment().user, "reason": reason or "asked for by hand"}
+        promote_version(
+            store, new_registry(found), found.name, number, alias=alias, **about, notice=note, dry_run=dry_run
+        )
     refused = change.pop("refused", None)
     if refused is not None and not as_json:
         raise StoreError(str(refused))
@@ -148,6 +149,7 @@ def _best(project: Project, store: ModelStore, metric: str, lowest: bool | None)
 def rollback(
     reason: Reason = "rolled back by hand",
     project: ProjectPath = Path("tamiz.yaml"),
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the previous champion the champion again.
@@ -156,8 +158,9 @@ def rollback(
     """
     found = read_project(project)
     user = Settings.from_environment().user
-    version = roll_back(store_of(found), new_registry(found), found.name, by=user, reason=reason, notice=note)
-    _answer({"model": found.name, "alias": CHAMPION, "version": version, "changed": True}, as_json=as_json)
+    about = {"by": user, "reason": reason}
+    version = roll_back(store_of(found), new_registry(found), found.name, **about, notice=note, dry_run=dry_run)
+    _answer({"model": found.name, "alias": CHAMPION, "version": version, "changed": not dry_run}, as_json=as_json)
 
 
 def reproduce(

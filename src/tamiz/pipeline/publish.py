@@ -250,16 +250,20 @@ def promote(
     reason: str,
     notice: Callable[[str], None] | None = None,
     instead_of: str | EllipsisType | None = ...,
+    dry_run: bool = False,
 ) -> None:
     """Point an alias at a version, in the store, which is what is served, and then in the registry.
+
+    In a dry run, see whether the store would let it be.
 
     Raises:
         ConflictError: the alias is not at the version `instead_of`, where one is given; nothing was changed.
         ModelNotFoundError: no such version; nothing was changed.
         RegistryError: the registry refused after the store had changed, and nobody takes a `notice` of that.
     """
-    store.set_alias(name, alias, version, by=by, reason=reason, instead_of=instead_of)
-    _follow(registry, alias, version, notice)
+    store.set_alias(name, alias, version, by=by, reason=reason, instead_of=instead_of, dry_run=dry_run)
+    if not dry_run:
+        _follow(registry, alias, version, notice)
 
 
 def rollback(
@@ -270,15 +274,17 @@ def rollback(
     by: str,
     reason: str,
     notice: Callable[[str], None] | None = None,
+    dry_run: bool = False,
 ) -> str:
-    """Make the previous champion the champion again; return its version.
+    """Make the previous champion the champion again; return its version. A dry run returns it alone.
 
     Raises:
         StoreError: there is no earlier champion; nothing was changed.
         RegistryError: as in `promote`.
     """
-    version = store.rollback(name, by=by, reason=reason)
-    _follow(registry, CHAMPION, version, notice)
+    version = store.rollback(name, by=by, reason=reason, dry_run=dry_run)
+    if not dry_run:
+        _follow(registry, CHAMPION, version, notice)
     return version
 
 
