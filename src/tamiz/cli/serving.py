@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tamiz.cli.console import errors, output, print_json, table
-from tamiz.cli.options import AsJson, ProjectPath
+from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.config import Project
 from tamiz.errors import ConfigError
 from tamiz.settings import Settings, read_project
@@ -105,6 +105,7 @@ def create(
     ] = None,
     note: Annotated[str, typer.Option("--note", help="What the key is for.")] = "",
     project: ProjectPath = Path("tamiz.yaml"),
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make an API key and show it, this once.
@@ -113,13 +114,25 @@ def create(
     """
     from tamiz.serving.keys import create_key
 
-    secret, key = create_key(_keys_file(project), role, lasts=None if days is None else timedelta(days=days), note=note)
-    _show_key(secret, key, as_json=as_json)
+    lasts = None if days is None else timedelta(days=days)
+    secret, key = create_key(_keys_file(project), role, lasts=lasts, note=note, dry_run=dry_run)
+    _show_key(secret, key, dry_run=dry_run, as_json=as_json)
 
 
-def _show_key(secret: str, key: ApiKey, *, as_json: bool) -> None:
+def _about(key: ApiKey) -> dict[str, Any]:
+    """Return what may be shown of a key."""
+    return key.model_dump(mode="json", exclude={"sha256"})
+
+
+def _show_key(secret: str, key: ApiKey, *, dry_run: bool, as_json: bool) -> None:
+    """Show a new key; of one that a dry run did not keep, neither the secret nor the id, which mean nothing."""
     if as_json:
-        print_json({"key": secret, **key.model_dump(mode="json", exclude={"sha256"})})
+        unknown = {"key": None, "id": None} if dry_run else {}
+        print_json({"key": secret, **_about(key), **unknown, "changed": not dry_run})
+        return
+    if dry_run:
+        ends = "never expires" if key.expires is None else f"expires {key.expires:%Y-%m-%d %H:%M} UTC"
+        output.print(f"a key would be made: role {key.role}, {ends}")
         return
     output.print(secret)
     errors.print("Keep it: only its hash is stored. Send it as `Authorization: Bearer KEY`.")
@@ -133,7 +146,7 @@ def list_(project: ProjectPath = Path("tamiz.yaml"), as_json: AsJson = False) ->
     """
     from tamiz.serving.keys import list_keys
 
-    keys = [key.model_dump(mode="json", exclude={"sha256"}) for key in list_keys(_keys_file(project))]
+    keys = [_about(key) for key in list_keys(_keys_file(project))]
     if as_json:
         print_json(keys)
         return
@@ -150,6 +163,7 @@ def rotate(
         float, typer.Option("--hours", min=0, max=_MOST_HOURS, help="Hours in which the old key is still known.")
     ] = 24,
     project: ProjectPath = Path("tamiz.yaml"),
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key in the place of another, which expires soon; running servers need no restart.
@@ -158,14 +172,16 @@ def rotate(
     """
     from tamiz.serving.keys import rotate_key
 
-    secret, key = rotate_key(_keys_file(project), key_id, grace=timedelta(hours=hours))
-    _show_key(secret, key, as_json=as_json)
+    secret, key = rotate_key(_keys_file(project), key_id, grace=timedelta(hours=hours), dry_run=dry_run)
+    _show_key(secret, key, dry_run=dry_run, as_json=as_json)
 
 
 @keys_app.command("revoke")
 def revoke(
     key_id: Annotated[str, typer.Argument(help="The id, from `tamiz keys list`.")],
     project: ProjectPath = Path("tamiz.yaml"),
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Revoke a key; running servers refuse it from their next request on.
 
@@ -173,5 +189,8 @@ def revoke(
     """
     from tamiz.serving.keys import revoke_key
 
-    revoke_key(_keys_file(project), key_id)
-    output.print(f"revoked {key_id}")
+    revoked = revoke_key(_keys_file(project), key_id, dry_run=dry_run)
+    if as_json:
+        print_json({**_about(revoked), "changed": not dry_run})
+    else:
+        output.print(f"{key_id} would be revoked" if dry_run else f"revoked {key_id}")

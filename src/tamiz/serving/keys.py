@@ -14,9 +14,10 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -69,7 +70,13 @@ class _Stamp(NamedTuple):
 
 
 def create_key(
-    path: Path, role: Role, *, lasts: timedelta | None = None, note: str = "", now: datetime | None = None
+    path: Path,
+    role: Role,
+    *,
+    lasts: timedelta | None = None,
+    note: str = "",
+    now: datetime | None = None,
+    dry_run: bool = False,
 ) -> tuple[str, ApiKey]:
     """Add a key to the file, which is made if need be, and return it in full: it cannot be shown again.
 
@@ -79,13 +86,14 @@ def create_key(
         lasts: time until the key expires; by default never.
         note: what the key is for.
         now: the time of creation; by default the present.
+        dry_run: see whether it could be done; the key that is returned is known nowhere.
 
     Raises:
         ConfigError: the file is there and cannot be read.
     """
     shown, key = _new_key(role, lasts, note, now or datetime.now(UTC))
-    with _changing(path):
-        _write(path, [*(_read(path) if path.exists() else []), key])
+    with _changing(path, dry_run=dry_run) as write:
+        write([*(_read(path) if path.exists() else []), key])
     return shown, key
 
 
@@ -96,7 +104,9 @@ def _new_key(role: Role, lasts: timedelta | None, note: str, now: datetime) -> t
     return f"tz_{key_id}_{secret}", key
 
 
-def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | None = None) -> tuple[str, ApiKey]:
+def rotate_key(
+    path: Path, key_id: str, *, grace: timedelta, now: datetime | None = None, dry_run: bool = False
+) -> tuple[str, ApiKey]:
     """Add a key with the role, the note and the lifetime of another, which expires after a time of grace.
 
     Args:
@@ -104,6 +114,7 @@ def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | Non
         key_id: the key to replace.
         grace: time in which both are known.
         now: the time of the change; by default the present.
+        dry_run: as for `create_key`.
 
     Returns:
         The new key in full, which cannot be shown again, and its record.
@@ -112,7 +123,7 @@ def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | Non
         ConfigError: the file cannot be read, or holds no such key, or one that expired or was replaced before.
     """
     now = now or datetime.now(UTC)
-    with _changing(path):
+    with _changing(path, dry_run=dry_run) as write:
         keys = {key.id: key for key in _read(path)}
         old = _find(keys, path, key_id)
         if old.expired(now):
@@ -126,21 +137,21 @@ def rotate_key(path: Path, key_id: str, *, grace: timedelta, now: datetime | Non
         shown, key = _new_key(old.role, lasts, old.note, now)
         ends = now + grace if old.expires is None else min(now + grace, old.expires)
         keys[key_id] = old.model_copy(update={"expires": ends, "replaced_by": key.id})
-        _write(path, [*keys.values(), key])
+        write([*keys.values(), key])
     return shown, key
 
 
-def revoke_key(path: Path, key_id: str) -> ApiKey:
-    """Take a key out of the file; servers refuse it from their next request on.
+def revoke_key(path: Path, key_id: str, *, dry_run: bool = False) -> ApiKey:
+    """Take a key out of the file; servers refuse it from their next request on. A dry run only looks for it.
 
     Raises:
         ConfigError: the file cannot be read, or holds no such key.
     """
-    with _changing(path):
+    with _changing(path, dry_run=dry_run) as write:
         keys = {key.id: key for key in _read(path)}
         revoked = _find(keys, path, key_id)
         del keys[key_id]
-        _write(path, list(keys.values()))
+        write(list(keys.values()))
     return revoked
 
 
@@ -231,8 +242,11 @@ def _find(keys: Mapping[str, ApiKey], path: Path, key_id: str) -> ApiKey:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[None]:
-    """Keep other processes from changing the file: each reads all keys and writes all."""
+def _changing(path: Path, *, dry_run: bool) -> Iterator[Callable[[list[ApiKey]], None]]:
+    """Keep other processes from changing the file, and give what writes it: each reads all keys and writes all."""
+    if dry_run:
+        yield lambda keys: None
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     ends_s = time.monotonic() + WAIT_S
 
@@ -241,7 +255,7 @@ def _changing(path: Path) -> Iterator[None]:
             raise BusyError(f"{path} is being changed by another process; try again")
 
     with holding(path.with_name(f".{path.name}.lock"), poll_s=0.02, mode=0o600, waiting=waiting):
-        yield
+        yield partial(_write, path)
 
 
 def _write(path: Path, keys: list[ApiKey]) -> None:
