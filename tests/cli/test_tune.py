@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tamiz.blobs import open_blobs
 from tamiz.cli.tuning import tune
 from tests.projects import raw_project, write_project
 
@@ -113,6 +114,11 @@ def test_wrong_use(refused, tmp_path, monkeypatch, arguments, said):
     write_project(tmp_path, candidates=WEAK)
     assert said in refused(2, "tune", *arguments)
     assert not (tmp_path / "lake").exists()
+
+
+def test_a_busy_project_is_waited_for_as_long_as_asked(project, refused):
+    with open_blobs("lake").lock("run", wait_s=0, owner="ana on host-7"):
+        assert "ana on host-7" in refused(1, "tune", "--wait", "0", "--quiet")
 
 
 def test_a_finished_project_can_be_searched(tamiz, project):

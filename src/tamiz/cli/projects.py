@@ -42,16 +42,14 @@ def init(
     """
     found = sniff(source, text=text, label=label)
     content = _project_text(found, name=name or _name_of(source), source=_relative(source, to.parent))
+    _write_new(to, content, "--to", dry_run=dry_run)
     if as_json:
-        print_json({"saw": found.to_dict(), "project": yaml.safe_load(content)})
-    else:
-        show_sniffed(found)
-    if dry_run:
-        if not as_json:
-            output.print(content)
+        print_json({"saw": found.to_dict(), "project": yaml.safe_load(content), "changed": not dry_run})
         return
-    _write_new(to, content, "--to")
-    if not as_json:
+    show_sniffed(found)
+    if dry_run:
+        output.print(content)
+    else:
         output.print(f"\nwrote {to}. Look it over, then: tamiz run{as_option(to)}")
 
 
@@ -70,27 +68,29 @@ def schema(
     errors.print(f"wrote {to}; as the first line of a project file: {_SCHEMA_NOTE}{to}")
 
 
-def guessed_project(source: str, *, save: Path | None) -> Project:
-    """Return a project for a file of texts, shown on standard error and saved on request."""
+def guessed_project(source: str, *, save: Path | None, dry_run: bool = False) -> Project:
+    """Return a project for a file of texts, shown on standard error and, but for a dry run, saved on request."""
     found = sniff(source)
     name = _name_of(source)
     show_sniffed(found, to_errors=True)
     folder = Path.cwd() if save is None else save.absolute().parent
     content = _project_text(found, name=name, source=_relative(source, folder), home=f"{name}-tamiz")
     if save is not None:
-        _write_new(save, content, "--save")
-        errors.print(f"saved {save}")
+        _write_new(save, content, "--save", dry_run=dry_run)
+        errors.print(f"{'would save' if dry_run else 'saved'} {save}")
     else:
         errors.print("guessed; keep it as a project file with --save tamiz.yaml\n", style="dim")
     return parse_project(yaml.safe_load(content), where=source).at(folder)
 
 
-def _write_new(path: Path, content: str, option: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
+def _write_new(path: Path, content: str, option: str, *, dry_run: bool) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} exists and is never overwritten; write another with {option} FILE")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{option}: the folder {path.parent} does not exist; make it or name another")
+    if not dry_run:
+        with path.open("x", encoding="utf-8") as file:  # nor what came in the moment between
             file.write(content)
-    except FileExistsError as error:
-        raise ConfigError(f"{path} exists and is never overwritten; write another with {option} FILE") from error
 
 
 def show_sniffed(found: Sniffed, *, to_errors: bool = False) -> None:

@@ -20,9 +20,8 @@ from tamiz.errors import ConfigError, SourceError
 from tamiz.pipeline import STEPS, RunResult
 from tamiz.pipeline import run as run_pipeline
 from tamiz.pipeline.jobs import Job, jobs
-from tamiz.pipeline.members import named
 from tamiz.pipeline.report import compare_report
-from tamiz.pipeline.run import check_candidates
+from tamiz.pipeline.run import check_project
 from tamiz.pipeline.train import Trained
 from tamiz.settings import new_registry, read_project
 from tamiz.types import RunRecord
@@ -84,13 +83,12 @@ def run(
 
     Example: tamiz run reviews.csv
     """
-    found = guessed_project(source, save=save) if source else read_project(project, notice=note)
+    found = guessed_project(source, save=save, dry_run=dry_run) if source else read_project(project, notice=note)
     if source is None and save is not None:
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])
     if dry_run:
-        check_candidates(named(found.candidates))
-        _show_plan(found, as_json=as_json, file=save if source else project)
+        _show_plan(found, STEPS[-1], as_json=as_json, file=save if source else project)
         return
     if not (quiet or as_json):
         errors.print(Text.assemble(("jobs", "blue"), f"  {', '.join(_said(job) for job in jobs(found))}"))
@@ -103,10 +101,14 @@ def _step(step: str) -> Callable[..., None]:
         project: ProjectPath = Path("tamiz.yaml"),
         set_: Changes = None,
         wait: Wait = 0.0,
+        dry_run: DryRun = False,
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
         found = changed(read_project(project, notice=note), set_ or [])
+        if dry_run:
+            _show_plan(found, step, as_json=as_json, file=project)
+            return
         result = _run(found, step, quiet=quiet or as_json, wait_s=wait)
         if as_json:
             print_json(result.to_dict())
@@ -168,7 +170,8 @@ def changed(project: Project, settings: list[str], *, where: str = "--set") -> P
     return parse_project(raw, where=where).at(project.folder)
 
 
-def _show_plan(project: Project, *, as_json: bool, file: Path | None) -> None:
+def _show_plan(project: Project, until: str, *, as_json: bool, file: Path | None) -> None:
+    check_project(project)
     plan = {
         "project": project.name,
         "task": str(project.task),
@@ -176,13 +179,13 @@ def _show_plan(project: Project, *, as_json: bool, file: Path | None) -> None:
         "lake": project.resolve(project.lake),
         "store": project.resolve(project.registry.store),
         "mlflow": project.registry.mlflow,
-        "steps": list(STEPS),
+        "steps": list(STEPS[: STEPS.index(until) + 1]),
         "candidates": [candidate.title for candidate in project.candidates],
         "select": project.select.metric,
     }
     found = jobs(project)
     if as_json:
-        print_json({**plan, "jobs": [asdict(job) for job in found]})
+        print_json({**plan, "jobs": [asdict(job) for job in found], "changed": False})
         return
     for name, value in plan.items():
         output.print(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}")

@@ -194,7 +194,7 @@ def _sets(conformal: Mapping[str, Any] | None) -> str | None:
 
 def _show_made(made: Redecided, *, as_json: bool, file: Path) -> None:
     if as_json:
-        print_json(made.to_dict())
+        print_json({**made.to_dict(), "changed": made.version is not None})
         return
     _show_decision(made.decision)
     rows = [

@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from tamiz.cli.console import Terminal, note, output, print_json, table
-from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet
+from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait
 from tamiz.cli.running import changed
 from tamiz.config import Project
 from tamiz.errors import ConfigError
@@ -40,6 +40,7 @@ def tune(
     output_: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the tuned candidate to this YAML file.")
     ] = None,
+    wait: Wait = 3600.0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -62,7 +63,7 @@ def tune(
         _show_plan(found, plan(found), as_json=as_json)
         return
     with Terminal(quiet=quiet or as_json) as terminal:
-        result = search(found, new_registry(found), listener=terminal)
+        result = search(found, new_registry(found), listener=terminal, wait_s=wait)
     if output_ is not None and result.tuned is not None:
         output_.write_text(_snippet(result.tuned), encoding="utf-8")
     if as_json:
@@ -78,7 +79,8 @@ def _show_plan(project: Project, planned: Plan, *, as_json: bool) -> None:
     if as_json:
         about = {"candidate": planned.candidate, "family": space.candidate.family, "metric": planned.metric}
         budget = {"trials": settings.trials, "minutes": settings.minutes}
-        print_json({**about, **budget, "storage": project.resolve(settings.storage), "space": space.to_dict()})
+        storage = project.resolve(settings.storage)
+        print_json({**about, **budget, "storage": storage, "space": space.to_dict(), "changed": False})
         return
     rows = [
         [

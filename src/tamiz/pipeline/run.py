@@ -47,7 +47,7 @@ __all__ = [
     "Listener",
     "RunResult",
     "SilentListener",
-    "check_candidates",
+    "check_project",
     "run",
 ]
 
@@ -217,9 +217,7 @@ def run(
         ConflictError: another run took it over while this one was cut off from it.
     """
     project = project.model_copy(update={"candidates": named(project.candidates)})
-    check_candidates(project.candidates)
-    check_select(project.select)
-    check_slices(project)
+    check_project(project)
     context = Context(project, registry, listener)
     with context.blobs.lock(_LOCK, wait_s=wait_s, owner=context.owner) as context.lease:
         wanted = STEPS[: STEPS.index(until) + 1]
@@ -235,16 +233,18 @@ def run(
         return _evaluate(context, gold, trained)
 
 
-def check_candidates(candidates: Sequence[CandidateConfig]) -> None:
-    """Refuse candidates that could not be trained, before anything is done for them.
+def check_project(project: Project) -> None:
+    """Refuse candidates that could not be trained, or chosen from, before anything is done for them.
 
     Raises:
-        ConfigError: a family or a parameter is unknown, or a value is not allowed.
+        ConfigError: a family, a parameter or a metric is unknown, or a value is not allowed.
         MissingExtraError: the library that runs the form of an encoder is not installed.
     """
-    for candidate in candidates:
+    for candidate in named(project.candidates):
         if needs_openvino(check_params(candidate.family, candidate.params)):
             require("openvino", extra="openvino")
+    check_select(project.select)
+    check_slices(project)
 
 
 def _ingest(context: Context) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tamiz.metrics.names import base_name
 from tamiz.pipeline.checks import check_positive, check_sides
 from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.members import named
-from tamiz.pipeline.run import Context, Listener, run
+from tamiz.pipeline.run import Context, Listener, check_project, run
 from tamiz.pipeline.state import code_version, fingerprint
 from tamiz.pipeline.train import positive_index
 from tamiz.pipeline.tune_record import TrialRecorder, importances, write_page
@@ -30,7 +30,6 @@ from tamiz.types import Registry
 
 __all__ = ["Plan", "TuneResult", "plan", "tune"]
 
-_WAIT_S = 3600.0  # for another process that brings the data up to date
 # What a fit may raise for parameters that do not go with the data; anything else is a fault, and ends the search.
 _REFUSALS = (TamizError, ValueError, ArithmeticError, MemoryError)
 
@@ -102,7 +101,8 @@ def plan(project: Project) -> Plan:
     """Return what a search would do.
 
     Raises:
-        ConfigError: the section `tune` is wrong, or there is nothing to tune.
+        ConfigError: the section `tune` is wrong, there is nothing to tune, or the project could not be run.
+        MissingExtraError: as `check_project`.
     """
     project = project.model_copy(update={"candidates": named(project.candidates)})
     settings = project.tune
@@ -113,7 +113,9 @@ def plan(project: Project) -> Plan:
     candidate = _candidate(project)
     mode = settings.mode or (project.select.mode if settings.metric is None else None)
     higher = higher_is_better(metric) if mode is None else mode == "max"
-    return Plan(candidate.title, space_of(candidate, settings, project.task), metric, higher)
+    planned = Plan(candidate.title, space_of(candidate, settings, project.task), metric, higher)
+    check_project(project)
+    return planned
 
 
 def _candidate(project: Project) -> CandidateConfig:
@@ -129,7 +131,9 @@ def _candidate(project: Project) -> CandidateConfig:
     raise ConfigError(f"tune.candidate: unknown {wanted!r}; {one_of(wanted, {*by_title, *CLASSIFIERS})}")
 
 
-def tune(project: Project, registry: Registry, *, listener: Listener | None = None) -> TuneResult:
+def tune(
+    project: Project, registry: Registry, *, listener: Listener | None = None, wait_s: float = 3600.0
+) -> TuneResult:
     """Search until the study has `tune.trials` trials, or `tune.minutes` are over.
 
     The same search again goes on where it was, also after a kill; several processes share it.
@@ -138,14 +142,16 @@ def tune(project: Project, registry: Registry, *, listener: Listener | None = No
         project: the project, variables expanded.
         registry: where study and trials are recorded.
         listener: told what happens.
+        wait_s: how long to wait for another process that brings the data up to date.
 
     Raises:
+        BusyError: another run still holds the project after `wait_s` seconds.
         ConfigError: the section `tune` is wrong, or there is nothing to tune.
         MissingExtraError: Optuna is not installed.
         TamizError: whatever goes wrong with project, data or registry; finished trials stay.
     """
     planned = plan(project)
-    run(project, registry, listener=listener, until="split", wait_s=_WAIT_S)
+    run(project, registry, listener=listener, until="split", wait_s=wait_s)
     context = Context(project, registry, listener)
     gold = (context.state.last("split") or {})["result"]
     check_positive(project, gold["labels"])
