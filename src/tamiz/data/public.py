@@ -80,8 +80,11 @@ def fetch(
     address: str | None = None,
     progress: Progress | None = None,
     data_sets: Mapping[str, DataSet] | None = None,
+    dry_run: bool = False,
 ) -> Fetched:
     """Put a data set into a folder or an `s3://` address, unless the same is there.
+
+    A dry run asks nobody and writes nothing: its record says what is known before a download.
 
     Args:
         name: key of `DATA_SETS`.
@@ -90,6 +93,7 @@ def fetch(
         address: of a mirror: the package index, the hub or the archive.
         progress: told how far it has come.
         data_sets: what can be fetched, by name; by default `DATA_SETS`.
+        dry_run: check name and target alone.
 
     Raises:
         ConfigError: no such data set, or the target or address is none.
@@ -101,6 +105,10 @@ def fetch(
     if name not in known:
         raise ConfigError(f"no data set {name!r}; {one_of(name, known)}")
     wanted, target = known[name], open_blobs(to)
+    terms = {"licence": wanted.licence, "citation": wanted.citation}
+    if dry_run:
+        about = {"name": name, **terms, "files": list(wanted.writes), "download_mb": wanted.download_mb}
+        return Fetched(name, wanted.writes, about, fresh=False)
     found = wanted.download(cache, address=address, progress=progress)
     before = _read_record(target, name)
     sources = [one.to_dict() for one in found]
@@ -114,8 +122,7 @@ def fetch(
     record = {
         "name": name,
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "licence": wanted.licence,
-        "citation": wanted.citation,
+        **terms,
         "sources": sources,
         **rows,
         "files": files,

@@ -24,7 +24,7 @@ from tamiz.errors import ConfigError, SourceError, one_of
 from tamiz.package_index import fetch
 from tamiz.types import Progress
 
-__all__ = ["Place", "advice", "install", "prepared", "whereabouts"]
+__all__ = ["Place", "advice", "entry_of", "install", "prepared", "whereabouts"]
 
 _FORMAT = 1  # of converted folders; another number makes them anew
 _BLOCK_BYTES = 1 << 20
@@ -99,6 +99,17 @@ def prepared(entry: Entry, progress: Progress | None = None) -> Path | None:
     return None
 
 
+def entry_of(name: str) -> Entry:
+    """Return the model of a name.
+
+    Raises:
+        ConfigError: the catalogue has no such name.
+    """
+    if name not in CATALOGUE:
+        raise ConfigError(f"no model {name!r} can be installed; {one_of(name, CATALOGUE)}")
+    return CATALOGUE[name]
+
+
 def install(name: str, *, index_url: str | None = None, progress: Progress | None = None) -> Path:
     """Return the verified folder of a model of the catalogue, downloading it into the cache unless it is there.
 
@@ -114,9 +125,7 @@ def install(name: str, *, index_url: str | None = None, progress: Progress | Non
         SourceError: the download failed or is damaged, or the cache cannot be written.
         MissingExtraError: a library that is needed for it is not installed.
     """
-    if name not in CATALOGUE:
-        raise ConfigError(f"no model {name!r} can be installed; {one_of(name, CATALOGUE)}")
-    entry = CATALOGUE[name]
+    entry = entry_of(name)
     with contextlib.suppress(SourceError):  # what is damaged is replaced
         found = prepared(entry, progress)
         if found is not None:

@@ -146,10 +146,11 @@ def is_ladder(folder: Path) -> bool:
     return (folder / STATE).is_file()
 
 
-def begin(folder: Path, texts: Sequence[str], given: Begin) -> None:
+def begin(folder: Path, texts: Sequence[str], given: Begin, *, dry_run: bool = False) -> int:
     """Make the folder of a ladder, whole or not at all: project file, texts and a state without labels.
 
-    Blank texts are left out, and of those that are equal but for case and space all but the first.
+    Blank texts are left out, and of those that are equal but for case and space all but the first; returns how many are
+    kept. A dry run makes nothing.
 
     Raises:
         ConfigError: something stands at `folder`, or a parameter of a rung is wrong.
@@ -163,6 +164,8 @@ def begin(folder: Path, texts: Sequence[str], given: Begin) -> None:
         raise ConfigError(f"{folder} exists already; name a folder that does not, or go on with: tamiz ladder {folder}")
     for family, params in (("zero_shot", given.zero_shot), ("few_shot", {"encoder": given.encoder})):
         check_params(family, params)
+    if dry_run:
+        return len(kept)
     about = {name: getattr(given, name) for name in ("labels", "task", "seed", "size", "random_share", "alpha")}
     state = State(texts=len(kept), rung="zero_shot", **about)
     try:
@@ -172,6 +175,7 @@ def begin(folder: Path, texts: Sequence[str], given: Begin) -> None:
             write_state(made, state)
     except OSError as error:
         raise SourceError(f"{folder} could not be written: {explain(error)}") from error
+    return len(kept)
 
 
 def _project_text(given: Begin) -> str:
@@ -203,17 +207,20 @@ def step(
     *,
     answers: Sequence[Path] = (),
     correct: bool = False,
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Step:
     """Take in labels, compare the rungs if there are new ones, write the model of the chosen one and the next batch.
 
-    It may be killed at any moment and then be called again. With the same labels it changes nothing.
+    It may be killed at any moment and then be called again. With the same labels it changes nothing. A dry run reads
+    the labels, counts those that it would take in, and keeps none.
 
     Args:
         folder: of the ladder.
         project: what its project file says; the candidates are the rungs, from the lightest to the heaviest.
         answers: tables with `label` and `id` or `text`, besides the folder's own.
         correct: take other labels for texts that have one already.
+        dry_run: change nothing, and compare nothing anew.
         progress: told how far it is.
 
     Raises:
@@ -222,20 +229,34 @@ def step(
         LabelError: a label or id is unknown; nothing of that file is taken in.
         SourceError: a file is missing or damaged.
     """
+    if dry_run:
+        state, texts = _read(folder, project)
+        state, new, conflicts = _take(folder, state, texts, answers, correct=correct)
+        return _outcome(state, texts, new, conflicts, decided_now=False)
     with locked(folder):
         restore_model(folder)
-        state = read_state(folder)
-        _check_project(project, state)
-        texts = read_texts(folder, state.texts)
+        state, texts = _read(folder, project)
         state, new, conflicts = _take(folder, state, texts, answers, correct=correct)
+        _keep(folder, state, texts, new)
         rungs = Rungs(project, state, texts, progress)
         before = len(state.decisions)
         state = _settle(folder, state, rungs)
         state = _preview(folder, state, rungs, texts, progress)
         state = _next_batch(folder, state, rungs, texts, progress)
-        decision = state.decisions[-1] if state.decisions else {}
-        told = [(texts[place_of(id_)], label, score) for id_, label, score in state.zero_shot["examples"]]
-        return Step(state, new, conflicts, decision, len(state.decisions) > before, tuple(told))
+        return _outcome(state, texts, new, conflicts, decided_now=len(state.decisions) > before)
+
+
+def _read(folder: Path, project: Project) -> tuple[State, list[str]]:
+    state = read_state(folder)
+    _check_project(project, state)
+    return state, read_texts(folder, state.texts)
+
+
+def _outcome(state: State, texts: Sequence[str], new: int, conflicts: tuple[str, ...], *, decided_now: bool) -> Step:
+    decision = state.decisions[-1] if state.decisions else {}
+    shown = state.zero_shot.get("examples", ())  # none where the first run was cut off before it had any
+    told = [(texts[place_of(id_)], label, score) for id_, label, score in shown]
+    return Step(state, new, conflicts, decision, decided_now, tuple(told))
 
 
 def _check_project(project: Project, state: State) -> None:
@@ -252,18 +273,22 @@ def _check_project(project: Project, state: State) -> None:
 def _take(
     folder: Path, state: State, texts: Sequence[str], answers: Sequence[Path], *, correct: bool
 ) -> tuple[State, int, tuple[str, ...]]:
-    """Take in the labels of the folder's table and of others; keep them before anything else is done."""
+    """Return the state with the labels of the folder's table and of others."""
     new, conflicts = 0, list[str]()
     own = [folder / BATCH] if (folder / BATCH).is_file() else []
     for path in (*own, *answers):
         taken = take_labels(state, path, texts, correct=correct)
         state, new = state.with_(labelled=taken.labelled), new + taken.new
         conflicts += taken.conflicts
+    return state, new, tuple(conflicts)
+
+
+def _keep(folder: Path, state: State, texts: Sequence[str], new: int) -> None:
+    """Keep the labels before anything else is done."""
     if new:
         write_state(folder, state)
     if state.labelled:
         write_labels(folder, state, texts)
-    return state, new, tuple(conflicts)
 
 
 def _settle(folder: Path, state: State, rungs: Rungs) -> State:
