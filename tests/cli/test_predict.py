@@ -170,6 +170,15 @@ def test_json_about_a_file(project, tamiz):
     assert found == {"rows": 120, "output": "answers.csv", "model": "topics", "version": "2"}
 
 
+def test_json_is_one_document_of_lines_and_needs_a_file_for_those_of_a_file(project, tamiz, refused, monkeypatch):
+    feed(monkeypatch, f"{FOOD}\n{MONEY}\n")
+    assert tamiz("predict", "--json").json == tamiz("predict", FOOD, MONEY, "--json").json
+    feed(monkeypatch, "")
+    assert tamiz("predict", "--json").json == []
+    for source in ("--input", "--requests"):
+        assert "--json needs --output" in refused(2, "predict", source, "texts.csv", "--json")
+
+
 def test_a_file_without_output_gives_json_lines(project, tamiz):
     answer = tamiz("predict", "--input", "texts.csv")
     assert (answer.code, answer.err) == (0, "")

@@ -9,9 +9,12 @@ import pytest
 import yaml
 
 from tamiz.blobs import open_blobs
+from tamiz.cli.main import run_command
 from tamiz.cli.running import _lead
+from tamiz.config import load_project
 from tamiz.pipeline import STEPS
 from tamiz.pipeline.train import Trained
+from tamiz.settings import new_registry
 from tests.projects import rows, write_csv, write_project
 
 
@@ -272,10 +275,16 @@ def test_wrong_use_is_exit_code_2(project, tamiz, arguments):
 
 
 def test_debug_shows_the_traceback(place, capsys):
-    from tamiz.cli.main import run_command
     from tamiz.errors import ConfigError
 
     with pytest.raises(ConfigError):
+        run_command(["--debug", "run"])
+
+
+def test_what_nobody_expected_is_one_line_as_well(place, refused):
+    (place / "tamiz.yaml").write_text("name: " + "[" * 5000)  # deeper than Python's stack
+    assert refused(1, "run").endswith("(unexpected; tamiz --debug shows where)")
+    with pytest.raises(RecursionError):
         run_command(["--debug", "run"])
 
 
@@ -291,6 +300,14 @@ def test_all_runs_are_compared_best_first(project, tamiz):
     shown = tamiz("compare", "--by", "val_log_loss").out
     assert shown.index("linear") < shown.index("prior")
     assert "val_log_loss" in shown
+
+
+def test_a_figure_that_is_none_is_null_for_machines(project, tamiz):
+    registry = new_registry(load_project(project, variables={}))
+    first = registry.runs()[0].run_id
+    registry._client.log_metric(first, "val_mine", float("nan"))
+    found = {run["run_id"]: run["metrics"].get("val_mine", "-") for run in tamiz("compare", "--json").json}
+    assert (found.pop(first), set(found.values())) == (None, {"-"})
 
 
 def test_an_unknown_metric_is_refused(project, refused):

@@ -47,8 +47,9 @@ def short(text: str, most: int) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value for machines: one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n")
+    """Print a value for machines: one JSON document on standard output; figures that are none are null."""
+    value = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:

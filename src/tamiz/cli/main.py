@@ -24,7 +24,7 @@ from tamiz.cli import (
     thresholds,
     tuning,
 )
-from tamiz.cli.console import errors
+from tamiz.cli.console import errors, short
 from tamiz.errors import ConfigError, RequestError, TamizError
 
 __all__ = ["app", "main", "run_command"]
@@ -37,6 +37,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+_SHOWN = 300  # characters of an error that nobody expected
 
 for module in (
     projects,
@@ -97,4 +99,10 @@ def run_command(arguments: list[str]) -> int:
         said = f"{error.filename}: {explain(error)}" if isinstance(error, OSError) and error.filename else str(error)
         errors.print(said)
         return 2 if isinstance(error, ConfigError | RequestError) else 1
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        errors.print("error ", style="red", end="")
+        errors.print(f"{short(f'{type(error).__name__}: {error}', _SHOWN)} (unexpected; tamiz --debug shows where)")
+        return 1
     return 0

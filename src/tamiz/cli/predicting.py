@@ -106,6 +106,8 @@ def predict(
     Example: tamiz predict --requests lines.jsonl --output answers.jsonl
     """
     _check_use(texts, input_, output_, requests, {"--text-column": text_column, "--encoding": encoding})
+    if as_json and output_ is None and (input_ or requests):
+        raise ConfigError("--json needs --output here; without it, standard output gets the answers as JSON lines")
     said = (template or [], language or [], describe or [])
     asked = Asked(labels, multi_label, *said, adapt, prior, share or [], requests is not None)
     if requests is not None:
@@ -124,7 +126,7 @@ def predict(
             for text, answer in zip(texts, answers, strict=True):
                 _show(text, answer)
     else:
-        _predict_lines(found, _strict(sys.stdin), shape)
+        _predict_lines(found, _strict(sys.stdin), shape, as_json=as_json)
 
 
 def _check_use(
@@ -166,18 +168,25 @@ def _strict(lines: TextIO) -> TextIO:
     return lines
 
 
-def _predict_lines(model: Model, lines: Iterable[str], shape: Shape) -> None:
-    """Answer one JSON document a line, in order."""
+def _predict_lines(model: Model, lines: Iterable[str], shape: Shape, *, as_json: bool) -> None:
+    """Answer one JSON document a line, in order; with `as_json`, all lines in one document in the end."""
+    kept: list[dict[str, Any]] = []
     try:
         for batch in _as_they_come(lines):
-            for text, answer in zip(batch, model.predict(batch), strict=True):
-                sys.stdout.write(json.dumps(shape(model, answer, text), ensure_ascii=False) + "\n")
+            answers = (shape(model, answer, text) for text, answer in zip(batch, model.predict(batch), strict=True))
+            if as_json:
+                kept += answers
+                continue
+            for answer in answers:
+                sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
             sys.stdout.flush()
     except UnicodeDecodeError as error:
         raise RequestError(
             f"standard input: the byte 0x{error.object[error.start]:02x} is not {error.encoding} text. "
             "Give a file instead: --input FILE --encoding NAME"
         ) from error
+    if as_json:
+        print_json(kept)
 
 
 def _as_they_come(lines: Iterable[str]) -> Iterator[list[str]]:
