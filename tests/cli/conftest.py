@@ -46,13 +46,14 @@ Command = Callable[..., Answer]
 
 @pytest.fixture
 def tamiz(capsys) -> Command:
-    """Run a command; nothing it says may be a traceback."""
+    """Run a command; nothing it says may be a traceback, or an error that nobody expected."""
 
     def command(*arguments: object) -> Answer:
         capsys.readouterr()
         code = run_command([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err + captured.out
+        assert "(unexpected; " not in captured.err
         return Answer(code, captured.out, captured.err)
 
     return command

@@ -281,9 +281,13 @@ def test_debug_shows_the_traceback(place, capsys):
         run_command(["--debug", "run"])
 
 
-def test_what_nobody_expected_is_one_line_as_well(place, refused):
+def test_what_nobody_expected_is_one_line_as_well(place, capsys):
     (place / "tamiz.yaml").write_text("name: " + "[" * 5000)  # deeper than Python's stack
-    assert refused(1, "run").endswith("(unexpected; tamiz --debug shows where)")
+    assert run_command(["run", "--json"]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert (captured.out, line.startswith("error RecursionError: ")) == ("", True)
+    assert line.endswith("(unexpected; tamiz --debug shows where)")
     with pytest.raises(RecursionError):
         run_command(["--debug", "run"])
 
