@@ -102,17 +102,17 @@ def load_examples(
         pl.DataFrame([row_ids, column("text_key")]).select(pl.arg_sort_by("row_id", "text_key")).to_series().to_list()
     )
 
-    def ordered(name: str) -> list[Any]:
+    def ordered(found: pl.Series) -> list[Any]:
         # Lists are put in order, not columns: a sorted copy of a column of texts would be one copy too many.
-        cells = column(name).to_list()
+        cells = found.to_list()
         return [cells[at] for at in order]
 
     return Examples(
-        texts_raw=ordered("text_raw") if raw else [],
-        texts=ordered("text"),
-        targets=_targets(ordered("labels" if task is Task.MULTI_LABEL else "label"), labels, task),
-        row_ids=ordered("row_id"),
-        columns={name: ordered(name) for name in columns},
+        texts_raw=ordered(column("text_raw")) if raw else [],
+        texts=ordered(column("text")),
+        targets=_targets(ordered(column("labels" if task is Task.MULTI_LABEL else "label")), labels, task),
+        row_ids=ordered(row_ids),
+        columns={name: ordered(column(name)) for name in columns},
     )
 
 
