@@ -41,7 +41,7 @@ def tables(folder: Path) -> str:
         lines += [
             "",
             f"`{record['command']}`, {record['date'][:10]}, {machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['memory_gb']} GB; {libraries}.",
+            f"{machine['memory_gb']} GB, load {machine['load_1m']}, OMP_NUM_THREADS={machine['threads']}; {libraries}.",
             "",
         ]
         parts.append("\n".join(lines))

@@ -252,6 +252,14 @@ def test_a_group_of_the_test_set_is_not_trained_on(local_lake):
     assert sum(done.counts["train"].values()) + sum(done.counts["validation"].values()) == 57
 
 
+def test_rows_without_a_group_belong_to_none(local_lake):
+    rows = [{**row, "who": None if i < 40 else "theirs"} for i, row in enumerate(labelled(60))]
+    test = [{"text": text, "label": label, "who": "ours"} for text, label in (("apart", "a"), ("alone", "b"))]
+    done = divided(local_lake, rows, project(data={"group": "who"}), test=test)
+    assert rows_of(local_lake, "gold/quarantine") == []
+    assert sum(done.counts["train"].values()) + sum(done.counts["validation"].values()) == 60
+
+
 def test_several_labels_are_stratified(local_lake):
     rng = random.Random(1)
     weights = {"a": 0.8, "b": 0.3, "c": 0.1}

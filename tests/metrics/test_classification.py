@@ -184,6 +184,13 @@ def test_right_probabilities_rarely_exceed_the_error_by_chance_and_wrong_ones_do
     assert calibration_error(wrong, chances, decided, task=task, labels=_labels(k)) > limit
 
 
+def test_a_confidence_between_two_bins_of_the_ece_counts_in_the_lower_one():
+    # 1/3 ends the fifth bin and .3 lies in it: together .6333 of confidence and one hit.
+    probabilities = np.array([[1 / 3], [0.3]])
+    got = score(np.array([[True], [False]]), probabilities, probabilities > 0.5, task=Task.MULTI_LABEL, labels=("a",))
+    assert got["ece"] == pytest.approx((1 - 1 / 3 - 0.3) / 2)
+
+
 def test_ece_of_calibrated_probabilities_is_small():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), 40_000)
