@@ -343,6 +343,20 @@ def test_repeats_do_not_count_as_refused(local_lake):
     assert done.reasons == {"duplicate of another row": 20}
 
 
+def test_rows_that_a_correction_drops_do_not_count_as_refused(local_lake, tmp_path):
+    (tmp_path / "fixes.csv").write_text("row_id,corrected_label\n0,-\n1,-\n", encoding="utf-8")
+    of = project(data={"id": "id", "max_refused": 0}, labels={"corrections": "fixes.csv"}).at(tmp_path)
+    done = cleaned(local_lake, [{**row, "id": str(i)} for i, row in enumerate(BASE)], of)
+    assert done.reasons == {"dropped by a correction": 2}
+
+
+def test_rows_without_labels_do_not_thin_the_refused_ones(local_lake):
+    rows = [*BASE, {"text": "", "label": "a"}, {"text": None, "label": "b"}]
+    others = [{"text": f"another text {i}"} for i in range(100)]
+    with pytest.raises(RefusedShareError, match=r"2 of 12 rows"):
+        cleaned(local_lake, rows, project(data={"max_refused": 0.1}), unlabeled=others)
+
+
 def test_an_old_version_of_bronze_can_be_cleaned_again(lake):
     first = put(lake, BASE).version
     second = put(lake, [{"text": "new", "label": "a"}], name="b.csv").version

@@ -69,6 +69,13 @@ def test_the_quantile_has_the_finite_sample_rank(n, coverage, seed):
         assert fitted.sets(rows)[:, 1].sum() >= rank
 
 
+def test_the_rank_is_not_raised_by_the_last_digit_of_a_product():
+    assert 100 * 0.55 > 55
+    p = np.arange(1, 100) / 100
+    rows, targets = np.column_stack([1 - p, p]), np.ones(99, dtype=np.int64)
+    assert fit_conformal(rows, targets, Task.BINARY, coverage=0.55).quantiles == (np.sort(1 - p)[54],)
+
+
 def test_the_needed_number_of_examples_is_said_exactly():
     p = np.full((9, 2), 0.5)
     targets = np.zeros(9, dtype=np.int64)

@@ -58,6 +58,10 @@ class TestDecide:
         # .35 is positive by the threshold, and the row's highest probability, .65, is enough to answer.
         assert rule.decide(_two([0.35, 0.45, 0.7])).tolist() == [1, -1, 1]
 
+    def test_answers_that_cost_as_much_as_none_are_given(self):
+        rule = DecisionRule(Task.MULTI_CLASS, abstain_cost=0.5)
+        assert rule.decide(np.array([[0.25, 0.5, 0.25], [0.4, 0.3, 0.3]])).tolist() == [1, -1]
+
     @pytest.mark.parametrize("task", list(Task))
     def test_no_rows(self, task):
         rule = DecisionRule(task, abstain_below=None if task is Task.MULTI_LABEL else 0.4)

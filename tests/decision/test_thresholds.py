@@ -99,6 +99,13 @@ def test_nothing_may_be_the_most_accurate_answer():
     assert not rule.decide(two(p)).any()
 
 
+def test_nothing_is_no_answer_where_a_score_is_one():
+    p = np.repeat([0.2, 1.0], [5, 10])
+    rule = fit_rule("accuracy", two(p), (p < 1).astype(int), Task.BINARY)
+    assert rule.thresholds == (0.1,)
+    assert rule.decide(two(p)).all()
+
+
 def test_each_label_of_several_has_its_own():
     rng = np.random.default_rng(0)
     p = rng.random((120, 3))

@@ -66,6 +66,14 @@ def test_values_are_those_of_score_and_the_interval_holds_the_difference(metric,
     )
 
 
+def test_confidences_between_two_bins_of_the_ece_count_as_in_score():
+    model = np.array([[1 / 3], [0.3]]), np.array([[False], [False]])
+    about = {"task": Task.MULTI_LABEL, "labels": ("a",)}
+    targets = np.array([[True], [False]])
+    found = compare("ece", targets, model, model, **about, resamples=10)
+    assert found.first == pytest.approx(score(targets, *model, **about)["ece"])
+
+
 def test_the_same_answers_are_never_better():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 3, 60)

@@ -117,7 +117,7 @@ def _scores(probabilities: FloatArray, score: str) -> FloatArray:
 
 def _quantile(scores: FloatArray, coverage: float) -> float | None:
     """Return the `ceil((n + 1) * coverage)`-th smallest score, `None` where there are fewer."""
-    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)  # .9 * 10 must not be 9.000000000000002
+    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)  # 100 * .55 is 55.00000000000001
     if rank > len(scores):
         return None
     return float(np.partition(scores, rank - 1)[rank - 1])
