@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tamiz.batch import predict_file
+from tamiz.batch import predict_file, read_texts
 from tamiz.errors import ColumnError, ConfigError, EncodingError, SourceError
 from tamiz.model import Model
 from tamiz.types import Task
@@ -217,3 +217,8 @@ def test_numbers_that_json_lacks_are_null(tmp_path, model):
     assert [(line["rate"], line["rates"]) for line in lines] == [(None, [1.0, None]), (0.5, [None])]
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         assert [row["rates"] for row in csv.DictReader(file)] == ["[1.0, null]", "[null]"]
+
+
+def test_a_missing_text_is_an_empty_one(tmp_path):
+    source = write_source(tmp_path, ".jsonl", [{"text": "bread"}, {"text": None}, {"text": "bank"}])
+    assert list(read_texts(str(source), column="text")) == ["bread", "", "bank"]

@@ -271,22 +271,36 @@ def test_a_metric_that_examples_do_not_decide_is_no_evidence(place):
 # --- what a model has seen before
 
 
-def test_examples_that_a_model_learnt_from_are_left_out(place):
-    """The division was made anew: a third of what is the test now was training when the champion was made."""
-    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
-    place.crown(web)
+def move_to_test(place: Place, was: str, rows: int) -> None:
     table = place.lake.read("gold/examples")
     side = np.array(table.column("side").to_pylist(), dtype=object)
-    moved = np.flatnonzero(side == "train")[:100]
-    side[moved] = "test"
+    side[np.flatnonzero(side == was)[:rows]] = "test"
     at = table.schema.get_field_index("side")
     changed = table.set_column(at, table.schema.field("side"), pa.array(side.tolist(), pa.string()))
     place.lake.replace("gold/examples", table.schema, changed.to_batches(), partition_by=["side"])
+
+
+@pytest.mark.parametrize(("was", "rows"), [("train", 100), ("validation", 30)])
+def test_examples_that_a_model_learnt_from_or_was_chosen_by_are_left_out(place, was, rows):
+    """The division was made anew: a part of what is the test now was another side when the champion was made."""
+    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(web)
+    move_to_test(place, was, rows)
     place.decide(all_)
     test = place.record(all_)["inputs"]["test"]
-    assert test["seen"]["champion"] == {"rows": 100, "unknown": None}
+    assert test["seen"]["champion"] == {"rows": rows, "unknown": None}
     assert test["rows"] == len(place.sides["test"].texts)
     assert replay(place.store, place.lake, place.record(all_)) == []
+
+
+def test_examples_that_the_new_version_alone_learnt_from_are_left_out(place):
+    all_ = place.publish(everything(place))
+    move_to_test(place, "train", 100)
+    place.crown(place.publish(of_channel(place, "web")))
+    place.decide(all_)
+    test = place.record(all_)["inputs"]["test"]
+    assert test["seen"] == {"version": {"rows": 100, "unknown": None}, "champion": {"rows": 0, "unknown": None}}
+    assert test["rows"] == len(place.sides["test"].texts)
 
 
 def test_what_a_model_learnt_from_is_known_however_it_was_cleaned(place):
@@ -301,6 +315,27 @@ def test_what_a_model_learnt_from_is_known_however_it_was_cleaned(place):
     place.lake.replace("gold/examples", table.schema, table.to_batches(), partition_by=["side"])
     place.decide(all_)
     assert place.record(all_)["inputs"]["test"]["seen"]["champion"] == {"rows": 100, "unknown": None}
+
+
+def test_what_a_model_learnt_from_is_known_if_it_was_cleaned_in_another_way_then(place):
+    table = place.lake.read("gold/examples")
+    at, keys = table.schema.get_field_index("text_key"), pa.array([f"other{i}" for i in range(len(table))])
+    other = table.set_column(at, table.schema.field("text_key"), keys)
+    place.lake.replace("gold/examples", table.schema, other.to_batches(), partition_by=["side"])
+    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(web)
+    place.lake.replace("gold/examples", table.schema, table.to_batches(), partition_by=["side"])
+    move_to_test(place, "train", 100)
+    place.decide(all_)
+    assert place.record(all_)["inputs"]["test"]["seen"]["champion"] == {"rows": 100, "unknown": None}
+
+
+def test_force_that_the_evidence_did_not_need_is_not_recorded_as_such(place):
+    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    for champion, version, forced in ((web, all_, False), (all_, web, True)):
+        place.crown(champion)
+        assert decide(place.project, place.store, place.lake, None, version, by="ana", asked="hand", force=True).promoted
+        assert place.record(version)["forced"] is forced
 
 
 def test_a_champion_from_another_lake_is_compared_and_the_doubt_recorded(place):
