@@ -332,9 +332,10 @@ def test_what_a_model_learnt_from_is_known_if_it_was_cleaned_in_another_way_then
 
 def test_force_that_the_evidence_did_not_need_is_not_recorded_as_such(place):
     web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    about = {"by": "ana", "asked": "hand", "force": True}
     for champion, version, forced in ((web, all_, False), (all_, web, True)):
         place.crown(champion)
-        assert decide(place.project, place.store, place.lake, None, version, by="ana", asked="hand", force=True).promoted
+        assert decide(place.project, place.store, place.lake, None, version, **about).promoted
         assert place.record(version)["forced"] is forced
 
 

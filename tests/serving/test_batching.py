@@ -182,6 +182,23 @@ def test_one_failing_text_does_not_fail_those_it_was_answered_with():
     assert [len(found[place]) for place in (0, 1, 3)] == [1, 1, 1]
 
 
+def test_too_few_answers_are_given_to_nobody():
+    served, gate = gated(shut=True)
+    given = gate.predict_proba
+    gate.predict_proba = lambda texts: given(texts)[: max(1, len(texts) - 1)]
+
+    async def main():
+        line = line_of()
+        first = await shut_in(line, gate, served)
+        others = [enter(line, served, [text]) for text in "ab"]
+        await asyncio.sleep(0)
+        gate.open.set()
+        return await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), PATIENCE_S)
+
+    found = asyncio.run(main())
+    assert [len(found[0]), *(str(one) for one in found[1:])] == [1, *["the model gave 1 answers to 2 texts"] * 2]
+
+
 @pytest.mark.parametrize("limits", [{"batching": "off"}, {"batch_texts": 1}])
 def test_batching_can_be_switched_off(limits):
     served, gate = gated(shut=True)
@@ -217,6 +234,23 @@ def test_a_long_request_is_worked_off_in_pieces_and_lets_a_short_one_in_between(
     assert gate.asked[1] == ["x"]
     assert [text for asked in gate.asked if asked != ["x"] for text in asked] == texts
     np.testing.assert_allclose(rows(found), make_model().predict_proba(texts), atol=1e-12)
+
+
+def test_all_short_requests_that_wait_go_before_the_rest_of_a_long_one():
+    served, gate = gated(shut=True, batched=False, pace_s=1e-4)
+    texts = [f"{number:04d}" for number in range(40)]
+
+    async def main():
+        line = line_of(max_wait_ms=60_000)
+        long = enter(line, served, texts)
+        await until(gate.begun.is_set)
+        shorts = [enter(line, served, [text]) for text in "xyz"]
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(long, *shorts)
+
+    asyncio.run(main())
+    assert gate.asked[1:4] == [["x"], ["y"], ["z"]]
 
 
 def test_long_requests_of_like_length_are_answered_one_after_the_other():
