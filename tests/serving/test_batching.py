@@ -131,18 +131,20 @@ def test_the_window_opens_at_the_first_request_and_closes_by_itself():
     assert gate.asked == [["first"], ["a", "b"]]
 
 
-def test_a_full_batch_does_not_wait_for_its_window():
+@pytest.mark.parametrize("waiting", ["ab", "abc"])
+def test_a_full_batch_does_not_wait_for_its_window(waiting):
     served, gate = gated(shut=True)
 
     async def main():
         line = line_of(batch_window_ms=60_000, batch_texts=4)
         first = await shut_in(line, gate, served)
-        others = [enter(line, served, [text, text]) for text in "abc"]
+        others = [enter(line, served, [text, text]) for text in waiting]
         await asyncio.sleep(0)
         gate.open.set()
         await asyncio.wait_for(asyncio.gather(first, *others[:2]), 5)
-        assert not others[2].done()
-        others[2].cancel()
+        for late in others[2:]:
+            assert not late.done()
+            late.cancel()
 
     asyncio.run(main())
     assert gate.asked == [["first"], ["a", "a", "b", "b"]]
@@ -343,6 +345,8 @@ def test_while_overloaded_no_more_large_bodies_are_read_than_are_worked_off():
         assert not line.refuses(1_000_000)
         line.enter(100)
         assert not line.refuses(1_000_000)
+        line.enter(1_000_000)  # the first has left once, however often it says so
+        assert line.refuses(1_000_000)
 
     asyncio.run(main())
 
