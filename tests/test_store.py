@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tamiz.store
 from tamiz._index import AliasChange, Index, VersionInfo
 from tamiz.blobs import open_blobs
-from tamiz.errors import ModelNotFoundError, PackageError, StoreError
+from tamiz.errors import ConflictError, ModelNotFoundError, PackageError, StoreError
 from tamiz.package import MANIFEST_NAME, Manifest, read_manifest, verify_package, write_package
 from tamiz.store import CHAMPION, ModelStore
 from tamiz.types import Task
@@ -226,6 +226,20 @@ def test_rollback_after_the_champion_was_taken_away_restores_it(store: ModelStor
     assert store.rollback("reviews", by="t", reason="r") == "1"
 
 
+def test_an_alias_is_moved_from_where_it_was_believed_to_be_and_the_same_again_is_no_conflict(
+    store: ModelStore, package: Path
+) -> None:
+    for _ in range(3):
+        store.publish("reviews", package)
+    promote(store, "1")
+    for believed in ("2", None):
+        with pytest.raises(ConflictError, match=f"is at version 1 now, not at {believed}"):
+            store.set_alias("reviews", CHAMPION, "3", by="t", reason="r", instead_of=believed)
+    for _ in range(2):
+        store.set_alias("reviews", CHAMPION, "2", by="t", reason="r", instead_of="1")
+    assert [change.version for change in store.index("reviews").history] == ["1", "2"]
+
+
 INFO = VersionInfo(created_at="2026", family="f", candidate="c", size_bytes=1, sha256="0")
 
 
@@ -280,6 +294,17 @@ def test_a_version_in_use_is_not_deleted_and_a_number_not_used_twice(
 
 
 # --- damage
+
+
+def test_a_verified_package_that_is_gone_is_not_given_out(store: ModelStore, package: Path) -> None:
+    store.publish("reviews", package)
+    folder = store.fetch("reviews@1")
+    shutil.rmtree(folder)
+    if folder.is_relative_to(store.place):
+        with pytest.raises(PackageError, match=r"model\.json"):
+            store.fetch("reviews@1")
+    else:
+        assert verify_package(store.fetch("reviews@1")).version == "1"
 
 
 def test_a_damaged_package_is_not_published(store: ModelStore, package: Path) -> None:
