@@ -44,6 +44,10 @@ BAD = [
     (b'{"inputs": "a", "parameters": {"candidate_labels": ["b", "c"], "multi_label": 1}}', "multi_label"),
     (b'{"inputs": "a", "text": "b"}', "given twice"),
     (b"[" * 100_000, "not JSON"),
+    (b'{"inputs": "a", "id": NaN}', "holds NaN"),
+    (b'{"inputs": "a", "id": -Infinity}', "an infinity"),
+    (b'{"inputs": "a", "labels": ["b", "c"], "id": {"of": [1e999]}}', "beyond all"),
+    (b'{"inputs": 3, "id": Infinity}', "an infinity"),
 ]
 
 
@@ -77,6 +81,21 @@ def test_a_bad_line_says_what_is_wrong(model, line, said):
     assert list(bad) == ["error", "line"]
     assert said in bad["error"]
     assert bad["line"] == 2
+
+
+def test_every_answer_is_json(model, tmp_path):
+    """Which has no NaN; a number that it has comes back as it was."""
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(lines(*(line for line, _ in BAD), {**GOOD[0], "id": -1.5e300})))
+    counts = answer_request_file(model, str(tmp_path / "in.jsonl"), tmp_path / "out.jsonl")
+    assert (counts.lines, counts.failed) == (len(BAD) + 1, len(BAD))
+
+    def refuse(written):
+        raise AssertionError(written)
+
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line, parse_constant=refuse) for line in written]
+    assert [one["line"] for one in answers[:-1]] == list(range(1, len(BAD) + 1))
+    assert answers[-1]["id"] == -1.5e300
 
 
 def test_a_bad_line_keeps_its_id(model):

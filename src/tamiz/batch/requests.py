@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -176,15 +177,25 @@ def _document(line: bytes) -> dict[str, Any]:
     if not line.strip():
         raise RequestError("the line is empty; a JSON object with `inputs` is expected")
     try:
-        said = json.loads(line.decode("utf-8"))
+        said = json.loads(line.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
         if b"\\u" in line:  # only an escape can bring in half a pair, which neither a tokenizer nor a file takes
             json.dumps(said, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise RequestError(f"byte {error.start + 1} of the line is not UTF-8 text") from error
     except UnicodeEncodeError as error:
         raise RequestError("the line holds half a surrogate pair, which is no text") from error
+    except OverflowError as error:
+        raise RequestError("the line holds NaN, an infinity or a number beyond all that JSON can give back") from error
     except (ValueError, RecursionError) as error:
         raise RequestError("the line is not JSON") from error
     if not isinstance(said, dict):
         raise RequestError("a JSON object with `inputs` is expected")
     return said
+
+
+def _finite(written: str) -> float:
+    """Read a number that can be written again, as an `id` is: Python would write others as no JSON has them."""
+    number = float(written)
+    if not math.isfinite(number):
+        raise OverflowError(written)
+    return number
