@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 
@@ -130,6 +131,28 @@ def test_the_ladder_is_climbed_as_labels_come(begun, tamiz, place, truth):
     shown = tamiz("ladder", "ladder")
     assert "step up" in shown.out
     assert "0 labels taken in; 40 in all" in shown.out
+
+
+def test_reworded_copies_do_not_flatter_rungs_that_learn_them_by_heart(tamiz, place):
+    """Labels are drawn by lot: a third is right by chance, and nearly all where a copy in another fold tells."""
+    from tests.tiny_bert import tiny_bert
+
+    words = sorted({word for text in examples(Task.MULTI_CLASS, n=240)[0] for word in text.split()})
+    draw, truth = np.random.default_rng(0), {}
+    for _ in range(30):
+        text, label = draw.choice(words, 40), draw.choice(LABELS)
+        truth |= {" ".join([*text, number]): label for number in ("one", "two", "three", "four")}
+    write_csv(place / "texts.csv", [{"text": text} for text in truth])
+    about = ["--labels", ",".join(LABELS), "--model", tiny_bert(place / "encoder"), "--batch", 120]
+    assert tamiz("ladder", "texts.csv", *about, "--output", "ladder").code == 0
+    fill_in(place / "ladder", lambda row: truth[row["text"]])
+    shutil.copytree(place / "ladder", place / "apart")
+    with (place / "apart" / "tamiz.yaml").open("a", encoding="utf-8") as file:
+        file.write("split: {near_duplicates: false}\n")
+    found, torn = (tamiz("ladder", name, "--json").json["decision"]["right"] for name in ("ladder", "apart"))
+    for rung in ("few_shot", "linear", "ensemble"):
+        assert torn[rung]["value"] > 0.75
+        assert found[rung]["value"] < 0.5
 
 
 def test_a_label_that_nobody_needs_holds_nothing_up(begun, tamiz, place, truth):

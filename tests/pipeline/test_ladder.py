@@ -114,6 +114,34 @@ def test_no_text_is_answered_by_what_learnt_from_it():
     assert set(counts["wrong"]) == {0}
 
 
+def test_no_text_is_answered_by_what_learnt_from_a_near_duplicate():
+    """Wherever that stands: among those measured, or among those that are only learnt from."""
+    targets = np.array([0, 1, 2] * 20)
+    near = np.arange(60) // 6 * 3 + targets  # 30 pairs
+    measured = np.arange(0, 60, 2)
+    divisions = [folds(targets, measured, seed=turn, near=near) for turn in range(2)]
+    seen = np.zeros(60, int)
+
+    def answering(learnt, held):
+        assert not set(near[learnt]) & set(near[held])
+        assert set(near[learnt]) | set(near[held]) == set(near)
+        seen[held] += 1
+        return {"right": np.eye(3)[targets[held]]}
+
+    assert set(right_counts(answering, targets, measured, divisions, Task.MULTI_CLASS, near=near)["right"]) == {2}
+    assert set(seen[measured]) == {2}
+    assert folds(targets, measured, seed=0, near=np.zeros(60, int)) is None
+
+
+def test_clusters_of_one_text_each_change_no_fold():
+    targets = np.array([0, 1, 2] * 20)
+    measured = np.arange(0, 60, 2)
+    for one, other in zip(
+        folds(targets, measured, seed=1), folds(targets, measured, seed=1, near=np.arange(60)[::-1]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_rare_label_stays_to_be_learnt_from_in_every_fold():
     targets = np.array([0] * 20 + [1] * 20 + [2, 2])
     for part in folds(targets, np.arange(42), seed=0):

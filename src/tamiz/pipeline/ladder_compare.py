@@ -83,13 +83,18 @@ def _right(probabilities: FloatArray, targets: NDArray[Any], task: Task) -> Bool
     return np.asarray(same.all(axis=1) if same.ndim == 2 else same, np.bool_)
 
 
-def folds(targets: NDArray[Any], measured: IntArray, *, seed: int) -> list[IntArray] | None:
+def folds(
+    targets: NDArray[Any], measured: IntArray, *, seed: int, near: IntArray | None = None
+) -> list[IntArray] | None:
     """Divide the measured texts into folds, stratified by label, each label left in the rest of every fold.
+
+    Texts of one cluster are in one fold, stratified by the label of the first, and its rest has none of them.
 
     Args:
         targets: of all labelled texts: int64 `(n,)`; multi-label: bool `(n, k)`.
         measured: places of those that are measured.
         seed: of the division.
+        near: cluster of near-duplicates of each labelled text, `(n,)`; by default each text is one of its own.
 
     Returns:
         Places a fold; `None` where no division leaves each label of two texts or more an example to learn from.
@@ -97,20 +102,28 @@ def folds(targets: NDArray[Any], measured: IntArray, *, seed: int) -> list[IntAr
     from sklearn.model_selection import StratifiedKFold
 
     codes = np.unique(targets, axis=0, return_inverse=True)[1].ravel()
-    everything = np.arange(len(targets))
+    near = np.arange(len(targets)) if near is None else near
+    firsts = measured[np.sort(np.unique(near[measured], return_index=True)[1])]
+    if len(firsts) < 2:
+        return None
     for attempt in range(_TRIES):
-        division = StratifiedKFold(min(_FOLDS, len(measured)), shuffle=True, random_state=seed + 7919 * attempt)
+        division = StratifiedKFold(min(_FOLDS, len(firsts)), shuffle=True, random_state=seed + 7919 * attempt)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # rare labels are in fewer folds
             try:
-                parts = [measured[held] for _, held in division.split(measured, codes[measured])]
+                parts = [firsts[held] for _, held in division.split(firsts, codes[firsts])]
             except ValueError:  # no label has as many texts as there are folds
-                order = measured[np.random.default_rng(seed + attempt).permutation(len(measured))]
+                order = firsts[np.random.default_rng(seed + attempt).permutation(len(firsts))]
                 order = order[codes[order].argsort(kind="stable")]
                 parts = [np.sort(order[start :: division.n_splits]) for start in range(division.n_splits)]
-        if all(_teaches(targets[np.setdiff1d(everything, part)], targets) for part in parts):
-            return parts
+        if all(_teaches(targets[_apart(near, part)], targets) for part in parts):
+            return [measured[np.isin(near[measured], near[part])] for part in parts]
     return None
+
+
+def _apart(near: IntArray, held: IntArray) -> IntArray:
+    """Return the places of texts of which no near-duplicate is held out."""
+    return np.flatnonzero(~np.isin(near, near[held]))
 
 
 def _teaches(learnt: NDArray[Any], targets: NDArray[Any]) -> bool:
@@ -123,7 +136,13 @@ def _teaches(learnt: NDArray[Any], targets: NDArray[Any]) -> bool:
 
 
 def right_counts(
-    answering: Answering, targets: NDArray[Any], measured: IntArray, divisions: Sequence[Sequence[IntArray]], task: Task
+    answering: Answering,
+    targets: NDArray[Any],
+    measured: IntArray,
+    divisions: Sequence[Sequence[IntArray]],
+    task: Task,
+    *,
+    near: IntArray | None = None,
 ) -> dict[str, IntArray]:
     """Return, of each rung, how often each measured text is answered right by what did not learn from it.
 
@@ -133,12 +152,13 @@ def right_counts(
         measured: places of those that are measured; the others are learnt from only.
         divisions: of the measured texts into folds; each text is answered once a division.
         task: what kind of answer is given.
+        near: clusters as for `folds`; no text is answered by what learnt from a near-duplicate of it.
     """
     counts: dict[str, IntArray] = {}
-    everything = np.arange(len(targets))
+    near = np.arange(len(targets)) if near is None else near
     for parts in divisions:
         for held in parts:
-            for name, probabilities in answering(np.setdiff1d(everything, held), held).items():
+            for name, probabilities in answering(_apart(near, held), held).items():
                 found = counts.setdefault(name, np.zeros(len(targets), np.int64))
                 found[held] += _right(probabilities, targets[held], task)
     return {name: found[measured] for name, found in counts.items()}

@@ -16,6 +16,7 @@ from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule
+from tamiz.data.near_duplicates import clusters
 from tamiz.metrics import share_interval
 from tamiz.model import Model
 from tamiz.pipeline import members
@@ -143,13 +144,13 @@ class Rungs:
         }
         repeats = _REPEATS if n < _FEW else 1
         reason = self._lacking()
-        divisions = None if reason else self._divisions(repeats)
+        near = clusters(self._learnt) if self._project.split.near_duplicates else None
+        divisions = None if reason else self._divisions(repeats, near)
         if divisions is None:
             why = reason or "a label has too few texts to be learnt from in every fold"
             return {**record, "rung": state.rung, "verdict": "too_few", "reason": why}
-        rights = right_counts(
-            self._answering(sum(map(len, divisions))), self._targets, self._measured, divisions, state.task
-        )
+        answering = self._answering(sum(map(len, divisions)))
+        rights = right_counts(answering, self._targets, self._measured, divisions, state.task, near=near)
         found = climb(state.rung, rights, repeats, state.alpha)
         up = self.names.index(found.rung) - self.names.index(state.rung)
         return {
@@ -176,8 +177,9 @@ class Rungs:
         more = f" (and {len(few) - 1} labels more)" if len(few) > 1 else ""
         return f"{few[0][0]!r} has {few[0][1]} labelled texts{more}; {FEWEST} are needed to learn and to measure"
 
-    def _divisions(self, repeats: int) -> list[list[IntArray]] | None:
-        found = [folds(self._targets, self._measured, seed=self._state.seed + turn) for turn in range(repeats)]
+    def _divisions(self, repeats: int, near: IntArray | None) -> list[list[IntArray]] | None:
+        seeds = [self._state.seed + turn for turn in range(repeats)]
+        found = [folds(self._targets, self._measured, seed=seed, near=near) for seed in seeds]
         whole = [one for one in found if one is not None]
         return whole if len(whole) == repeats else None
 
