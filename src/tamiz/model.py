@@ -17,6 +17,7 @@ import numpy as np
 
 from tamiz.card import CARD_NAME, CardFacts, model_card
 from tamiz.classifiers import classifier_class
+from tamiz.classifiers.base import remembering
 from tamiz.classifiers.occlusion import BUDGET_MS, occlude
 from tamiz.cleaning import Cleaner
 from tamiz.decision import Calibrator, DecisionRule
@@ -237,6 +238,13 @@ class Model:
             rule=DecisionRule(task),
             manifest=self.manifest.model_copy(update=about),
         )
+
+    def remembering(self) -> Self:
+        """Return the model for texts that are asked about more than once, or by others too, and are learnt from.
+
+        What its encoder says of them is kept in the user's cache, if its family has an encoder that can.
+        """
+        return replace(self, classifier=remembering(self.classifier))
 
     def with_records(self, **records: Any) -> Self:
         """Return the model with changed fields of its manifest, such as `metrics`."""

@@ -33,6 +33,7 @@ __all__ = [
     "Promptable",
     "Refits",
     "Registry",
+    "Remembers",
     "Resumes",
     "RunRecord",
     "RunState",
@@ -192,6 +193,14 @@ class Promptable(Protocol):
         Raises:
             RequestError: there is no label, one stands twice or is blank, or a template has no `{}`.
         """
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A classifier whose encoder need not read a text twice."""
+
+    def remembering(self) -> Classifier:
+        """Return a classifier that keeps what the encoder says of texts; for texts to learn from, not for serving."""
 
 
 @runtime_checkable

@@ -138,8 +138,11 @@ def test_texts_are_remembered_by_a_fit_alone(encoder, cached):
     after = seen()
     assert after > before
     model.predict_proba(["never seen in training"])
-    fitted(encoder, prefix="the ", remember=False)
+    silent, *_ = fitted(encoder, prefix="the ", remember=False)
+    silent.remembering().predict_proba(["never seen in training"])
     assert seen() == after
+    model.remembering().predict_proba(["never seen in training"])
+    assert seen() == after + 1
 
 
 def test_an_encoder_that_is_not_there_says_what_to_run(monkeypatch):

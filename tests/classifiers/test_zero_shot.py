@@ -17,6 +17,7 @@ from tamiz.classifiers.zero_shot_adapt import adapted
 from tamiz.classifiers.zero_shot_prior import expected_shares, shifts
 from tamiz.classifiers.zero_shot_scores import nli_labels
 from tamiz.classifiers.zero_shot_templates import LANGUAGES, TEMPLATES, prompts
+from tamiz.encoders.runtime import OnnxModel
 from tamiz.errors import ConfigError, DataError, LabelError, PackageError, RequestError
 from tamiz.types import Promptable, Task
 
@@ -438,6 +439,42 @@ def test_adapted_labels_stay_with_what_was_said_of_them(encoder):
     again = ours.with_labels([*labels, "oven"]).settle(texts[:40])
     assert np.abs(again.predict_proba(texts) - raw.with_labels(again.labels).predict_proba(texts)).max() > 1e-3
     np.testing.assert_array_equal(ours.predict_proba(texts), before)
+
+
+def rows_read(monkeypatch) -> list[int]:
+    """Return a list that grows by the number of rows whenever a network reads some."""
+    read, answer = [], OnnxModel._answer
+
+    def counting(self, feed):
+        read.append(len(feed["input_ids"]))
+        return answer(self, feed)
+
+    monkeypatch.setattr(OnnxModel, "_answer", counting)
+    return read
+
+
+@pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])
+def test_texts_to_learn_from_are_read_once_and_answers_stay_the_same(encoder, monkeypatch, tmp_path, task):
+    """Long ones, of several windows, too; texts that are only predicted are read each time, and not kept."""
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path))
+    texts = [*examples(Task.MULTI_CLASS, n=60)[0], *(f"bread and butter of the bank {n} " * 40 for n in range(3))]
+    given = {"model": encoder, "max_length": 32, "adapt": "unlabelled", "prior": "unlabelled"}
+    unaware = ready(task=task, **given, remember=False).settle(texts)
+    assert not list(tmp_path.rglob("*.sqlite"))
+    settled = ready(task=task, **given).settle(texts)
+    first = settled.remembering().predict_proba(texts)
+    read = rows_read(monkeypatch)
+    again = ready(task=task, **given).settle(texts)
+    sentences, read[:] = sum(read), []
+    about = again.prompts.flat() if task is Task.MULTI_CLASS else [*again.prompts.flat(), *again.prompts.neutral]
+    assert sentences == len(about)
+    for model in (settled, again):
+        np.testing.assert_array_equal(model.remembering().predict_proba(texts), first)
+        np.testing.assert_allclose(model.remembering().predict_proba(texts[::-1]), first[::-1], atol=1e-12)
+        assert read == []
+    np.testing.assert_allclose(unaware.remembering().predict_proba(texts), first, atol=1e-6)
+    np.testing.assert_allclose(settled.predict_proba(texts), first, atol=1e-6)
+    assert sum(read) > 2 * len(texts)
 
 
 def test_entailment_has_no_labels_to_adapt():

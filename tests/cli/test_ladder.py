@@ -13,6 +13,7 @@ import yaml
 from tamiz.classifiers.checks import examples
 from tamiz.config import load_project
 from tamiz.data.lake import Lake
+from tamiz.encoders.runtime import OnnxModel
 from tamiz.model import Model
 from tamiz.types import Task
 from tests.projects import write_csv
@@ -131,6 +132,33 @@ def test_the_ladder_is_climbed_as_labels_come(begun, tamiz, place, truth):
     shown = tamiz("ladder", "ladder")
     assert "step up" in shown.out
     assert "0 labels taken in; 40 in all" in shown.out
+
+
+def test_no_encoder_reads_a_text_twice(tamiz, place, truth, monkeypatch):
+    """Prior, preview, batches and comparisons ask about the same texts, and so does another ladder over them."""
+    from tests.tiny_bert import tiny_bert
+
+    read, answer = [0], OnnxModel._answer
+
+    def counting(self, feed):
+        read[0] += len(feed["input_ids"])
+        return answer(self, feed)
+
+    monkeypatch.setattr(OnnxModel, "_answer", counting)
+    words = ["--labels", ",".join(LABELS), "--model", tiny_bert(place / "encoder"), "--text-column", "body"]
+    begin = ["ladder", "texts.csv", *words, "--prior", "--batch", 40, "--json", "--output"]
+    told = [tamiz(*begin, "ladder").json]
+    fill_in(place / "ladder", lambda row: truth[row["text"]])
+    told.append(tamiz("ladder", "ladder", "--json").json)
+    others = 100  # sentences about labels, and the three texts whose answers a package records
+    assert read[0] <= 2 * len(truth) + others  # by the encoder of zero-shot, and by that of few-shot in 8 bits
+    read[0] = 0
+    again = [tamiz(*begin, "again").json]
+    shutil.copy(place / "ladder" / "labels.csv", place / "answers.csv")
+    again.append(tamiz("ladder", "again", "--answers", "answers.csv", "--json").json)
+    assert read[0] <= others
+    for one, other in zip(told, again, strict=True):
+        assert {**one, "folder": ""} == {**other, "folder": ""}
 
 
 def test_reworded_copies_do_not_flatter_rungs_that_learn_them_by_heart(tamiz, place):

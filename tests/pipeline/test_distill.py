@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tamiz.classifiers.checks import examples
+from tamiz.encoders.runtime import OnnxModel
 from tamiz.errors import ConfigError, LabelError
 from tamiz.model import Model
 from tamiz.pipeline.distill import Sample, _copies, distill
@@ -54,6 +55,23 @@ def test_a_zero_shot_teacher_makes_an_ordinary_package(zero_shot, tmp_path, mult
     assert (report.texts, report.held_out) == (240, 60)
     assert report.speed["student"]["size_mb"] > 0
     assert report.quality == {}
+
+
+def test_a_text_is_read_once_but_where_the_teachers_speed_is_measured(zero_shot, monkeypatch):
+    teacher = zero_shot()
+    texts, *_ = examples(Task.MULTI_CLASS, n=300, seed=6)
+    first = distill(teacher, texts)
+    read, answer = [0], OnnxModel._answer
+
+    def counting(self, feed):
+        read[0] += len(feed["input_ids"])
+        return answer(self, feed)
+
+    monkeypatch.setattr(OnnxModel, "_answer", counting)
+    again = distill(teacher, texts)
+    held_out, others = again.report.held_out, 10
+    assert 2 * held_out <= read[0] <= 2 * held_out + others  # one by one, and all together
+    np.testing.assert_array_equal(again.student.predict_proba(texts), first.student.predict_proba(texts))
 
 
 def test_the_student_of_a_good_teacher_is_good():

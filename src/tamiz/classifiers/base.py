@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from tamiz.errors import ConfigError, LabelError, PackageError
-from tamiz.types import BoolArray, FloatArray, Progress, Task
+from tamiz.types import BoolArray, Classifier, FloatArray, Progress, Remembers, Task
 
 __all__ = [
     "Counter",
@@ -24,6 +24,7 @@ __all__ = [
     "probabilities",
     "read_arrays",
     "read_settings",
+    "remembering",
     "sigmoid",
     "softmax",
     "write_settings",
@@ -137,6 +138,11 @@ def probabilities(scores: FloatArray, task: Task) -> FloatArray:
         return softmax(scores)
     p = sigmoid(scores)
     return np.hstack([1.0 - p, p]) if task is Task.BINARY else p
+
+
+def remembering(classifier: Classifier) -> Classifier:
+    """Return the classifier for texts that are learnt from: what an encoder says of them is kept, if it has one."""
+    return classifier.remembering() if isinstance(classifier, Remembers) else classifier
 
 
 def column_of(label: int, task: Task) -> tuple[int, int]:

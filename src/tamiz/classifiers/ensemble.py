@@ -8,6 +8,7 @@ validation temperatures are 1 and weights equal, or those that the parameters fi
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -194,6 +195,12 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
                 made: Classifier = cls(self.labels, self.task, seed=seed, **config.params)
                 new.members_[place] = made.fit(own, targets, progress=told)
         return new
+
+    def remembering(self) -> Self:
+        """Return a classifier whose members read each text once; it shares all with this one."""
+        other = copy.copy(self)
+        other.members_ = {place: base.remembering(member) for place, member in self.members_.items()}
+        return other
 
     def _keep(self, place: int, member: Classifier) -> None:
         """Say where a member that goes on from where it was cut off keeps its state."""

@@ -5,10 +5,11 @@ The encoder is not trained. A package holds all of it; serving needs ONNX Runtim
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,6 @@ from tamiz.encoders.embedding import MODEL, Embedder
 from tamiz.encoders.runtime import copy_model
 from tamiz.errors import PackageError, SourceError
 from tamiz.types import FloatArray, Progress, Task, Validation
-
-if TYPE_CHECKING:
-    from tamiz.encoders.memory import Memory
 
 __all__ = ["FewShotClassifier"]
 
@@ -49,7 +47,7 @@ class FewShotParams(base.Params):
     class_weight: Literal["balanced"] | None = None
     """`balanced` weights labels by the inverse of their frequency."""
     remember: bool = True
-    """Keep the embeddings of training texts in the user's cache, by the text's SHA-256, for the next fit."""
+    """Keep the embeddings of training texts in the user's cache, by the SHA-256 of their tokens, for the next fit."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the encoder; 0 for all cores."""
 
@@ -101,7 +99,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
         self._about["C"] = strength
         return self
 
-    def prepare(self, progress: Progress | None = None) -> Embedder | Memory:
+    def prepare(self, progress: Progress | None = None) -> Embedder:
         """Find the encoder, make it ready and return what embeds training texts.
 
         Raises:
@@ -110,7 +108,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
             MissingExtraError: the encoder or a library is not on this machine; the message says how to get it.
         """
         from tamiz.encoders.find import find
-        from tamiz.encoders.memory import Memory, ready
+        from tamiz.encoders.memory import ready
 
         weights = find(self.params.encoder, progress=progress)
         self._folder = ready(weights, self.params.form, progress)
@@ -118,7 +116,15 @@ class FewShotClassifier(base.Family[FewShotParams]):
         self._about = {"encoder": weights.sha256, "prefix": prefix, "max_length": self.params.max_length}
         self._about["form"] = self.params.form
         self._embedder = self._open(self._folder)
-        return Memory(self._embedder, self._folder, prefix=prefix) if self.params.remember else self._embedder
+        return self._embedder.remembering() if self.params.remember else self._embedder
+
+    def remembering(self) -> Self:
+        """Return a classifier that embeds each text once, unless `remember` is off; it shares all with this one."""
+        if self._embedder is None or not self.params.remember:
+            return self
+        other = copy.copy(self)
+        other._embedder = self._embedder.remembering()
+        return other
 
     def _open(self, folder: Path) -> Embedder:
         about = {name: self._about[name] for name in ("prefix", "max_length", "form")}
@@ -129,7 +135,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
         return dict(self._about)
 
     def predict_proba(self, texts: Sequence[str]) -> FloatArray:
-        """Return probabilities `(n, k)`; the texts are always embedded, and nothing is remembered of them."""
+        """Return probabilities `(n, k)`; nothing is remembered of the texts but by what `remembering` returns."""
         if self._embedder is None or self.head_ is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
         if not len(texts):

@@ -200,7 +200,8 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         some = [texts[place] for place in np.sort(drawn)]
         scorer, temperature = self.scorer, self._about["temperature"]
         if isinstance(scorer, EmbeddingScorer):
-            read = list(scorer.read(some, progress))
+            reading = scorer.remembering() if self.params.remember else scorer
+            read = list(reading.read(some, progress))
             if "adapt" in asked:
                 self._scorer = scorer = scorer.adapt(read, self.prompts, temperature=temperature)
             if "prior" in asked:
@@ -221,6 +222,17 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         if self._scorer is None:
             raise RuntimeError("the classifier is not ready; call fit or prepare first")
         return self._scorer
+
+    def remembering(self) -> Self:
+        """Return a classifier that reads each text once, as far as a model of sentences reads it and `remember` holds.
+
+        It shares the model with this one, and keeps what that says of texts in the user's cache.
+        """
+        if not (self.params.remember and isinstance(self.scorer, EmbeddingScorer)):
+            return self
+        other = copy.copy(self)
+        other._scorer = self.scorer.remembering()
+        return other
 
     def with_labels(
         self,

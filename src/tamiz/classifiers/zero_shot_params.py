@@ -68,6 +68,9 @@ class ZeroShotParams(base.Params):
     """Form of the model: `fp32`; `int8`, a quarter of the size and about twice as fast; `bf16`, two fifths of the size,
     the fastest on processors with bfloat16 arithmetic (AMX, AVX512-BF16), run by OpenVINO (extra `openvino`);
     `weight8`, a quarter of the size and as fast as `fp32`."""
+    remember: bool = True
+    """With `embedding`: keep the embeddings of texts for `prior` and `adapt`, and of those that `tamiz ladder` and
+    `tamiz distill` ask about, in the user's cache, by the SHA-256 of their tokens."""
     num_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the model; 0 for all cores."""
 

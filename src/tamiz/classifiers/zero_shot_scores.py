@@ -157,10 +157,19 @@ class EmbeddingScorer(Scorer):
         **about: Any,
     ) -> None:
         super().__init__(folder, **about)
+        self._folder = folder
         self._moved = dict(moved or {})
         self._known: OrderedDict[str, FloatArray] = OrderedDict(known or {})
         self._matrices: OrderedDict[Prompts, FloatArray] = OrderedDict()
         self._lock = threading.Lock()
+
+    def remembering(self) -> Self:
+        """Return a scorer that shares all with this one and keeps on disk what the model says of texts."""
+        from tamiz.encoders.memory import Memory
+
+        other = copy.copy(self)
+        other._model = Memory(self._model, self._folder)
+        return other
 
     def check(self, prompts: Prompts) -> None:
         """Refuse nothing: what is too long is cut off."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +36,19 @@ class Embedder:
     """
 
     def __init__(self, folder: Path, *, prefix: str, max_length: int, form: str = "fp32", threads: int = 0) -> None:
+        self._folder = folder
         self._tokenizer = Tokenizer(folder / TOKENIZER)
-        self._model = open_model(folder / MODEL, form=form, threads=threads)
+        self._model: Any = open_model(folder / MODEL, form=form, threads=threads)
         self._prefix = prefix
         self.max_length = min(max_length, self._model.max_length or max_length)
+
+    def remembering(self) -> Self:
+        """Return an embedder that shares this one's model and keeps on disk what that says of texts."""
+        from tamiz.encoders.memory import Memory
+
+        other = copy.copy(self)
+        other._model = Memory(self._model, self._folder)
+        return other
 
     def __call__(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return the embeddings, float32 `(n, d)`."""

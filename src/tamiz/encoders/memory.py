@@ -1,7 +1,7 @@
 """What training adds to embeddings: the model made ready once, and what it said of a text remembered on disk.
 
-What is remembered is found by the SHA-256 of the text, never by the text; the embeddings themselves are stored as they
-are. Nothing is remembered of texts that are only predicted.
+What is remembered is found by the SHA-256 of the text's tokens, never by the text; the embeddings themselves are stored
+as they are. Nothing is remembered of texts that are only predicted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.encoders import cache
-from tamiz.encoders.embedding import MODEL, Embedder
+from tamiz.encoders.embedding import MODEL
 from tamiz.encoders.find import Weights
-from tamiz.encoders.runtime import TOKENIZER
+from tamiz.encoders.runtime import TOKENIZER, RowModel
 from tamiz.errors import SourceError
 from tamiz.types import Progress
 
@@ -30,7 +30,7 @@ __all__ = ["Memory", "ready"]
 Array = NDArray[np.float32]
 
 _FORMAT = 1  # of the prepared model and of what is remembered
-_CHUNK = 512  # texts between two reports, and between two writes
+_CHUNK = 512  # rows between two writes
 _MOST_BYTES = 1 << 29  # of what is remembered for one encoder
 _ASKED_AT_ONCE = 500
 _WAIT_S = 30.0
@@ -82,50 +82,50 @@ def _write(weights: Weights, target: Path, form: str, head: str) -> None:
 
 
 class Memory:
-    """Embeddings that were computed before, in one file for each way of computing them; the oldest give way.
+    """What an encoder said of rows of tokens before, in one file for each encoder; the oldest give way.
 
-    Processes may use one file at once. Where the file cannot be used, everything is computed.
+    A row is all that the encoder is given: the piece of a text that is read, with prefix and special tokens. So texts,
+    windows of long ones, prefixes and lengths need not be told apart otherwise. Whether a row is remembered or computed
+    with whatever others does not change its vector. Processes may use one file at once. Where the file cannot be used,
+    everything is computed.
 
     Args:
-        embedder: computes what is not remembered.
-        folder: where its encoder lies, as `ready` gives it.
-        prefix: put before every text.
+        model: computes what is not remembered.
+        folder: where it lies, as `ready` gives it.
         path: the file; by default in the user's cache.
-        most_bytes: about how large the embeddings in it may become.
+        most_bytes: about how large the vectors in it may become.
+
+    Raises:
+        SourceError: a file of the model cannot be read.
     """
 
     def __init__(
-        self,
-        embedder: Embedder,
-        folder: Path,
-        *,
-        prefix: str,
-        path: Path | None = None,
-        most_bytes: int = _MOST_BYTES,
+        self, model: RowModel, folder: Path, *, path: Path | None = None, most_bytes: int = _MOST_BYTES
     ) -> None:
-        self._embedder, self._most_bytes = embedder, most_bytes
+        self._model, self._most_bytes = model, most_bytes
         if path is None:
             models = sorted(folder.glob(f"{MODEL}*"))  # the weights of a large one lie beside its graph
-            key = "\0".join([*map(cache.checksum, models), cache.checksum(folder / TOKENIZER), prefix])
-            name = hashlib.sha256(f"{key}\0{embedder.max_length}\0{_FORMAT}".encode()).hexdigest()[:24]
-            path = cache.place("embeddings", f"{name}.sqlite")
+            key = "\0".join([*map(cache.checksum, models), str(_FORMAT)])
+            path = cache.place("embeddings", f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.sqlite")
         self.path = path
 
-    def __call__(self, texts: Sequence[str], progress: Progress | None = None) -> Array:
-        """Return the embeddings, float32 `(n, d)`; equal texts are computed once."""
-        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-        distinct = dict(zip(keys, texts, strict=True))
+    def run(self, rows: Sequence[Sequence[int]]) -> Array:
+        """Return the vectors of rows of token ids, float32 `(n, d)`; equal rows are computed once.
+
+        Raises:
+            DataError: a row is empty or longer than the encoder allows.
+        """
+        keys = [hashlib.sha256(np.asarray(row, "<i4").tobytes()).digest() for row in rows]
+        distinct = dict(zip(keys, rows, strict=True))
         known = self._recall(list(distinct))
         missing = [key for key in distinct if key not in known]
         for start in range(0, len(missing), _CHUNK):
             chunk = missing[start : start + _CHUNK]
-            found = self._embedder([distinct[key] for key in chunk])
+            found = self._model.run([distinct[key] for key in chunk], steady=True)
             new = dict(zip(chunk, found, strict=True))
             self._keep(new)
             known.update(new)
-            if progress:
-                progress("embedding texts", start + len(chunk), len(missing))
-        return np.stack([known[key] for key in keys]) if keys else self._embedder([])
+        return np.stack([known[key] for key in keys]) if keys else self._model.run([])
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.encoders.graph import MAX_LENGTH, PAD
-from tamiz.encoders.runtime import Array, Feed, RowModel
+from tamiz.encoders.runtime import Array, Feed, RowModel, by_width
 from tamiz.errors import SourceError
 from tamiz.extras import require
 
@@ -60,14 +60,9 @@ class OpenVinoModel(RowModel):
         return int(columns.get_length()) if columns.is_static else 0
 
     def _plan(self, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
-        widths = -(-lengths // _STEP) * _STEP
-        if self.max_length is not None:
-            widths = widths.clip(max=self.max_length)
-        for width in np.unique(widths):
-            places = np.flatnonzero(widths == width)
-            rows = max(1, _BATCH_TOKENS // int(width))
-            for start in range(0, len(places), rows):
-                yield places[start : start + rows], int(width)
+        return by_width(lengths, step=_STEP, tokens=_BATCH_TOKENS, most=self.max_length)
+
+    _steady = _plan
 
     def _answer(self, feed: Feed) -> Array:
         if not hasattr(self._own, "request"):  # one may be used by one thread at a time

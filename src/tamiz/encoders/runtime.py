@@ -20,7 +20,7 @@ from tamiz.encoders.graph import MAX_LENGTH, PAD
 from tamiz.errors import DataError, MissingExtraError, SourceError
 from tamiz.extras import require
 
-__all__ = ["TOKENIZER", "Feed", "OnnxModel", "RowModel", "Tokenizer", "batches", "copy_model", "open_model"]
+__all__ = ["TOKENIZER", "Feed", "OnnxModel", "RowModel", "Tokenizer", "batches", "by_width", "copy_model", "open_model"]
 
 TOKENIZER = "tokenizer.json"
 
@@ -33,6 +33,7 @@ _TEXTS, _CHARACTERS = 1000, 2_000_000  # given to the library at once, which tak
 _BATCH_TOKENS = 512  # the fastest of 128 to 4,096 on one thread: what a batch needs stays near the core
 _MOST_PADDING = 0.1
 _LEAST_PADDING = 32  # tokens that cost less than one more call
+_STEP = 8  # tokens; more calls or more padding would cost more than the few hundredths that it does
 _SLOWER = ["SkipLayerNormFusion"]  # what it makes takes several times as long on a CPU as what it replaces
 _PADS = ("[PAD]", "<pad>", "<|pad|>")
 _UNKNOWN = ("[UNK]", "<unk>", "<|endoftext|>")
@@ -153,12 +154,15 @@ class RowModel(ABC):
     max_length: int | None = None
     pad_id: int = 0
 
-    def run(self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None) -> Array:
+    def run(
+        self, rows: Sequence[Sequence[int]], *, types: Sequence[Sequence[int]] | None = None, steady: bool = False
+    ) -> Array:
         """Return the answers to rows of token ids, float32 (n, columns).
 
         Args:
             rows: complete ids, special tokens included, of any lengths.
             types: token types beside them; 0 by default.
+            steady: whether the last bits of an answer must not depend on the other rows either.
 
         Raises:
             DataError: a row is empty or longer than the encoder allows.
@@ -166,7 +170,7 @@ class RowModel(ABC):
         lengths = np.array([len(row) for row in rows], np.int64)
         self._check(lengths)
         answers: Array = np.empty((len(rows), self._columns()), np.float32)
-        for places, width in self._plan(lengths):
+        for places, width in self._steady(lengths) if steady else self._plan(lengths):
             found = self._answer(_padded(rows, places, lengths, width, types, self.pad_id))
             if answers.shape[1] != found.shape[1]:
                 answers = np.empty((len(rows), found.shape[1]), np.float32)
@@ -180,6 +184,10 @@ class RowModel(ABC):
     @abstractmethod
     def _plan(self, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
         """Yield the places of rows to be answered together, and to which length they are padded."""
+
+    def _steady(self, lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+        """Yield what `_plan` does, each row's width told by its own length: sums of floats depend on it."""
+        return by_width(lengths, step=_STEP, tokens=_BATCH_TOKENS, most=self.max_length)
 
     @abstractmethod
     def _answer(self, feed: Feed) -> Array:
@@ -275,6 +283,27 @@ def batches(lengths: NDArray[np.int64], *, tokens: int = _BATCH_TOKENS) -> Itera
             start, padding = place, 0
     if len(order):
         yield order[start:]
+
+
+def by_width(
+    lengths: NDArray[np.int64], *, step: int, tokens: int, most: int | None
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield the places of rows that are padded to one width, the next multiple of `step`, and that width.
+
+    Args:
+        lengths: tokens of every row.
+        step: tokens.
+        tokens: the most in a batch, padding included; a longer row stands alone.
+        most: the longest width.
+    """
+    widths = -(-lengths // step) * step
+    if most is not None:
+        widths = widths.clip(max=most)
+    for width in np.unique(widths):
+        places = np.flatnonzero(widths == width)
+        rows = max(1, tokens // int(width))
+        for start in range(0, len(places), rows):
+            yield places[start : start + rows], int(width)
 
 
 def _portions(texts: Iterable[str]) -> Iterator[list[str]]:

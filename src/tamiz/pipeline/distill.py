@@ -120,7 +120,7 @@ def distill(
             f"{len(kept)} different texts are too few to distill from (blank ones and those of the sample aside); "
             f"give {_FEWEST} or more"
         )
-    answered = _answers(teacher, kept, progress)
+    answered = _answers(teacher.remembering(), kept, progress)
     order = np.random.default_rng(seed).permutation(len(kept))
     held_out = order[: min(_MOST_HELD_OUT, int(_HELD_OUT * len(kept)))]
     learnt = np.sort(order[len(held_out) :])

@@ -321,7 +321,7 @@ def _preview(folder: Path, state: State, rungs: Rungs, texts: Sequence[str], pro
     if state.zero_shot:
         return state
     order = np.random.default_rng((state.seed, 0)).permutation(state.texts)[:_PREVIEWED].tolist()
-    said = answered(rungs.model(rungs.names[0]), [texts[place] for place in order], progress)
+    said = answered(rungs.asked(rungs.names[0]), [texts[place] for place in order], progress)
     found = DecisionRule(state.task).decide(said)
     has = found if found.ndim == 2 else found[:, None] == np.arange(len(state.labels))
     best = said.argmax(axis=1).tolist()
@@ -340,8 +340,8 @@ def _next_batch(folder: Path, state: State, rungs: Rungs, texts: Sequence[str], 
     fresh = last is None or last.after != len(state.labelled)
     if fresh:
         first = rungs.names[0]
-        told = None if rungs.learns(first) else partial(rungs.model, first)
-        last = suggest(state, texts, rungs.model(state.rung), rungs.embed, told=told, progress=progress)
+        told = None if rungs.learns(first) else partial(rungs.asked, first)
+        last = suggest(state, texts, rungs.asked(state.rung), rungs.embed, told=told, progress=progress)
         state = state.with_batch(last)
         write_state(folder, state)
     assert last is not None  # noqa: S101  # made above

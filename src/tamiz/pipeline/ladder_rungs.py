@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.classifiers import check_params
+from tamiz.classifiers.base import remembering
 from tamiz.classifiers.few_shot import FewShotClassifier
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
-from tamiz.decision import Calibrator, DecisionRule
 from tamiz.data.near_duplicates import clusters
+from tamiz.decision import Calibrator, DecisionRule
 from tamiz.metrics import share_interval
 from tamiz.model import Model
 from tamiz.pipeline import members
@@ -62,6 +63,7 @@ class Rungs:
         self._targets = _targets(state)
         self._measured = np.flatnonzero([one.random for one in held])
         self._models: dict[str, Model] = {}
+        self._asked: dict[str, Model] = {}
 
     def config_key(self, name: str) -> str:
         """Return what a rung is, as text."""
@@ -80,6 +82,12 @@ class Rungs:
         if name not in self._models:
             self._models[name] = self._made(self._configs[name])
         return self._models[name]
+
+    def asked(self, name: str) -> Model:
+        """Return the model of a rung to ask about the ladder's texts, each of which its encoder reads once."""
+        if name not in self._asked:
+            self._asked[name] = self.model(name).remembering()
+        return self._asked[name]
 
     def _made(self, config: CandidateConfig) -> Model:
         state, metrics = self._state, {}
@@ -186,7 +194,7 @@ class Rungs:
     def _answering(self, folds_in_all: int) -> Answering:
         """Return what fits every rung anew for each fold; members that rungs share are fitted once."""
         done = 0
-        said = {name: self._answers(self.model(name)) for name in self.names if not self.learns(name)}
+        said = {name: self._answers(self.asked(name)) for name in self.names if not self.learns(name)}
 
         def answering(learnt: IntArray, held: IntArray) -> dict[str, FloatArray]:
             nonlocal done
@@ -201,7 +209,7 @@ class Rungs:
                 self._progress("comparing the rungs", done, folds_in_all)
             found = {name: every[held] for name, every in said.items()}
             for name, one in fitted.items():
-                found[name] = one.predict_proba(Cleaner(self._configs[name].prepare).many(asked))
+                found[name] = remembering(one).predict_proba(Cleaner(self._configs[name].prepare).many(asked))
             return {name: found[name] for name in self.names}
 
         return answering
