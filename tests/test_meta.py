@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 import typer.main
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
 
 import tamiz
 from tamiz.cli.main import app, run_command
@@ -87,7 +89,9 @@ def elapsed_by(program: str) -> float:
     return time.perf_counter() - begun
 
 
-@pytest.mark.parametrize("module", ["tamiz.model", "tamiz.store", "tamiz.package", "tamiz.cleaning", "tamiz.api"])
+@pytest.mark.parametrize(
+    "module", ["tamiz.model", "tamiz.store", "tamiz.package", "tamiz.cleaning", "tamiz.api", "tamiz.cli"]
+)
 def test_what_serving_needs_loads_no_training_library(module):
     loaded = set(python(f"import sys, {module}; print(*sorted({{n.partition('.')[0] for n in sys.modules}}))"))
     heavy = {"scipy", "sklearn", "pandas", "polars", "pyarrow", "deltalake", "mlflow", "boto3", "fastapi"}
@@ -109,6 +113,17 @@ def test_versions_agree():
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     newest = next(heading for heading in headings if heading.lower() != "unreleased")
     assert newest == tamiz.__version__ == metadata.version("tamiz")
+
+
+def test_what_is_built_holds_the_package_and_nothing_of_the_tests():
+    tracked = {path.relative_to(ROOT).as_posix() for path in repository()}
+    wheel = {found.path for found in WheelBuilder(str(ROOT)).recurse_included_files()}
+    assert wheel >= {str(ROOT / name) for name in tracked if name.startswith("src/")}
+    archive = {
+        Path(found.path).relative_to(ROOT).parts[0] for found in SdistBuilder(str(ROOT)).recurse_included_files()
+    }
+    given = {"src", "docs", "examples", "benchmarks", "recipes", "README.md", "LICENSE", "CHANGELOG.md"}
+    assert archive - {".gitignore", "pyproject.toml"} == given
 
 
 # --- code

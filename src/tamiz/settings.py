@@ -58,10 +58,17 @@ def _user() -> str:
 
 def _user_cache() -> Path:
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "tamiz" / "cache"
+        return Path(os.environ.get("LOCALAPPDATA") or _home()) / "tamiz" / "cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tamiz"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tamiz"
+        return _home() / "Library" / "Caches" / "tamiz"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "tamiz"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container without a user database; most commands never touch the cache
+        return Path("/")
 
 
 def read_project(path: Path | str, *, notice: Callable[[str], None] | None = None) -> Project:

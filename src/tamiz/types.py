@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "CHECKED_ROWS",
     "EARLIER_SECONDS",
     "GOES_ON",
     "BoolArray",
@@ -54,6 +55,8 @@ EARLIER_SECONDS = "earlier_seconds"
 """Among `figures` of a classifier: seconds of its fit that earlier processes spent before they were cut off."""
 GOES_ON = "goes on from"
 """How a report of progress begins that says where an earlier run was cut off: people are always shown it."""
+CHECKED_ROWS = 20_000
+"""Most rows that `tamiz check` looks at for label errors, if nothing else is asked for."""
 
 
 class Task(StrEnum):

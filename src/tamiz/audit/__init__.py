@@ -5,7 +5,7 @@ Each check gives a `Finding`; `check_data` makes them all, `write_page` shows th
 
 from tamiz.audit.findings import Finding, Severity
 from tamiz.audit.page import write_page
-from tamiz.audit.report import DEFAULT_SAMPLE, Report, check_data
+from tamiz.audit.report import Report, check_data
 from tamiz.audit.suspects import write_suspects
 
-__all__ = ["DEFAULT_SAMPLE", "Finding", "Report", "Severity", "check_data", "write_page", "write_suspects"]
+__all__ = ["Finding", "Report", "Severity", "check_data", "write_page", "write_suspects"]

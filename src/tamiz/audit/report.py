@@ -16,12 +16,9 @@ from tamiz.config import Project
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
 from tamiz.errors import LabelError
-from tamiz.types import Progress
+from tamiz.types import CHECKED_ROWS, Progress
 
-__all__ = ["DEFAULT_SAMPLE", "Report", "check_data"]
-
-DEFAULT_SAMPLE = 20_000
-"""Most rows that are looked at for label errors."""
+__all__ = ["Report", "check_data"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def check_data(
     project: Project,
     *,
     refusal: str | None = None,
-    sample: int = DEFAULT_SAMPLE,
+    sample: int = CHECKED_ROWS,
     progress: Progress | None = None,
 ) -> Report:
     """Check the ingested rows and, where they could be cleaned and split, the split.

@@ -1,13 +1,5 @@
-"""The command line, `tamiz`."""
+"""The command line, `tamiz`: commands import what trains when they are called, so that all others start without it."""
 
-try:
-    from tamiz.cli.main import main
-except ModuleNotFoundError as error:  # commands that train import their libraries; say so before any traceback
-    if (error.name or "tamiz").startswith("tamiz"):
-        raise
-    raise SystemExit(
-        f"error  {error.name!r} is needed for the command line and not installed. "
-        "Install it with: pip install 'tamiz[train,serve]'"
-    ) from None
+from tamiz.cli.main import main
 
 __all__ = ["main"]

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from tamiz.audit import DEFAULT_SAMPLE, Finding, Report, check_data, write_page, write_suspects
 from tamiz.cli.console import Terminal, note, output, print_json, table
 from tamiz.cli.options import AsJson, ProjectPath, Quiet, Wait
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project
-from tamiz.data.corrections import filled_lines
-from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, LabelError, RefusedShareError, SplitError, counted
-from tamiz.pipeline import run as run_pipeline
-from tamiz.registry.memory import MemoryRegistry
 from tamiz.settings import read_project
+from tamiz.types import CHECKED_ROWS
+
+if TYPE_CHECKING:
+    from tamiz.audit import Finding, Report
 
 __all__ = ["register"]
 
@@ -44,7 +43,7 @@ def check(
     ] = None,
     sample: Annotated[
         int, typer.Option("--sample", min=100, help="Most rows to look at for label errors.")
-    ] = DEFAULT_SAMPLE,
+    ] = CHECKED_ROWS,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there is a warning.")] = False,
     wait: Wait = 0.0,
     as_json: AsJson = False,
@@ -58,6 +57,9 @@ def check(
 
     Example: tamiz check reviews.csv --suspects suspects.csv
     """
+    from tamiz.audit import write_page, write_suspects
+    from tamiz.data.corrections import filled_lines
+
     found = guessed_project(source, save=None) if source else read_project(project, notice=note)
     for path in filter(None, (html, suspects)):
         if not path.parent.is_dir():
@@ -84,6 +86,11 @@ def check(
 
 def _report(project: Project, *, sample: int, quiet: bool, wait_s: float) -> Report:
     """Bring the tables up to date and check them; data that cannot be cleaned or split is checked as it came."""
+    from tamiz.audit import check_data
+    from tamiz.data.lake import Lake
+    from tamiz.pipeline import run as run_pipeline
+    from tamiz.registry.memory import MemoryRegistry
+
     refusal = None
     with Terminal(quiet=quiet) as terminal:
         try:

@@ -99,6 +99,14 @@ def run_command(arguments: list[str]) -> int:
         said = f"{error.filename}: {explain(error)}" if isinstance(error, OSError) and error.filename else str(error)
         errors.print(said)
         return 2 if isinstance(error, ConfigError | RequestError) else 1
+    except ModuleNotFoundError as error:  # training imports its libraries at the heads of its modules
+        if "--debug" in arguments:
+            raise
+        errors.print("error ", style="red", end="")
+        errors.print(
+            f"{error.name!r} is needed for this command and not installed. Install it with: pip install 'tamiz[train]'"
+        )
+        return 1
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,18 +12,13 @@ from tamiz.cli.console import note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.cli.versions import show_replays, store_of, versions
 from tamiz.config import Project
-from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, StoreError
 from tamiz.metrics.choice import Best, best_version
-from tamiz.pipeline.choose import figures_of
-from tamiz.pipeline.evidence import check_slices
-from tamiz.pipeline.promotion import decide
-from tamiz.pipeline.publish import promote as promote_version
-from tamiz.pipeline.publish import rollback as roll_back
-from tamiz.pipeline.reproduce import Reproduction
-from tamiz.pipeline.reproduce import reproduce as train_again
 from tamiz.settings import Settings, new_registry, read_project
 from tamiz.store import CHAMPION, ModelStore
+
+if TYPE_CHECKING:
+    from tamiz.pipeline.reproduce import Reproduction
 
 __all__ = ["register"]
 
@@ -67,6 +62,9 @@ def promote(
 
     Example: tamiz promote 3 --replay
     """
+    from tamiz.pipeline.evidence import check_slices
+    from tamiz.pipeline.publish import promote as promote_version
+
     _check_options(version, by, lowest, reason, force=force)
     found = read_project(project)
     store = store_of(found)
@@ -113,6 +111,9 @@ def _champion(
     project: Project, store: ModelStore, number: str, reason: str, *, force: bool, dry_run: bool
 ) -> dict[str, object]:
     """Decide about a version and return what to say; `refused` where it does not become champion."""
+    from tamiz.data.lake import Lake
+    from tamiz.pipeline.promotion import decide
+
     decision = decide(
         project,
         store,
@@ -137,6 +138,8 @@ def _champion(
 
 
 def _best(project: Project, store: ModelStore, metric: str, lowest: bool | None) -> Best:
+    from tamiz.pipeline.choose import figures_of
+
     figures = figures_of(store, new_registry(project), project.name, metric, notice=note)
     best = best_version(figures, metric, None if lowest is None else "min" if lowest else "max")
     note(f"version {best.version} is {best.reason}")
@@ -156,6 +159,8 @@ def rollback(
 
     Example: tamiz rollback --reason "complaints about version 4"
     """
+    from tamiz.pipeline.publish import rollback as roll_back
+
     found = read_project(project)
     user = Settings.from_environment().user
     about = {"by": user, "reason": reason}
@@ -172,6 +177,9 @@ def reproduce(
 
     Example: tamiz reproduce 3
     """
+    from tamiz.data.lake import Lake
+    from tamiz.pipeline.reproduce import reproduce as train_again
+
     found = read_project(project)
     result = train_again(found, store_of(found), Lake(found.resolve(found.lake)), version)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -13,8 +13,10 @@ import yaml
 from tamiz.cli.console import errors, note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, as_option
 from tamiz.config import Project, json_schema, parse_project
-from tamiz.data.sniff import Sniffed, sniff
 from tamiz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tamiz.data.sniff import Sniffed
 
 __all__ = ["guessed_project", "register"]
 
@@ -40,6 +42,8 @@ def init(
 
     Example: tamiz init reviews.csv
     """
+    from tamiz.data.sniff import sniff
+
     found = sniff(source, text=text, label=label)
     content = _project_text(found, name=name or _name_of(source), source=_relative(source, to.parent))
     _write_new(to, content, "--to", dry_run=dry_run)
@@ -70,6 +74,8 @@ def schema(
 
 def guessed_project(source: str, *, save: Path | None, dry_run: bool = False) -> Project:
     """Return a project for a file of texts, shown on standard error and, but for a dry run, saved on request."""
+    from tamiz.data.sniff import sniff
+
     found = sniff(source)
     name = _name_of(source)
     show_sniffed(found, to_errors=True)

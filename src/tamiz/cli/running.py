@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -17,14 +17,13 @@ from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait, as_optio
 from tamiz.cli.projects import guessed_project
 from tamiz.config import Project, parse_project
 from tamiz.errors import ConfigError, SourceError
-from tamiz.pipeline import STEPS, RunResult
-from tamiz.pipeline import run as run_pipeline
-from tamiz.pipeline.jobs import Job, jobs
-from tamiz.pipeline.report import compare_report
-from tamiz.pipeline.run import check_project
-from tamiz.pipeline.train import Trained
 from tamiz.settings import new_registry, read_project
 from tamiz.types import RunRecord
+
+if TYPE_CHECKING:
+    from tamiz.pipeline import RunResult
+    from tamiz.pipeline.jobs import Job
+    from tamiz.pipeline.train import Trained
 
 __all__ = ["changed", "register", "show_leaderboard"]
 
@@ -56,8 +55,8 @@ _HEADINGS = {
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
     app.command("run")(run)
-    for step in STEPS:
-        app.command(step, help=f"{_ABOUT[step]}\n\nExample: tamiz {step} -p examples/reviews")(_step(step))
+    for step, about in _ABOUT.items():
+        app.command(step, help=f"{about}\n\nExample: tamiz {step} -p examples/reviews")(_step(step))
     app.command("compare")(compare)
 
 
@@ -83,12 +82,14 @@ def run(
 
     Example: tamiz run reviews.csv
     """
+    from tamiz.pipeline.jobs import jobs
+
     found = guessed_project(source, save=save, dry_run=dry_run) if source else read_project(project, notice=note)
     if source is None and save is not None:
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])
     if dry_run:
-        _show_plan(found, STEPS[-1], as_json=as_json, file=save if source else project)
+        _show_plan(found, "evaluate", as_json=as_json, file=save if source else project)
         return
     if not (quiet or as_json):
         errors.print(Text.assemble(("jobs", "blue"), f"  {', '.join(_said(job) for job in jobs(found))}"))
@@ -119,6 +120,9 @@ def _step(step: str) -> Callable[..., None]:
 
 
 def _run(project: Project, until: str, *, quiet: bool, wait_s: float) -> RunResult:
+    from tamiz.pipeline import run as run_pipeline
+    from tamiz.pipeline.jobs import jobs
+
     try:
         with Terminal(quiet=quiet) as terminal:
             return run_pipeline(project, new_registry(project), listener=terminal, until=until, wait_s=wait_s)
@@ -171,7 +175,11 @@ def changed(project: Project, settings: list[str], *, where: str = "--set") -> P
 
 
 def _show_plan(project: Project, until: str, *, as_json: bool, file: Path | None) -> None:
+    from tamiz.pipeline.jobs import jobs
+    from tamiz.pipeline.run import check_project
+
     check_project(project)
+    steps = list(_ABOUT)
     plan = {
         "project": project.name,
         "task": str(project.task),
@@ -179,7 +187,7 @@ def _show_plan(project: Project, until: str, *, as_json: bool, file: Path | None
         "lake": project.resolve(project.lake),
         "store": project.resolve(project.registry.store),
         "mlflow": project.registry.mlflow,
-        "steps": list(STEPS[: STEPS.index(until) + 1]),
+        "steps": steps[: steps.index(until) + 1],
         "candidates": [candidate.title for candidate in project.candidates],
         "select": project.select.metric,
     }
@@ -303,6 +311,8 @@ def compare(
 
 
 def _write_comparison(path: Path, project: Project, runs: Sequence[RunRecord], metric: str) -> None:
+    from tamiz.pipeline.report import compare_report
+
     page = compare_report(project, runs, open_blobs(project.resolve(project.lake)), metric)
     try:
         path.write_bytes(page.encode("utf-8", "replace"))

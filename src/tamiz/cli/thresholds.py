@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -14,8 +14,10 @@ from tamiz.cli.console import figure, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath, as_option
 from tamiz.errors import ConfigError
 from tamiz.metrics import METRICS
-from tamiz.pipeline.decide import Decision, Redecided, describe, redecide
 from tamiz.settings import Settings, new_registry, read_project
+
+if TYPE_CHECKING:
+    from tamiz.pipeline.decide import Decision, Redecided
 
 __all__ = ["register"]
 
@@ -84,6 +86,8 @@ def thresholds(
 
     Example: tamiz thresholds --costs costs.yaml --abstain-coverage 0.9 --promote
     """
+    from tamiz.pipeline.decide import describe, redecide
+
     found = read_project(project)
     asked = {
         "thresholds": _thresholds(metric, at_least or [], set_ or []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -14,9 +14,10 @@ from tamiz.cli.options import AsJson, DryRun, ProjectPath, Quiet, Wait
 from tamiz.cli.running import changed
 from tamiz.config import Project
 from tamiz.errors import ConfigError
-from tamiz.pipeline.tune import Plan, TuneResult, plan
-from tamiz.pipeline.tune import tune as search
 from tamiz.settings import new_registry, read_project
+
+if TYPE_CHECKING:
+    from tamiz.pipeline.tune import Plan, TuneResult
 
 __all__ = ["register"]
 
@@ -53,6 +54,9 @@ def tune(
 
     Example: tamiz tune --minutes 20 --set "tune.space.C={low: 1, high: 50, log: true}"
     """
+    from tamiz.pipeline.tune import plan
+    from tamiz.pipeline.tune import tune as search
+
     given = {"candidate": candidate, "trials": trials, "minutes": minutes, "metric": metric}
     settings = [f"tune.{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
     found = changed(read_project(project, notice=note), set_ or [])

@@ -10,10 +10,8 @@ import typer
 from tamiz.cli.console import figure, output, print_json, short, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
 from tamiz.config import Project
-from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, StoreError
 from tamiz.package import Manifest, read_manifest
-from tamiz.pipeline.promotion import replay as replay_decision
 from tamiz.settings import read_project
 from tamiz.store import Index, ModelStore
 
@@ -147,6 +145,9 @@ def show_replays(project: Project, store: ModelStore, version: str, *, as_json: 
         StoreError: there is none.
         Exit: with code 1, when any differs.
     """
+    from tamiz.data.lake import Lake
+    from tamiz.pipeline.promotion import replay as replay_decision
+
     _, number = store.resolve(f"{project.name}@{version}")
     decisions = store.decisions(project.name, number)
     if not decisions:
