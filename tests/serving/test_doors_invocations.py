@@ -402,6 +402,20 @@ def test_lines_may_be_those_of_a_file_of_requests(zero_shot):
         assert SECRET not in got.text
 
 
+def test_an_id_that_is_no_finite_number_comes_back_as_null(zero_shot):
+    lines = [
+        f'{{"id": {number}, "text": "a card", "labels": ["card"]}}' for number in ("NaN", "-Infinity", "1e999", "7")
+    ]
+
+    def strict(text):
+        return json.loads(text, parse_constant=pytest.fail)
+
+    got = invoke(zero_shot, "\n".join(lines), **LINES)
+    assert [strict(line)["id"] for line in got.text.splitlines()] == [None, None, None, 7]
+    one = invoke(zero_shot, "\n".join(lines), accept="application/json", **LINES)
+    assert [found["id"] for found in strict(one.text)] == [None, None, None, 7]
+
+
 def test_candidate_labels_in_csv(zero_shot):
     body = {"inputs": ["a card"], "parameters": {"candidate_labels": ["card", "loan"]}}
     (row,) = csv.DictReader(io.StringIO(invoke(zero_shot, body, accept="text/csv").text))

@@ -336,7 +336,7 @@ async def _answers(context: Context, served: Served, asked: Asked, *, marks: boo
 def _write(answers: Sequence[Answer | JsonObject], asked: Asked, model: Model, sent: Media, give: Media) -> bytes:
     if sent.form == "lines" and give.form != "csv":
         wholes = [one.whole() if isinstance(one, Answer) else one for one in answers]
-        return to_lines(wholes) if give.form == "lines" else to_json(wholes)
+        return to_lines(wholes) if give.form == "lines" else to_json(wholes, inf_nan_mode="null")
     return _write_answers([one for one in answers if isinstance(one, Answer)], asked, model, give)
 
 

@@ -103,8 +103,8 @@ def _weight(value: str) -> float:
 
 
 def to_lines(items: Sequence[object]) -> bytes:
-    """Write one JSON document a line."""
-    return b"".join(to_json(item) + b"\n" for item in items)
+    """Write one JSON document a line; an `id` that is no finite number, which JSON cannot say, is null."""
+    return b"".join(to_json(item, inf_nan_mode="null") + b"\n" for item in items)
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, header: bool = True) -> bytes:
