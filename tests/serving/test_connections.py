@@ -6,7 +6,8 @@ import json
 import logging
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -38,6 +39,20 @@ def port(tmp_path_factory):
 def quick(tmp_path_factory):
     with live(serve_model(tmp_path_factory.mktemp("quick")), Quick, timeout_keep_alive=1) as found:
         yield found
+
+
+def question(texts: Sequence[str]) -> bytes:
+    body = json.dumps({"text": texts}).encode()
+    return b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@contextmanager
+def reading_little(port: int) -> Iterator[socket.socket]:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(PATIENCE_S)
+        one.connect(("127.0.0.1", port))
+        yield one
 
 
 def is_well(port: int) -> bool:
@@ -73,24 +88,14 @@ def test_a_body_that_nobody_waits_for_keeps_no_connection(quick):
 
 
 def test_an_answer_that_is_not_read_is_broken_off(quick):
-    texts = json.dumps({"text": ["card"] * 900}).encode()
-    head = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(texts)
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.settimeout(PATIENCE_S)
-        one.connect(("127.0.0.1", quick))
-        flood(one, head + texts)  # many requests, no answer read: their sum fits into no buffer
+    with reading_little(quick) as one:
+        flood(one, question(["card"] * 900))  # many requests, no answer read: their sum fits into no buffer
     assert is_well(quick)
 
 
 def test_a_client_that_reads_no_answer_is_no_fault_of_the_server(quick, caplog):
-    texts = json.dumps({"text": ["card"] * 900}).encode()
-    head = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(texts)
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.settimeout(PATIENCE_S)
-        one.connect(("127.0.0.1", quick))
-        one.sendall((head + texts) * 30)  # the next requests wait while the answer to one is not read
+    with reading_little(quick) as one:
+        one.sendall(question(["card"] * 900) * 30)  # the next requests wait while the answer to one is not read
         time.sleep(1)
         assert b"HTTP/1.1 200" in heard(one)
     assert is_well(quick)
@@ -98,8 +103,7 @@ def test_a_client_that_reads_no_answer_is_no_fault_of_the_server(quick, caplog):
 
 
 def test_what_is_no_http_ends_a_request_at_work_that_has_others_behind_it(port, caplog):
-    texts = json.dumps({"text": ["my card was charged " * 40_000] * 9}).encode()
-    long = b"POST " + URL + b" HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(texts) + texts
+    long = question(["my card was charged " * 40_000] * 9)
     short = b"GET /ping HTTP/1.1\r\n" + HOST + b"\r\n"
     with connected(port) as one:
         one.sendall(long + short + b"nonsense\r\n\r\n")
