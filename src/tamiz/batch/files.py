@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tamiz._files import replacing
+from tamiz._json import json_text
 from tamiz.batch.transform import check_column, predict_batch
 from tamiz.data.readers import open_source
 from tamiz.errors import ColumnError, ConfigError, SourceError, one_of
@@ -86,7 +85,7 @@ FORMATS: dict[str, Callable[[Path], _Writer]] = {
 def write_json_lines(batch: pa.RecordBatch, file: IO[str]) -> None:
     """Write rows as JSON, one a line."""
     for row in batch.to_pylist():
-        file.write(_json(row) + "\n")
+        file.write(json_text(row) + "\n")
 
 
 def predict_file(
@@ -206,19 +205,4 @@ def replaced(target: Path) -> Iterator[Path]:
 
 
 def _cell(value: Any) -> Any:
-    return _json(value) if isinstance(value, list | dict) else value
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
-    except ValueError:  # JSON has no infinite numbers, and none that are none
-        return json.dumps(_finite(value), ensure_ascii=False, default=str)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json_text(value) if isinstance(value, list | dict) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from tamiz._json import json_text
 from tamiz.types import GOES_ON
 
 __all__ = ["Terminal", "errors", "figure", "note", "output", "print_json", "short", "table"]
@@ -48,8 +48,7 @@ def short(text: str, most: int) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value for machines: one JSON document on standard output; figures that are none are null."""
-    value = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+    sys.stdout.write(json_text(value, indent=1) + "\n")
 
 
 def figure(value: float | None, interval: Sequence[float] | None = None) -> str:

@@ -58,7 +58,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     output.print(table("Pretrained models", columns, rows, first_left=len(columns)))
     for one in found:
         place = f"in {one['where']}" if one["where"] else f"tamiz models install {one['name']}"
-        output.print(f"{one['name']}: {one['purpose']}\n    {place}", soft_wrap=True)
+        output.print(f"{one['name']}: {one['purpose']}\n    {place}")
     output.print(f"Scores: {SOURCE}")
 
 

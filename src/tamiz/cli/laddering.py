@@ -172,16 +172,17 @@ def _show(done: Step, folder: Path, *, began: bool, dry_run: bool) -> None:
 
     for conflict in done.conflicts:
         note(conflict)
-    if not dry_run and done.decision:
-        _show_decision(done)
-    elif not dry_run:
-        _show_preview(done)
     held = done.state.current().values()
-    if began:
-        drawn, taken = sum(one.random for one in held), "would be taken in" if dry_run else "taken in"
-        output.print(f"{done.new:,} labels {taken}; {len(held):,} in all, {drawn:,} of texts drawn at random")
+    in_all = f"{len(held):,} in all, {sum(one.random for one in held):,} of texts drawn at random"
     if dry_run:
+        output.print(f"{done.new:,} labels would be taken in; {in_all}")
         return
+    if done.decision:
+        _show_decision(done)
+    else:
+        _show_preview(done)
+    if began:
+        output.print(f"{done.new:,} labels taken in; {in_all}")
     here = f"{folder}/{BATCH}"
     if done.waiting:
         text = f"next: fill in the column `label` of {here} ({len(done.waiting)} texts), then: tamiz ladder {folder}"

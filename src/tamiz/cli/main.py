@@ -92,25 +92,22 @@ def run_command(arguments: list[str]) -> int:
         app(arguments, prog_name="tamiz")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except (TamizError, OSError) as error:
-        if "--debug" in arguments:
-            raise
-        errors.print("error ", style="red", end="")
-        said = f"{error.filename}: {explain(error)}" if isinstance(error, OSError) and error.filename else str(error)
-        errors.print(said)
-        return 2 if isinstance(error, ConfigError | RequestError) else 1
-    except ModuleNotFoundError as error:  # training imports its libraries at the heads of its modules
-        if "--debug" in arguments:
-            raise
-        errors.print("error ", style="red", end="")
-        errors.print(
-            f"{error.name!r} is needed for this command and not installed. Install it with: pip install 'tamiz[train]'"
-        )
-        return 1
     except Exception as error:
         if "--debug" in arguments:
             raise
         errors.print("error ", style="red", end="")
-        errors.print(f"{short(f'{type(error).__name__}: {error}', _SHOWN)} (unexpected; tamiz --debug shows where)")
-        return 1
+        errors.print(_said(error))
+        return 2 if isinstance(error, ConfigError | RequestError) else 1
     return 0
+
+
+def _said(error: Exception) -> str:
+    """Return what a person is told of an error."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {explain(error)}"
+    if isinstance(error, TamizError | OSError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):  # training imports its libraries at the heads of its modules
+        lacking = f"{error.name!r} is needed for this command and not installed"
+        return f"{lacking}. Install it with: pip install 'tamiz[train]'"
+    return f"{short(f'{type(error).__name__}: {error}', _SHOWN)} (unexpected; tamiz --debug shows where)"

@@ -1,6 +1,6 @@
 """How good a classifier is: figures, their uncertainty, and which way is up."""
 
-from tamiz.metrics._inputs import ECE_BINS
+from tamiz.metrics._inputs import ECE_BINS, bins_of
 from tamiz.metrics.classification import calibration_error, confusion, error_by_chance, per_label, score, score_sets
 from tamiz.metrics.intervals import bootstrap, share_interval
 from tamiz.metrics.names import METRICS, higher_is_better
@@ -11,6 +11,7 @@ __all__ = [
     "METRICS",
     "Comparison",
     "McNemar",
+    "bins_of",
     "bootstrap",
     "calibration_error",
     "compare",

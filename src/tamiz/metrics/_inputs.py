@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.errors import DataError
-from tamiz.types import BoolArray, FloatArray, Task
+from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
 ECE_BINS = 15
 """Bins of equal width in which confidence and accuracy are compared."""
@@ -66,6 +66,11 @@ def checked_answers(answers: NDArray[Any], task: Task, n: int, k: int, what: str
     if answers.min() < lowest or answers.max() >= k:
         raise DataError(f"{what}: indices {answers.min()} to {answers.max()}, allowed: {lowest} to {k - 1}")
     return answers
+
+
+def bins_of(confidence: FloatArray, bins: int = ECE_BINS) -> IntArray:
+    """Return in which of the bins of equal width each confidence lies; they are open to the left, but for the first."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def ranked(inputs: Inputs) -> tuple[BoolArray, FloatArray]:

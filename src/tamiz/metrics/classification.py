@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.errors import DataError
-from tamiz.metrics._inputs import ECE_BINS, Inputs, brier_losses, checked, log_losses, ranked
+from tamiz.metrics._inputs import ECE_BINS, Inputs, bins_of, brier_losses, checked, log_losses, ranked
 from tamiz.metrics.names import METRICS
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
@@ -275,8 +275,8 @@ def _bin_distance(confidences: FloatArray, right: BoolArray) -> float:
 
 
 def _binned(confidences: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Return the bin of each confidence, bins being open to the left, and the sum of those in each bin."""
-    bins = np.clip(np.ceil(confidences * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    """Return the bin of each confidence and the sum of those in each bin."""
+    bins = bins_of(confidences)
     return bins, np.bincount(bins, weights=confidences, minlength=ECE_BINS).astype(np.float64)
 
 

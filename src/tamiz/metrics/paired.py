@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tamiz.errors import ConfigError, DataError, one_of
 from tamiz.metrics import intervals
-from tamiz.metrics._inputs import ECE_BINS, Inputs, checked
+from tamiz.metrics._inputs import ECE_BINS, Inputs, bins_of, checked
 from tamiz.metrics.names import METRICS, base_name
 from tamiz.types import BoolArray, FloatArray, Task
 
@@ -275,7 +275,7 @@ def _ece_of(inputs: Inputs) -> Measure:
         confidence = inputs.probabilities.max(axis=1)[:, None]
         hit = (inputs.probabilities.argmax(axis=1) == inputs.targets)[:, None]
     n, columns = confidence.shape
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1) + ECE_BINS * np.arange(columns)
+    bins = bins_of(confidence) + ECE_BINS * np.arange(columns)
     rows = np.repeat(np.arange(n), columns)
     gaps = csr_array(((confidence - hit).ravel(), (bins.ravel(), rows)), shape=(ECE_BINS * columns, n))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.metrics import ECE_BINS, calibration_error, confusion, per_label
+from tamiz.metrics import ECE_BINS, bins_of, calibration_error, confusion, per_label
 from tamiz.reports.sample import Sample
 from tamiz.types import BoolArray, FloatArray, IntArray, Task
 
@@ -110,7 +110,7 @@ def reliability(sample: Sample, *, calibrated: bool = True, bins: int = ECE_BINS
 
 
 def _binned(confidence: FloatArray, right: BoolArray, bins: int) -> tuple[Bin, ...]:
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    place = bins_of(confidence, bins)
     count = np.bincount(place, minlength=bins)
     total = np.bincount(place, weights=confidence, minlength=bins)
     hits = np.bincount(place, weights=right, minlength=bins)
