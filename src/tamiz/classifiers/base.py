@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,13 @@ __all__ = [
     "indicators",
     "probabilities",
     "read_arrays",
-    "read_settings",
     "remembering",
     "sigmoid",
     "softmax",
-    "write_settings",
 ]
 
 
+_SETTINGS = "classifier.json"
 _FREE_BYTES = 64 * 2**20  # below this size no ratio of compression is suspicious
 _LOWEST = -700.0  # a score, whose exponential is still a number
 _MOST_RATIO = 300  # weights hardly shrink; an array of zeros shrinks to a thousandth
@@ -87,6 +86,29 @@ class Family(Generic[P]):
         check_labels(self.labels, task)
         self.params = self.Params(**params)
         self._seed = seed
+
+    def anew(self, seed: int) -> Self:
+        """Return a classifier with the same labels, task and parameters that has learnt nothing yet."""
+        return type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+
+    def write_settings(self, folder: Path) -> None:
+        """Write labels, task and parameters beside the weights."""
+        settings = {"labels": list(self.labels), "task": str(self.task), "params": self.params.model_dump()}
+        (folder / _SETTINGS).write_text(json.dumps(settings, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def from_settings(cls, folder: Path) -> Self:
+        """Return a classifier of what `write_settings` wrote that has learnt nothing yet.
+
+        Raises:
+            PackageError: the file is missing or damaged.
+        """
+        try:
+            settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+            labels, task, params = tuple(settings["labels"]), Task(settings["task"]), dict(settings["params"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PackageError(f"{_SETTINGS} in the package is missing or damaged: {error}") from error
+        return cls(labels, task, **params)
 
 
 def check_labels(labels: tuple[str, ...], task: Task) -> None:
@@ -148,25 +170,6 @@ def remembering(classifier: Classifier) -> Classifier:
 def column_of(label: int, task: Task) -> tuple[int, int]:
     """Return which column of the scores speaks of a label, and with which sign."""
     return (0, 2 * label - 1) if task is Task.BINARY else (label, 1)
-
-
-def write_settings(folder: Path, labels: tuple[str, ...], task: Task, params: dict[str, Any]) -> None:
-    """Write labels, task and parameters beside the weights."""
-    settings = {"labels": list(labels), "task": str(task), "params": params}
-    (folder / "classifier.json").write_text(json.dumps(settings, ensure_ascii=False, indent=1), encoding="utf-8")
-
-
-def read_settings(folder: Path) -> tuple[tuple[str, ...], Task, dict[str, Any]]:
-    """Read what `write_settings` wrote.
-
-    Raises:
-        PackageError: the file is missing or damaged.
-    """
-    try:
-        settings = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
-        return tuple(settings["labels"]), Task(settings["task"]), dict(settings["params"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PackageError(f"classifier.json in the package is missing or damaged: {error}") from error
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -111,7 +111,7 @@ class BoostingClassifier(base.Family[BoostingParams]):
         self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
     ) -> Self:
         """Return a new classifier with as many rounds for each booster as this one kept."""
-        new = type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+        new = self.anew(seed)
         new._settled = self.rounds_
         return new.fit(texts, targets, progress=progress)
 
@@ -218,7 +218,7 @@ class BoostingClassifier(base.Family[BoostingParams]):
 
     def save(self, folder: Path) -> None:
         """Write parameters, words and the boosters in LightGBM's text format."""
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         arrays = {**self.features_.save(folder), "fixed": self.fixed_, "boosters": np.array([*self.boosters_], int)}
         np.savez_compressed(folder / "boosting.npz", **arrays)  # type: ignore[arg-type]
         for column, booster in self.boosters_.items():
@@ -233,8 +233,7 @@ class BoostingClassifier(base.Family[BoostingParams]):
             MissingExtraError: LightGBM is not installed.
         """
         lightgbm = require("lightgbm", extra="train")
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         arrays = base.read_arrays(folder / "boosting.npz")
         try:
             model.features_ = NgramFeatures.load(model.params, folder, arrays)

@@ -181,7 +181,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         self, texts: Sequence[str], targets: NDArray[Any], *, seed: int, progress: Progress | None = None
     ) -> Self:
         """Return a new classifier with this one's weights and temperatures; members that did not count are left out."""
-        new = type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+        new = self.anew(seed)
         new.weights_, new.temperatures_ = self.weights_.copy(), self.temperatures_.copy()
         count = len(self.params.members)
         for place, member in self.members_.items():
@@ -238,7 +238,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
 
     def save(self, folder: Path) -> None:
         """Write weights and temperatures, and each member that counts into a folder of its own."""
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         about = {"weights": self.weights_.tolist(), "temperatures": self.temperatures_.tolist()}
         (folder / "ensemble.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         for place, member in self.members_.items():
@@ -253,8 +253,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
             PackageError: a file is missing or damaged.
             MissingExtraError: a member's library is not installed.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         try:
             about = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
             found = np.array([about["weights"], about["temperatures"]], np.float64)

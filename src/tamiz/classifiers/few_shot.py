@@ -146,7 +146,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
         """Write the encoder, its tokenizer, the head, parameters and what was settled."""
         if self._folder is None or self.head_ is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         copy_model(self._folder, folder, MODEL)
         np.savez(folder / _HEAD, coef=self.head_.coef, intercept=self.head_.intercept)
         (folder / _ABOUT).write_text(json.dumps(self._about, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -159,8 +159,7 @@ class FewShotClassifier(base.Family[FewShotParams]):
             PackageError: a file is missing or damaged.
             MissingExtraError: ONNX Runtime or tokenizers is not installed.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         arrays = base.read_arrays(folder / _HEAD)
         try:
             model._about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))

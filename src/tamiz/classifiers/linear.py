@@ -204,7 +204,7 @@ class LinearClassifier(base.Family[LinearParams]):
     def save(self, folder: Path) -> None:
         """Write parameters, words and weights."""
         weights = self._fitted
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         arrays = {**self.features_.save(folder), "coef": weights.coef, "intercept": weights.intercept}
         if weights.squares is not None:
             arrays["squares"] = weights.squares
@@ -217,8 +217,7 @@ class LinearClassifier(base.Family[LinearParams]):
         Raises:
             PackageError: a file is missing or damaged.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         arrays = base.read_arrays(folder / "linear.npz")
         try:
             model.features_ = NgramFeatures.load(model.params, folder, arrays)

@@ -188,7 +188,7 @@ class NbStackClassifier(base.Family[NbStackParams]):
 
     def save(self, folder: Path) -> None:
         """Write parameters, words and weights."""
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         arrays = {**self.features_.save(folder), "coef": self.coef_, "intercept": self.intercept_}
         if self.mixing_ is not None:
             arrays.update(mixing=self.mixing_, shift=self.shift_)
@@ -201,8 +201,7 @@ class NbStackClassifier(base.Family[NbStackParams]):
         Raises:
             PackageError: a file is missing or damaged.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         arrays = base.read_arrays(folder / "nb_stack.npz")
         try:
             model.features_ = BayesFeatures.load(model.params, folder, arrays)

@@ -15,16 +15,14 @@ from tamiz.types import Explanation, FloatArray, Progress, Task, Validation
 __all__ = ["PriorClassifier"]
 
 
-class PriorClassifier:
+class PriorClassifier(base.Family[base.Params]):
     """Answer with the frequencies of the labels in training, one example a label added."""
 
     class Params(base.Params):
         """The baseline has no parameters."""
 
-    def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0) -> None:
-        self.labels = tuple(labels)
-        self.task = task
-        base.check_labels(self.labels, task)
+    def __init__(self, labels: Sequence[str], task: Task, *, seed: int = 0, **params: Any) -> None:
+        super().__init__(labels, task, seed=seed, **params)
         self.prior_: FloatArray = np.full(len(self.labels), np.nan)
 
     def fit(
@@ -53,13 +51,12 @@ class PriorClassifier:
 
     def save(self, folder: Path) -> None:
         """Write the frequencies."""
-        base.write_settings(folder, self.labels, self.task, {})
+        self.write_settings(folder)
         np.savez(folder / "prior.npz", prior=self.prior_)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the frequencies."""
-        labels, task, _ = base.read_settings(folder)
-        model = cls(labels, task)
+        model = cls.from_settings(folder)
         model.prior_ = base.read_arrays(folder / "prior.npz")["prior"]
         return model

@@ -99,7 +99,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
         """Return a new classifier trained for as many epochs as were best, which reads long texts as this one does."""
         from tamiz.classifiers.transformer_fit import Settled
 
-        new = type(self)(self.labels, self.task, seed=seed, **self.params.model_dump())
+        new = self.anew(seed)
         new._before = Settled(**self._settled)
         new.keep_in(self._checkpoints)
         return new.fit(texts, targets, progress=progress)
@@ -141,7 +141,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
         """Write model, tokenizer, parameters and what was settled."""
         if self._folder is None:
             raise RuntimeError("the classifier is not fitted; call fit first")
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump())
+        self.write_settings(folder)
         copy_model(self._folder, folder, MODEL)
         record = {"settled": self._settled, "facts": self._facts}
         (folder / _SETTLED).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -154,8 +154,7 @@ class TransformerClassifier(base.Family[TransformerParams]):
             PackageError: a file is missing or damaged.
             MissingExtraError: ONNX Runtime or tokenizers is not installed.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         try:
             record = json.loads((folder / _SETTLED).read_text(encoding="utf-8"))
             model._settled, model._facts = record["settled"], record["facts"]

@@ -325,7 +325,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
         """
         scorer = self.scorer
         base.check_labels(self.labels, self.task)
-        base.write_settings(folder, self.labels, self.task, self.params.model_dump(mode="json"))
+        self.write_settings(folder)
         assert self._folder is not None  # noqa: S101  # set with the scorer
         copy_model(self._folder, folder, MODEL)
         about = {**self._about}
@@ -347,8 +347,7 @@ class ZeroShotClassifier(base.Family[ZeroShotParams]):
             PackageError: a file is missing or damaged.
             MissingExtraError: ONNX Runtime or tokenizers is not installed.
         """
-        labels, task, params = base.read_settings(folder)
-        model = cls(labels, task, **params)
+        model = cls.from_settings(folder)
         try:
             about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             shift, sentences = about.pop("shift"), about.pop("sentences", None)
