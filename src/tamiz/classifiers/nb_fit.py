@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tamiz.classifiers.regression import NEVER, equal_rows
+from tamiz.classifiers.regression import NEVER, equal_rows, fit_softmax
 from tamiz.types import BoolArray, FloatArray, IntArray, Progress
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Stacking:
             mean, deviation = z.mean(axis=0), z.std(axis=0)
             scale = np.where(deviation > 0, deviation, 1.0)
         z = (z - mean) / scale
-        mixing, shift = self._by_label(z, has) if self.one_vs_rest else self._softmax(z, has)
+        mixing, shift = self._by_label(z, has) if self.one_vs_rest else fit_softmax(self._solver(), z, has, np.float64)
         mixing = mixing / scale[:, None]
         return mixing, shift - mean @ mixing
 
@@ -172,18 +172,4 @@ class Stacking:
             seen = np.array([j, k + j]) if self.own else np.arange(2 * k)
             fitted = self._solver().fit(z[:, seen], has[:, j])
             mixing[seen, j], shift[j] = fitted.coef_[0], fitted.intercept_[0]
-        return mixing, shift
-
-    def _softmax(self, z: FloatArray, has: BoolArray) -> tuple[FloatArray, FloatArray]:
-        k = has.shape[1]
-        present = np.flatnonzero(has.any(axis=0))
-        mixing, shift = np.zeros((2 * k, k)), np.full(k, NEVER)
-        if len(present) == 1:
-            shift[present] = 0.0
-            return mixing, shift
-        fitted = self._solver().fit(z, has.argmax(axis=1))
-        if len(present) == 2:  # one column, for the second class
-            mixing[:, present[1]], shift[present] = fitted.coef_[0], [0.0, fitted.intercept_[0]]
-        else:
-            mixing[:, present], shift[present] = fitted.coef_.T, fitted.intercept_
         return mixing, shift

@@ -14,7 +14,7 @@ from tamiz.types import BoolArray, FloatArray, IntArray, Progress
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-__all__ = ["NEVER", "Regression", "Weights", "equal_rows"]
+__all__ = ["NEVER", "Regression", "Weights", "equal_rows", "fit_softmax"]
 
 NEVER = -30.0  # log-odds of a label without any example
 _TINY = np.finfo(np.float32).tiny
@@ -122,17 +122,7 @@ class Regression:
 
     def softmax(self, x: csr_matrix, has: BoolArray) -> Weights:
         """Fit one multinomial regression; `has` is bool `(n, columns)` with one label a row."""
-        present = np.flatnonzero(has.any(axis=0))
-        coef, intercept = np.zeros((x.shape[1], has.shape[1]), np.float32), np.full(has.shape[1], NEVER)
-        if len(present) == 1:
-            intercept[present] = 0.0
-            return Weights(coef, intercept, None)
-        fitted = self._solver(x, softmax=True).fit(self._scaled(x, None), has.argmax(axis=1))
-        if len(present) == 2:  # one column, for the second class
-            coef[:, present[1]], intercept[present] = fitted.coef_[0], [0.0, fitted.intercept_[0]]
-        else:
-            coef[:, present], intercept[present] = fitted.coef_.T, fitted.intercept_
-        return Weights(coef, intercept, None)
+        return Weights(*fit_softmax(self._solver(x, softmax=True), self._scaled(x, None), has, np.float32), None)
 
     def _solver(self, x: csr_matrix, *, softmax: bool = False) -> Any:
         from sklearn.linear_model import LogisticRegression
@@ -161,6 +151,24 @@ class Regression:
                 part = part / np.maximum(lengths, _TINY)[rows]
             values[start:end] = part
         return csr_matrix((values, x.indices, x.indptr), shape=x.shape)
+
+
+def fit_softmax(solver: Any, x: Any, has: BoolArray, dtype: type[np.floating]) -> tuple[Any, FloatArray]:
+    """Fit one multinomial regression; return `(features, columns)` of `dtype` and intercepts `(columns,)`.
+
+    Classes without examples get the score `NEVER`.
+    """
+    present = np.flatnonzero(has.any(axis=0))
+    coef, intercept = np.zeros((x.shape[1], has.shape[1]), dtype), np.full(has.shape[1], NEVER)
+    if len(present) == 1:
+        intercept[present] = 0.0
+        return coef, intercept
+    fitted = solver.fit(x, has.argmax(axis=1))
+    if len(present) == 2:  # one column, for the second class
+        coef[:, present[1]], intercept[present] = fitted.coef_[0], [0.0, fitted.intercept_[0]]
+    else:
+        coef[:, present], intercept[present] = fitted.coef_.T, fitted.intercept_
+    return coef, intercept
 
 
 def equal_rows(x: csr_matrix) -> IntArray:
