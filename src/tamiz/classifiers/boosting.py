@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import FeatureParams, Lengths, NgramFeatures, fit_features, word_contributions
+from tamiz.classifiers.features import FeatureParams, Lengths, NgramFeatures, fit_features, sparse, word_contributions
 from tamiz.classifiers.ngrams import chunks
 from tamiz.classifiers.regression import NEVER
 from tamiz.errors import PackageError
@@ -154,13 +154,7 @@ class BoostingClassifier(base.Family[BoostingParams]):
         return {column: int(booster.current_iteration()) for column, booster in self.boosters_.items()}
 
     def _matrix(self, texts: Sequence[str]) -> csr_matrix:
-        from scipy.sparse import csr_matrix
-
-        rows = list(self.features_.rows(texts))
-        indptr = np.cumsum([0, *(len(row.indices) for row in rows)])
-        indices = np.concatenate([np.empty(0, np.int32), *(row.indices for row in rows)]).astype(np.int32)
-        values = np.concatenate([np.empty(0), *(row.values for row in rows)])
-        return csr_matrix((values, indices, indptr), shape=(len(rows), len(self.features_)))
+        return sparse(list(self.features_.rows(texts)), len(self.features_))
 
     def _matrix_in_parts(self, texts: Sequence[str]) -> csr_matrix:
         from scipy.sparse import vstack

@@ -28,6 +28,7 @@ __all__ = [
     "NgramFeatures",
     "Row",
     "fit_features",
+    "sparse",
     "spread_parts",
     "word_contributions",
 ]
@@ -83,6 +84,16 @@ class Row(NamedTuple):
 
     indices: IntArray
     values: FloatArray
+
+
+def sparse(rows: Sequence[Row], columns: int) -> csr_matrix:
+    """Return the features of texts as a matrix `(n, columns)`."""
+    from scipy.sparse import csr_matrix
+
+    indptr = np.cumsum([0, *(len(row.indices) for row in rows)])
+    indices = np.concatenate([np.empty(0, np.int64), *(row.indices for row in rows)])
+    values = np.concatenate([np.empty(0), *(row.values for row in rows)])
+    return csr_matrix((values, indices, indptr), shape=(len(rows), columns))
 
 
 class _Block:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from tamiz.classifiers import base
-from tamiz.classifiers.features import Lengths, Row, spread_parts
+from tamiz.classifiers.features import Lengths, Row, sparse, spread_parts
 from tamiz.classifiers.ngrams import Counts, NgramIndex, WordSequences, chunks
 from tamiz.types import FloatArray, IntArray
 
@@ -101,8 +101,6 @@ class BayesFeatures:
 
         `told` is called with numbers of texts, twice in all.
         """
-        from scipy.sparse import csr_matrix
-
         limits = (self._options.count_features, self._options.tfidf_features)
         limit = None if None in limits else max(x for x in limits if x is not None)
         counted = self._index.fit_count(texts, min_df=self._options.min_df, max_features=limit, told=told)
@@ -118,9 +116,7 @@ class BayesFeatures:
         if isinstance(sequences, WordSequences):
             used, ngrams = sequences.used_by(self._index.ngrams)
             self._index = NgramIndex(used, self._options.words, ngrams)
-        indptr = np.cumsum([0, *(len(row.indices) for row in rows)])
-        indices, values = (np.concatenate([row[part] for row in rows]) for part in (0, 1))
-        return csr_matrix((values, indices, indptr), shape=(len(texts), len(self)))
+        return sparse(rows, len(self))
 
     def rows(self, texts: Sequence[str]) -> Iterator[Row]:
         """Yield the features of each text."""
