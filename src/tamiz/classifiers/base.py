@@ -21,6 +21,7 @@ __all__ = [
     "check_labels",
     "column_of",
     "indicators",
+    "prefixed",
     "probabilities",
     "read_arrays",
     "remembering",
@@ -58,6 +59,13 @@ class Counter:
         self._done += texts
         if self._progress:
             self._progress(self._message, self._done, self._total)
+
+
+def prefixed(progress: Progress | None, who: str) -> Progress | None:
+    """Return a progress that says whose it is."""
+    if progress is None:
+        return None
+    return lambda message, done=0, total=0: progress(f"{who}: {message}", done, total)
 
 
 P = TypeVar("P", bound=Params)

@@ -146,7 +146,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
             cls: Any = classifier_class(member.family)
             made: Classifier = cls(self.labels, self.task, seed=self._seed, **member.params)
             held = None if validation is None else Validation(prepare.many(validation.texts), validation.targets)
-            told = _told(progress, f"member {place + 1} of {count}, {member.family}")
+            told = base.prefixed(progress, f"member {place + 1} of {count}, {member.family}")
             if isinstance(made, Traces):
                 self._traces[place] = made
             self._keep(place, made)
@@ -186,7 +186,7 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
         count = len(self.params.members)
         for place, member in self.members_.items():
             config, own = self.params.members[place], self._prepare[place].many(texts)
-            told = _told(progress, f"member {place + 1} of {count}, {config.family}")
+            told = base.prefixed(progress, f"member {place + 1} of {count}, {config.family}")
             self._keep(place, member)
             if isinstance(member, Refits):
                 new.members_[place] = member.refit(own, targets, seed=seed, progress=told)
@@ -266,14 +266,6 @@ class EnsembleClassifier(base.Family[EnsembleParams]):
             family = classifier_class(model.params.members[place].family)
             model.members_[place] = family.load(folder / f"member_{place}")
         return model
-
-
-def _told(progress: Progress | None, who: str) -> Progress | None:
-    def told(message: str, done: int = 0, total: int = 0) -> None:
-        if progress:
-            progress(f"{who}: {message}", done, total)
-
-    return told if progress else None
 
 
 def _tempered(p: FloatArray, temperature: float, task: Task) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.classifiers import check_params
-from tamiz.classifiers.base import remembering
+from tamiz.classifiers.base import prefixed, remembering
 from tamiz.classifiers.few_shot import FewShotClassifier
 from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.cleaning import Cleaner
@@ -25,7 +25,7 @@ from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.ladder_compare import Against, Answering, climb, folds, right_counts
 from tamiz.pipeline.ladder_state import State, place_of
 from tamiz.pipeline.ladder_suggest import FEWEST
-from tamiz.pipeline.train import fit_classifier, named, put_together
+from tamiz.pipeline.train import fit_classifier, put_together
 from tamiz.types import Classifier, FloatArray, IntArray, Progress, Task
 
 __all__ = ["Rungs"]
@@ -95,26 +95,24 @@ class Rungs:
             classifier: Any = self._zero_shot(config)
         else:
             examples = Examples([], self._learnt, self._targets, [], {})
+            about: dict[str, Any] = {"seed": state.seed, "progress": prefixed(self._progress, config.title)}
             classifier, metrics["fit_seconds"] = fit_classifier(
-                config, state.labels, state.task, examples, None, seed=state.seed, progress=self._told(config)
+                config, state.labels, state.task, examples, None, **about
             )
         none = Calibrator("none", state.task, reason="no labelled texts are held out")
-        about: dict[str, Any] = {"text_column": self._project.data.text, "metrics": metrics}
+        about = {"text_column": self._project.data.text, "metrics": metrics}
         about["data"] = {"texts": len(self._learnt) if self.learns(config.title) else 0}
         rule = DecisionRule(state.task)
         return put_together(self._project.name, config, classifier, self._clean, none, rule, **about)
 
     def _zero_shot(self, config: CandidateConfig) -> ZeroShotClassifier:
         made = ZeroShotClassifier(self._state.labels, self._state.task, seed=self._state.seed, **config.params)
-        made.prepare(self._told(config))
+        made.prepare(prefixed(self._progress, config.title))
         if not made.params.of_texts:
             return made
         order = np.random.default_rng(self._state.seed).permutation(len(self._texts))[:_MOST_TEXTS]
         some = [self._texts[place] for place in np.sort(order).tolist()]
         return made.settle(Cleaner(config.prepare).many(self._clean.many(some)), self._progress)
-
-    def _told(self, config: CandidateConfig) -> Progress | None:
-        return named(self._progress, config.title)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors `(n, d)` of raw texts by the encoder of the few-shot rung, as its fits have them."""

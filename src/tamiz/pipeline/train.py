@@ -14,6 +14,7 @@ from typing import Any
 
 from tamiz.blobs import Blobs
 from tamiz.classifiers import check_params, classifier_class
+from tamiz.classifiers.base import prefixed
 from tamiz.cleaning import Cleaner
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
@@ -44,7 +45,6 @@ __all__ = [
     "facts_of",
     "fit_classifier",
     "is_kept",
-    "named",
     "positive_index",
     "put_together",
     "record_folder",
@@ -165,7 +165,7 @@ def train_candidate(
         train(),
         validation,
         seed=seed,
-        progress=named(progress, config.title),
+        progress=prefixed(progress, config.title),
         checkpoints=checkpoints,
         members=members,
         follower=Follower(registry, key=key, candidate=config.title, family=config.family, notice=notice),
@@ -193,18 +193,6 @@ def train_candidate(
     if checkpoints is not None:
         shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(config.title, config.family, key, metrics, evaluation.intervals, run_id)
-
-
-def named(progress: Progress | None, who: str) -> Progress | None:
-    """Return a progress that says whose it is."""
-    if progress is None:
-        return None
-    told = progress  # so that it is known not to be `None` inside the function
-
-    def tell(message: str, done: int = 0, total: int = 0) -> None:
-        told(f"{who}: {message}", done, total)
-
-    return tell
 
 
 def checkpoint_folder(blobs: Blobs, key: str, family: str) -> Path | None:
