@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from tamiz.errors import one_of, reason_of
 
-__all__ = ["NAME", "ORIGIN", "explain", "explain_yaml"]
+__all__ = ["NAME", "ORIGIN", "explain", "explain_yaml", "types_in"]
 
 # Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -82,10 +82,11 @@ def _siblings(loc: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         if field is not None:  # else the place in a list, or the key of a mapping such as `tune.space`
             model = next(
-                (t for t in _types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)), model
+                (t for t in types_in(field.annotation) if isinstance(t, type) and issubclass(t, BaseModel)), model
             )
     return list(model.model_fields)
 
 
-def _types_in(annotation: Any) -> list[Any]:
-    return [annotation, *(found for arg in get_args(annotation) for found in _types_in(arg))]
+def types_in(annotation: Any) -> list[Any]:
+    """Return an annotation and all that it is made of."""
+    return [annotation, *(found for arg in get_args(annotation) for found in types_in(arg))]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -71,7 +72,13 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _known_steps(steps: list[StepSpec]) -> list[StepSpec]:
+    check_steps(steps)
+    return steps
+
+
 StrList = Annotated[list[str], BeforeValidator(_as_list)]
+Steps = Annotated[list[StepSpec], AfterValidator(_known_steps)]
 
 
 class DataConfig(_Section):
@@ -147,7 +154,7 @@ class CandidateConfig(_Section):
     """Classifier family, such as `linear` or `prior`."""
     name: Name | None = None
     """Name on the leaderboard; by default the family's."""
-    prepare: list[StepSpec] = ["case"]
+    prepare: Steps = ["case"]
     """Steps inside the model, after `clean`: case folding, stop words, stemming."""
     params: dict[str, Any] = {}
     """Parameters of the family (see its reference)."""
@@ -163,12 +170,6 @@ class CandidateConfig(_Section):
     """Answer nothing below a confidence that is found on validation data (binary and multi-class)."""
     conformal: ConformalConfig | None = None
     """Find the sets of labels that hold the true one with a stated probability."""
-
-    @field_validator("prepare")
-    @classmethod
-    def _known_steps(cls, steps: list[StepSpec]) -> list[StepSpec]:
-        check_steps(steps)
-        return steps
 
     @property
     def title(self) -> str:
@@ -304,7 +305,7 @@ class Project(_Section):
     """`binary`, `multi-class` or `multi-label`."""
     data: DataConfig
     labels: LabelsConfig = LabelsConfig()
-    clean: list[StepSpec] = list(DEFAULT_STEPS)
+    clean: Steps = list(DEFAULT_STEPS)
     """Cleaning steps, in order; they run once on the data and in every model."""
     split: SplitConfig = SplitConfig()
     candidates: Annotated[list[CandidateConfig], Field(min_length=1)] = [
@@ -326,12 +327,6 @@ class Project(_Section):
     @classmethod
     def _labels_as_list(cls, value: object) -> object:
         return {"names": value} if isinstance(value, list) else value
-
-    @field_validator("clean")
-    @classmethod
-    def _known_steps(cls, steps: list[StepSpec]) -> list[StepSpec]:
-        check_steps(steps)
-        return steps
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
+from tamiz._config_errors import types_in
 from tamiz._rule_config import check_rule_settings
 from tamiz._tune_config import SpaceSpec, TuneConfig
 from tamiz.classifiers import check_params, classifier_class
@@ -246,12 +247,8 @@ def space_of(candidate: CandidateConfig, settings: TuneConfig, task: Task) -> Sp
 def _is_whole(spec: SpaceSpec, name: str, family: Any) -> bool:
     """Say whether a range is of whole numbers: all its numbers are, and the parameter takes no others."""
     field = family.Params.model_fields.get(name)
-    fractions = field is not None and float in _types_in(field.annotation)
+    fractions = field is not None and float in types_in(field.annotation)
     return not fractions and all(isinstance(v, int) for v in (spec.low, spec.high, spec.step) if v is not None)
-
-
-def _types_in(annotation: Any) -> list[Any]:
-    return [annotation, *(found for arg in get_args(annotation) for found in _types_in(arg))]
 
 
 def _check_values(space: Space) -> None:
