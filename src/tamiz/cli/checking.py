@@ -20,16 +20,11 @@ from tamiz.types import CHECKED_ROWS
 if TYPE_CHECKING:
     from tamiz.audit import Finding, Report
 
-__all__ = ["register"]
+__all__ = ["check"]
 
 _STYLES = {"ok": "green", "note": "cyan", "warning": "bold yellow"}
 _SHOWN_ROWS = 10
 _SHOWN_CHARACTERS = 60
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("check")(check)
 
 
 def check(

@@ -30,15 +30,10 @@ from tamiz.types import Task
 if TYPE_CHECKING:
     from tamiz.pipeline.distill import Distilled, Report, Sample
 
-__all__ = ["register"]
+__all__ = ["distill"]
 
 _GOOD_AGREEMENT = 0.8  # of student and teacher; on news topics both families reach more
 _SIMILAR = "few_shot"  # reads texts by an encoder, as most teachers do
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("distill")(distill)
 
 
 def distill(

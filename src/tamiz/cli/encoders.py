@@ -13,14 +13,9 @@ from tamiz.errors import ConfigError
 if TYPE_CHECKING:
     from tamiz.encoders.catalogue import Entry
 
-__all__ = ["register"]
+__all__ = ["models_app"]
 
 models_app = typer.Typer(help="List pretrained models, or bring one to this machine.", invoke_without_command=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.add_typer(models_app, name="models")
 
 
 @models_app.callback()

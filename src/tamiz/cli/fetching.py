@@ -15,12 +15,7 @@ from tamiz.settings import Settings
 if TYPE_CHECKING:
     from tamiz.data.public import Fetched
 
-__all__ = ["register"]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("fetch")(fetch)
+__all__ = ["fetch"]
 
 
 def fetch(

@@ -30,15 +30,10 @@ from tamiz.types import Task
 if TYPE_CHECKING:
     from tamiz.pipeline.ladder import Begin, Step
 
-__all__ = ["register"]
+__all__ = ["ladder"]
 
 _SIZE, _SHARE, _ALPHA = 20, 0.5, 0.05
 _SHOWN = 60  # characters of an example
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("ladder")(ladder)
 
 
 def ladder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from tamiz.cli import (
     serving,
     thresholds,
     tuning,
+    versions,
 )
 from tamiz.cli.console import errors, short
 from tamiz.errors import ConfigError, RequestError, TamizError
@@ -40,21 +42,30 @@ app = typer.Typer(
 
 _SHOWN = 300  # characters of an error that nobody expected
 
-for module in (
-    projects,
-    checking,
-    running,
-    models,
-    tuning,
-    thresholds,
-    predicting,
-    distilling,
-    laddering,
-    serving,
-    fetching,
-    encoders,
-):
-    module.register(app)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "init": projects.init,
+    "schema": projects.schema,
+    "check": checking.check,
+    "run": running.run,
+    **running.single_steps(),
+    "compare": running.compare,
+    "versions": versions.versions,
+    "promote": models.promote,
+    "rollback": models.rollback,
+    "reproduce": models.reproduce,
+    "tune": tuning.tune,
+    "thresholds": thresholds.thresholds,
+    "predict": predicting.predict,
+    "explain": predicting.explain,
+    "distill": distilling.distill,
+    "ladder": laddering.ladder,
+    "serve": serving.serve,
+    "fetch": fetching.fetch,
+}
+for name, command in _COMMANDS.items():
+    app.command(name)(command)
+app.add_typer(serving.keys_app, name="keys")
+app.add_typer(encoders.models_app, name="models")
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""`tamiz promote`, `tamiz rollback`, `tamiz reproduce`, and `tamiz versions` beside them."""
+"""`tamiz promote`, `tamiz rollback` and `tamiz reproduce`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from tamiz.cli.console import note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, ProjectPath
-from tamiz.cli.versions import show_replays, store_of, versions
+from tamiz.cli.versions import show_replays, store_of
 from tamiz.config import Project
 from tamiz.errors import ConfigError, StoreError
 from tamiz.metrics.choice import Best, best_version
@@ -20,17 +20,9 @@ from tamiz.store import CHAMPION, ModelStore
 if TYPE_CHECKING:
     from tamiz.pipeline.reproduce import Reproduction
 
-__all__ = ["register"]
+__all__ = ["promote", "reproduce", "rollback"]
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command("versions")(versions)
-    app.command("promote")(promote)
-    app.command("rollback")(rollback)
-    app.command("reproduce")(reproduce)
 
 
 def promote(

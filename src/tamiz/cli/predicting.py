@@ -40,7 +40,7 @@ from tamiz.rankings import sequence_answer
 from tamiz.settings import read_project
 from tamiz.types import Explanation
 
-__all__ = ["register"]
+__all__ = ["explain", "predict"]
 
 _PROJECT = Path("tamiz.yaml")
 _LINES = 256  # lines of standard input answered at once
@@ -51,12 +51,6 @@ Shape = Callable[[Model, Prediction, str], dict[str, Any]]
 
 _MODEL = "Package folder or archive, NAME@champion, NAME@3, STORE/NAME; by default the champion of ./tamiz.yaml."
 _PRETRAINED = "With --labels also a pretrained model: a name of `tamiz models`, a folder, a hub id; by default minilm."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command("predict")(predict)
-    app.command("explain")(explain)
 
 
 def chosen_model(ref: str | None, project: Path = _PROJECT) -> Model:

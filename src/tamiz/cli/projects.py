@@ -18,15 +18,9 @@ from tamiz.errors import ConfigError
 if TYPE_CHECKING:
     from tamiz.data.sniff import Sniffed
 
-__all__ = ["guessed_project", "register"]
+__all__ = ["guessed_project", "init", "schema"]
 
 _SCHEMA_NOTE = "# yaml-language-server: $schema="
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command("init")(init)
-    app.command("schema")(schema)
 
 
 def init(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tamiz.pipeline.jobs import Job
     from tamiz.pipeline.train import Trained
 
-__all__ = ["changed", "register", "show_leaderboard"]
+__all__ = ["changed", "compare", "run", "show_leaderboard", "single_steps"]
 
 _ABOUT = {
     "ingest": "Append new source files to the bronze tables.",
@@ -50,14 +50,6 @@ _HEADINGS = {
     "texts_per_s": "texts/s",
     "size_mb": "MB",
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command("run")(run)
-    for step, about in _ABOUT.items():
-        app.command(step, help=f"{about}\n\nExample: tamiz {step} -p examples/reviews")(_step(step))
-    app.command("compare")(compare)
 
 
 def run(
@@ -97,7 +89,12 @@ def run(
     _show_result(found, result, as_json=as_json, file=save if source else project)
 
 
-def _step(step: str) -> Callable[..., None]:
+def single_steps() -> dict[str, Callable[..., None]]:
+    """Return the commands of single steps, by name."""
+    return {step: _step(step, about) for step, about in _ABOUT.items()}
+
+
+def _step(step: str, about: str) -> Callable[..., None]:
     def command(
         project: ProjectPath = Path("tamiz.yaml"),
         set_: Changes = None,
@@ -116,6 +113,7 @@ def _step(step: str) -> Callable[..., None]:
         elif step in ("train", "evaluate"):
             _show_result(found, result, as_json=False, file=project)
 
+    command.__doc__ = f"{about}\n\nExample: tamiz {step} -p examples/reviews"
     return command
 
 

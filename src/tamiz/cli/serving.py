@@ -17,17 +17,11 @@ from tamiz.settings import Settings, read_project
 if TYPE_CHECKING:
     from tamiz.serving.keys import ApiKey
 
-__all__ = ["register"]
+__all__ = ["keys_app", "serve"]
 
 Role = Literal["predict", "admin"]
 _PROJECT = Path("tamiz.yaml")  # where none is named
 _MOST_DAYS, _MOST_HOURS = 36_500, 876_000  # a hundred years
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    app.command("serve")(serve)
-    app.add_typer(keys_app, name="keys")
 
 
 def serve(

@@ -19,14 +19,9 @@ from tamiz.settings import Settings, new_registry, read_project
 if TYPE_CHECKING:
     from tamiz.pipeline.decide import Decision, Redecided
 
-__all__ = ["register"]
+__all__ = ["thresholds"]
 
 _PANEL = "Change (makes a new version)"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("thresholds")(thresholds)
 
 
 def thresholds(

@@ -19,12 +19,7 @@ from tamiz.settings import new_registry, read_project
 if TYPE_CHECKING:
     from tamiz.pipeline.tune import Plan, TuneResult
 
-__all__ = ["register"]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("tune")(tune)
+__all__ = ["tune"]
 
 
 def tune(
