@@ -21,7 +21,6 @@ from tamiz.pipeline.inputs import encoders_of
 from tamiz.pipeline.members import named
 from tamiz.pipeline.run import Context, Listener, check_project, run
 from tamiz.pipeline.state import code_version, fingerprint
-from tamiz.pipeline.train import positive_index
 from tamiz.pipeline.tune_record import TrialRecorder, importances, write_page
 from tamiz.pipeline.tune_score import Bench, PrunedError, bench_of
 from tamiz.pipeline.tune_spaces import Space, default_space, space_of
@@ -304,11 +303,9 @@ def _difference(study: Study, bench: Bench, planned: Plan) -> dict[str, Any] | N
     pair = [study.answers(trial.number) for trial in (best, default)]
     if pair[0] is None or pair[1] is None:
         return None
-    project = bench.project
-    about: dict[str, Any] = {"task": project.task, "labels": bench.labels}
     (first, targets), (second, _) = pair[0], pair[1]
     try:
-        found = compare(planned.metric, targets, first, second, **about, positive=positive_index(project, bench.labels))
+        found = compare(planned.metric, targets, first, second, **bench.kind)
     except (ConfigError, DataError):  # a metric that pairs of answers do not decide, such as the size of sets
         return None
     return {**found._asdict(), "p_better": found.p_higher if planned.higher else found.p_lower}

@@ -83,6 +83,12 @@ class Bench:
     folds: IntArray | None
 
     @property
+    def kind(self) -> dict[str, Any]:
+        """What kind of answer is given: `task`, `labels` and place of the `positive` one."""
+        positive = positive_index(self.project, self.labels)
+        return {"task": self.project.task, "labels": self.labels, "positive": positive}
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """Steps of a trial, in order."""
         return tuple(part.step for part in self._parts())
@@ -118,13 +124,9 @@ class Bench:
         answers = Answers(*(np.concatenate([a[i] for _, a, _ in found]) for i in range(2)))
         targets = np.concatenate([targets for _, _, targets in found])
         if self.folds is not None:  # of all answers together, as trials are compared; a mean is another figure
-            metrics |= self._together(answers, targets)
+            together = score(targets, *answers, **self.kind)
+            metrics |= {f"val_{name}": value for name, value in together.items()}
         return Scored(metrics[self.metric], metrics, answers, targets, time.perf_counter() - began)
-
-    def _together(self, answers: Answers, targets: NDArray[Any]) -> dict[str, float]:
-        positive = positive_index(self.project, self.labels)
-        about: dict[str, Any] = {"task": self.project.task, "labels": self.labels, "positive": positive}
-        return {f"val_{name}": value for name, value in score(targets, *answers, **about).items()}
 
     def _parts(self) -> list[_Part]:
         if self.folds is not None:
@@ -143,12 +145,12 @@ class Bench:
     ) -> tuple[dict[str, float], Answers, NDArray[Any]]:
         learn = self.train if part.learn is None else self.train.take(part.learn)
         held = self.validation if part.held is None else self.train.take(part.held)
-        project, seed = self.project, self.project.split.seed
-        positive = positive_index(project, self.labels)
-        check_decision(config, project.task, self.labels, positive)
-        classifier, _ = fit_classifier(config, self.labels, project.task, learn, held, seed=seed, progress=progress)
+        seed, about = self.project.split.seed, self.kind
+        check_decision(config, **about)
+        classifier, _ = fit_classifier(
+            config, self.labels, self.project.task, learn, held, seed=seed, progress=progress
+        )
         raw = classifier.predict_proba(Cleaner(config.prepare).many(held.texts))
-        about: dict[str, Any] = {"task": project.task, "labels": self.labels, "positive": positive}
         calibrator, rule = fit_decision(config, raw, held.targets, **about, seed=seed)
         answered = cross_fitted(calibrator, rule, raw, held.targets, self.labels)
         metrics = figures_of(answered, held.targets, rule, self.labels, prefix="val_")
