@@ -77,7 +77,7 @@ def distill(
         raise ConfigError("--labels: two or more are needed, between which a student can tell")
     if output_.exists():
         raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior, share or [])
+    asked = Asked(labels, multi_label, template, language, describe, adapt, prior, share)
     place = (input_, text_column, encoding)
     teacher = labelled(model, asked, place)
     measured = None if sample is None else _sample(teacher, (sample, text_column, encoding), label_column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,12 +105,12 @@ class Asked:
 
     labels: str | None
     multi_label: bool
-    templates: list[str]
-    languages: list[str]
-    describe: list[str]
-    adapt: bool
-    prior: bool
-    share: list[str] = field(default_factory=list)
+    templates: list[str] | None
+    languages: list[str] | None
+    describe: list[str] | None
+    adapt: bool = False
+    prior: bool = False
+    share: list[str] | None = None
     by_line: bool = False
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ class Asked:
         Raises:
             ConfigError: one is not `LABEL=WORDS`.
         """
-        pairs = [one.partition("=") for one in self.describe]
+        pairs = [one.partition("=") for one in self.describe or ()]
         for label, sign, words in pairs:
             if not (label.strip() and sign and words.strip()):
                 raise ConfigError("--describe: LABEL=WORDS is expected, such as --describe 'finance=money and saving'")
@@ -147,7 +147,7 @@ class Asked:
             ConfigError: one is not `LABEL=NUMBER`.
         """
         found = {}
-        for one in self.share:
+        for one in self.share or ():
             label, _, number = one.rpartition("=")
             try:
                 found[label.strip()] = float(number)
@@ -275,7 +275,7 @@ def _package(ref: str) -> Model | None:
 
 def _pretrained(ref: str, labels: tuple[str, ...], asked: Asked, place: InputPlace | None) -> Model:
     params = asked.params()
-    _say_if_strange(ref, asked.languages)
+    _say_if_strange(ref, asked.languages or ())
     with Terminal() as terminal:
         terminal.started("labels")
         params["texts"] = _drawn(place) if place is not None and asked.of_texts() else ()

@@ -22,6 +22,7 @@ from tamiz.cli.labelling import (
     texts_of,
 )
 from tamiz.cli.options import AsJson, DryRun
+from tamiz.cli.projects import project_name
 from tamiz.errors import ConfigError
 from tamiz.prompting import split_labels
 from tamiz.settings import read_project
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ladder"]
 
-_SIZE, _SHARE, _ALPHA = 20, 0.5, 0.05
 _SHOWN = 60  # characters of an example
 
 
@@ -84,7 +84,7 @@ def ladder(
     """
     from tamiz.pipeline.ladder import begin, is_ladder
 
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt, prior, share or [])
+    asked = Asked(labels, multi_label, template, language, describe, adapt, prior, share)
     began = is_ladder(Path(place))
     if began:
         only: dict[str, Any] = {"--labels": labels, "--output": output_, "--model": model, "--text-column": text_column}
@@ -99,13 +99,9 @@ def ladder(
         if labels is None:
             raise ConfigError("--labels is needed to begin, such as --labels sport,politics,health")
         folder = output_ or Path(f"{Path(place).name.partition('.')[0]}-ladder")
-        numbers: dict[str, Any] = {
-            "size": _SIZE if batch is None else batch,
-            "random_share": _SHARE if random_share is None else random_share,
-            "alpha": _ALPHA if alpha is None else alpha,
-            "seed": seed or 0,
-        }
-        about = _begin(folder, asked, model, numbers)
+        numbers = {"size": batch, "random_share": random_share, "alpha": alpha, "seed": seed}
+        given = {name: number for name, number in numbers.items() if number is not None}
+        about = _begin(folder, asked, model, given)
         texts = begin(folder, texts_of((place, text_column, encoding)), about, dry_run=dry_run)
         if dry_run:
             _show_begin(texts, folder, as_json=as_json)
@@ -124,8 +120,6 @@ def _refuse(options: dict[str, Any], why: str) -> None:
 
 
 def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any]) -> Begin:
-    import re
-
     from tamiz.classifiers.zero_shot import method_for
     from tamiz.pipeline.ladder import Begin
 
@@ -134,13 +128,12 @@ def _begin(folder: Path, asked: Asked, model: str | None, numbers: dict[str, Any
         chosen = str(Path(chosen).absolute())
     method = method_for(chosen)
     params: dict[str, Any] = {"method": method, "model": chosen, **asked.params()}
-    name = (re.sub(r"[^A-Za-z0-9_-]+", "-", folder.absolute().name).strip("-_") or "ladder")[:64]
     return Begin(
         labels=split_labels(asked.labels or ""),
         task=Task.MULTI_LABEL if asked.multi_label else Task.MULTI_CLASS,
         zero_shot=params,
         encoder=chosen if method == "embedding" else DEFAULT_MODEL,
-        name=name,
+        name=project_name(folder.absolute().name, "ladder"),
         **numbers,
     )
 

@@ -102,8 +102,7 @@ def predict(
     _check_use(texts, input_, output_, requests, {"--text-column": text_column, "--encoding": encoding})
     if as_json and output_ is None and (input_ or requests):
         raise ConfigError("--json needs --output here; without it, standard output gets the answers as JSON lines")
-    said = (template or [], language or [], describe or [])
-    asked = Asked(labels, multi_label, *said, adapt, prior, share or [], requests is not None)
+    asked = Asked(labels, multi_label, template, language, describe, adapt, prior, share, requests is not None)
     if requests is not None:
         answer_requests(model, asked, requests, output_, as_json=as_json)
         return
@@ -274,7 +273,7 @@ def explain(
 
     Example: tamiz explain --labels "sport,politics,health" "The match was lost in the last minute."
     """
-    asked = Asked(labels, multi_label, template or [], language or [], describe or [], adapt=False, prior=False)
+    asked = Asked(labels, multi_label, template, language, describe)
     found = _asked_model(model, asked, project, None)
     explanation = found.explain(text, label, budget_ms=budget_ms)
     if not explanation.contributions and text.strip():

@@ -18,7 +18,7 @@ from tamiz.errors import ConfigError
 if TYPE_CHECKING:
     from tamiz.data.sniff import Sniffed
 
-__all__ = ["guessed_project", "init", "schema"]
+__all__ = ["guessed_project", "init", "project_name", "schema"]
 
 _SCHEMA_NOTE = "# yaml-language-server: $schema="
 
@@ -116,7 +116,12 @@ def show_sniffed(found: Sniffed, *, to_errors: bool = False) -> None:
 def _name_of(source: str) -> str:
     stem = re.sub(r"\.(csv|tsv|jsonl|ndjson|json|parquet|xlsx?|txt|gz)$", "", source.rstrip("/").rsplit("/", 1)[-1])
     stem = re.sub(r"\.(csv|tsv|jsonl|ndjson|json)$", "", stem)
-    return (re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "texts")[:64]
+    return project_name(stem, "texts")
+
+
+def project_name(text: str, otherwise: str) -> str:
+    """Return a text as a name that a project may have."""
+    return (re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_") or otherwise)[:64]
 
 
 def _relative(source: str, folder: Path) -> str:
