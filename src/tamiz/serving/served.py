@@ -66,13 +66,11 @@ class Trial(NamedTuple):
     Attributes:
         inline_cost: the cost up to which it answers within the event loop's budget.
         pace_s: seconds for a unit of cost.
-        gain: how many times as fast short texts are together as one by one.
         batched: whether texts of several requests should be answered together.
     """
 
     inline_cost: int
     pace_s: float
-    gain: float
     batched: bool
 
 
@@ -190,7 +188,7 @@ def warm_up(model: Model) -> Trial:
     short_s = _least_s(model, [SHORT_TEXT])
     gain = TOGETHER * short_s / _least_s(model, [SHORT_TEXT] * TOGETHER)
     affordable = min(INLINE_BUDGET_S / pace_s, INLINE_MOST)
-    return Trial(int(affordable), pace_s, gain, gain >= LEAST_GAIN and short_s >= WORTH_WAITING_S)
+    return Trial(int(affordable), pace_s, gain >= LEAST_GAIN and short_s >= WORTH_WAITING_S)
 
 
 def _least_s(model: Model, texts: Sequence[str]) -> float:
