@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.classifiers.transformer_reading import Ids, Reader, Rows
+from tamiz.classifiers.transformer_reading import Ids, Predict, Reader, Rows
 from tamiz.encoders.lengths import POLICIES
 from tamiz.errors import ConfigError, one_of
 from tamiz.metrics import higher_is_better, score
@@ -19,9 +19,6 @@ __all__ = ["Judge", "Parity", "check_metric", "choose_policy", "parity"]
 
 _ALONE = 32  # texts that are answered one by one too
 _QUANTILE = 0.99
-
-Run = Callable[[Sequence[Ids]], FloatArray]
-"""Gives logits `(n, k)` for rows of token ids."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def decided(p: FloatArray, task: Task) -> NDArray[Any]:
 
 
 def choose_policy(
-    run: Run, reader: Reader, tokens: Sequence[Ids], judge: Judge, metric: str
+    run: Predict, reader: Reader, tokens: Sequence[Ids], judge: Judge, metric: str
 ) -> tuple[str, dict[str, float]]:
     """Return the policy for long texts that is best on validation, the cheaper one on ties, and the value of each.
 
@@ -102,7 +99,7 @@ def choose_policy(
     return max(values, key=lambda policy: sign * values[policy]), values  # of equals, the first
 
 
-def _shared(run: Run, cuts: dict[str, Rows]) -> dict[str, FloatArray]:
+def _shared(run: Predict, cuts: dict[str, Rows]) -> dict[str, FloatArray]:
     """Return logits of each policy's rows; a row that several have is answered once."""
     places: dict[bytes, int] = {}
     unique: list[Ids] = []
@@ -143,7 +140,7 @@ class Parity:
         return self.agreement >= agreement and self.shift_99 <= shift and self.alone <= alone
 
 
-def parity(exact: FloatArray, run: Run, reader: Reader, rows: Rows, task: Task) -> Parity:
+def parity(exact: FloatArray, run: Predict, reader: Reader, rows: Rows, task: Task) -> Parity:
     """Compare a form with fp32, in batches and alone.
 
     Args:

@@ -26,17 +26,15 @@ from tamiz.classifiers.transformer_network import (
     optimizer_for,
 )
 from tamiz.classifiers.transformer_params import TransformerParams
-from tamiz.classifiers.transformer_reading import Ids
+from tamiz.classifiers.transformer_reading import Ids, Predict
 from tamiz.encoders.checkpoint import first_place
 from tamiz.errors import ConfigError
 from tamiz.extras import require
 from tamiz.metrics import higher_is_better
 from tamiz.types import GOES_ON, BoolArray, FloatArray, IntArray, Point, Progress, Task
 
-__all__ = ["Evaluate", "FineTuning", "Outcome", "Predict"]
+__all__ = ["Evaluate", "FineTuning", "Outcome"]
 
-Predict = Callable[[Sequence[Ids]], FloatArray]
-"""Gives logits `(n, k)` for rows of token ids."""
 Evaluate = Callable[[Predict], dict[str, float]]
 """Measures a network on validation: values by metric."""
 

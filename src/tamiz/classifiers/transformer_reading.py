@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from tamiz.classifiers import base
 from tamiz.encoders.lengths import pieces, pool, spread
 from tamiz.types import FloatArray, IntArray, Task
 
-__all__ = ["MODEL", "TOLERANCE", "Ids", "Reader", "Rows"]
+__all__ = ["MODEL", "TOLERANCE", "Ids", "Predict", "Reader", "Rows"]
 
 MODEL = "model.onnx"
 TOLERANCE = 1e-5
@@ -21,6 +21,8 @@ TOLERANCE = 1e-5
 
 Ids = NDArray[np.int32]
 """Token ids of one piece of text."""
+Predict = Callable[[Sequence[Ids]], FloatArray]
+"""Gives logits `(n, k)` for rows of token ids."""
 
 
 @dataclass(frozen=True)
