@@ -291,6 +291,32 @@ def test_a_fit_that_goes_on_says_so(encoder, tmp_path):
     assert all(message.endswith("left, resumed at step 5") for message, _ in steps)
 
 
+def test_a_training_goes_on_in_the_precision_it_began_with(encoder, tmp_path, monkeypatch):
+    """Measured again, on a machine with other work, `auto` might choose the other one."""
+    from tamiz.classifiers import transformer_loop
+
+    texts, targets, _ = examples(Task.BINARY)
+
+    def progress(message, done=0, total=0):
+        if done == 6 and broken:
+            raise KeyboardInterrupt
+
+    def fit(folder, precision):
+        monkeypatch.setattr(transformer_loop, "chosen_precision", lambda *_: precision)
+        classifier = made(encoder, precision="auto", device="cpu", form="fp32", checkpoint_seconds=0)
+        classifier.keep_in(folder)
+        return classifier.fit(texts, targets, progress=progress)
+
+    for began, then in (("fp32", "bf16"), ("bf16", "fp32")):
+        broken = True
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / began, began)
+        broken = False
+        resumed, whole = fit(tmp_path / began, then), fit(tmp_path / f"whole-{began}", began)
+        assert resumed.facts()["precision"] == began
+        np.testing.assert_array_equal(resumed.predict_proba(texts), whole.predict_proba(texts))
+
+
 @pytest.mark.parametrize("refit", [False, True])
 def test_a_fit_inside_an_ensemble_goes_on_too(encoder, tmp_path, refit):
     texts, targets, labels = examples(Task.BINARY)

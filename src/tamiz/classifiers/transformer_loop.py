@@ -109,8 +109,6 @@ class FineTuning:
         self.device = chosen_device(params)
         self.precision = chosen_precision(params, self.device)
         self._network = network.to(self.device)
-        if (self.device, self.precision) == ("cpu", "bf16"):
-            attend_in_fp32(network)
         self._params, self._task, self._pad, self._seed = params, task, pad, seed
         self._checkpoints, self._progress = checkpoints, progress
         self._optimizer = optimizer_for(network, params)
@@ -142,6 +140,8 @@ class FineTuning:
         plan = _Plan(np.array([len(row) for row in rows]), self._params, self._seed, stop_after)
         data = _Data(rows, self._tensor_targets(has), self._label_weights(has))
         self._resume(plan)
+        if (self.device, self.precision) == ("cpu", "bf16"):
+            attend_in_fp32(self._network)
         began, at_start = time.monotonic() - self.outcome.seconds, (time.monotonic(), self.outcome.step)
         parts: list[float] = []
         while self.outcome.step < plan.last and not self._enough():
@@ -260,13 +260,17 @@ class FineTuning:
         for name, weights in self._trained.items():
             for part, value in self._optimizer.state.get(weights, {}).items():
                 tensors[f"{part}:{name}"] = value.detach().cpu().clone().contiguous()
-        found = Checkpoint(dict(vars(self.outcome)), tensors, self._best)
+        state = {**vars(self.outcome), "arithmetic": [self.device, self.precision]}
+        found = Checkpoint(state, tensors, self._best)
         self._checkpoints.save(found, step=self.outcome.step, best_step=self.outcome.best_step)
 
     def _resume(self, plan: _Plan) -> None:
         found = self._checkpoints.load()
         if found is None:
             return
+        device, precision = found.state.pop("arithmetic", (self.device, self.precision))
+        if device == self.device:
+            self.precision = precision  # measured once: anew, another load of the machine might choose the other one
         self.outcome, self._best = Outcome(**found.state), found.best
         self._set_weights(found.tensors)
         for name, weights in self._trained.items():
