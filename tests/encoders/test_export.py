@@ -22,7 +22,7 @@ from tamiz.encoders.export import export, write
 from tamiz.encoders.forms import EXACT, FORMS, make_form
 from tamiz.encoders.openvino import arithmetic
 from tamiz.encoders.runtime import OnnxModel, Tokenizer, batches, open_model
-from tamiz.encoders.trace import trace
+from tamiz.encoders.trace import _load, trace
 from tamiz.errors import ConfigError, DataError, SourceError
 from tests.tiny_bert import tiny_bert
 
@@ -297,6 +297,23 @@ def test_the_tokenizer_s_own_truncation_and_padding_are_left_out(folder: Path, t
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
     texts = ["bread", "bread soup " * 9]
     assert Tokenizer(tmp_path / "tokenizer.json").encode(texts) == Tokenizer(folder).encode(texts)
+
+
+def test_a_network_is_traced_in_fp32_whatever_its_weights_are_stored_in(tmp_path: Path) -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model("mpnet", **_SMALL, vocab_size=100, max_position_embeddings=80)
+    transformers.AutoModel.from_config(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    loaded = _load(tmp_path, head="embedding", config=config_of(tmp_path))
+    assert {one.dtype for one in loaded.parameters()} == {torch.float32}
+
+
+def test_weights_in_one_file_stand_before_an_index_that_was_left_behind(folder: Path, tmp_path: Path) -> None:
+    """It is the one file whose checksum names the encoder."""
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
+    export(tmp_path / "model", tmp_path / "model.onnx", head="embedding")
+    found = OnnxModel(tmp_path / "model.onnx", threads=1).run(_rows())
+    np.testing.assert_allclose(found, _wanted(folder, _rows(), "embedding"), atol=1e-5)
 
 
 def test_bfloat16_weights_are_read(folder: Path, tmp_path: Path) -> None:

@@ -275,8 +275,9 @@ class _Tensors:
 
 def _files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [folder / "model.safetensors"]
+    whole = folder / "model.safetensors"
+    if whole.is_file() or not index.is_file():  # both: an index that was left behind, as Transformers sees it
+        return [whole]
     names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
     return [folder / name for name in dict.fromkeys(names)]
 

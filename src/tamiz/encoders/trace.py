@@ -81,10 +81,12 @@ def readable(model: Any, positions: int | None) -> int | None:
 
 
 def _load(folder: Path, *, head: str, config: Mapping[str, Any]) -> Any:
-    transformers = require("transformers", extra=_EXTRA)
+    torch, transformers = require("torch", extra=_EXTRA), require("transformers", extra=_EXTRA)
     kind = transformers.AutoModelForSequenceClassification if head == "classification" else transformers.AutoModel
     try:
-        model, about = kind.from_pretrained(folder, output_loading_info=True, local_files_only=True)
+        model, about = kind.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        )
     except ValueError as error:
         raise ConfigError(
             f"architecture {config.get('model_type')!r} cannot be loaded by Transformers; take another encoder"
