@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tamiz.pipeline.ladder_state import (
     restore_model,
     write_state,
 )
-from tamiz.pipeline.ladder_suggest import suggest, uncertainty
+from tamiz.pipeline.ladder_suggest import _diverse, suggest, uncertainty
 from tamiz.types import Task
 from tests.models import linear_model
 from tests.projects import write_csv
@@ -78,6 +79,36 @@ def test_the_lightest_better_rung_is_taken_and_a_heavier_one_only_if_it_is_bette
 def test_a_lighter_rung_that_is_surely_better_is_gone_back_to():
     rights = {"a": np.ones(40, int), "b": np.array([1] * 20 + [0] * 20)}
     assert climb("b", rights, 1, 0.05).rung == "a"
+
+
+def test_of_several_lighter_rungs_that_are_better_the_best_is_gone_back_to():
+    half, every, none = np.array([1] * 20 + [0] * 20), np.ones(40, int), np.zeros(40, int)
+    assert climb("c", {"a": half, "b": every, "c": none}, 1, 0.05).rung == "b"
+    assert climb("c", {"a": every, "b": half, "c": none}, 1, 0.05).rung == "a"
+
+
+def test_the_more_rungs_there_are_the_more_texts_would_tell():
+    """Connor's formula with the normal quantiles of .05 / 2 / 3 and of .2, for 6 won and 2 lost of 40."""
+    rights = {"a": np.array([0] * 6 + [1] * 2 + [0] * 32), "b": np.array([1] * 6 + [0] * 34)}
+    rights |= {name: np.zeros(40, int) for name in ("c", "d")}
+    needed = ((2.3940 * np.sqrt(0.2) + 0.8416 * np.sqrt(0.2 - 0.1**2)) / 0.1) ** 2
+    one = next(one for one in climb("a", rights, 1, 0.05).rounds[0] if one.rung == "b")
+    assert one.more_texts == pytest.approx(needed - 40, abs=2)
+
+
+def test_of_several_labels_all_must_be_right_and_each_must_be_absent_somewhere():
+    targets = np.array([[True, place % 2 == 0] for place in range(20)])
+    targets[0, 0] = False
+    assert folds(targets, np.arange(20), seed=0) is None  # only the first text lacks the first label
+    targets[1:9, 0] = False
+    parts = folds(targets, np.arange(20), seed=0)
+
+    def answering(_, held):
+        return {"right": targets[held] * 0.8 + 0.1, "one label": targets[held] * [0.8, 0.0] + 0.1}
+
+    counts = right_counts(answering, targets, np.arange(20), [parts], Task.MULTI_LABEL)
+    assert counts["right"].tolist() == [1] * 20
+    assert counts["one label"].tolist() == [0, 1] * 10
 
 
 def test_texts_that_would_tell():
@@ -196,9 +227,71 @@ def test_picked_rows_are_the_unsure_ones():
     assert all(row.why.startswith("unsure between") for row in picked)
 
 
+def test_most_texts_that_are_looked_at_were_looked_at_before_and_in_time_all_are():
+    known, texts = state(texts=5000, random_share=0.1), texts_of(5000)
+    looked_at: list[set[str]] = []
+
+    class Listening:
+        def __init__(self):
+            inner = linear_model(Task.MULTI_CLASS)
+            self.labels, self.manifest, self.predict_proba_of = inner.labels, inner.manifest, inner.predict_proba
+
+        def predict_proba(self, some):
+            looked_at[-1].update(some)
+            return self.predict_proba_of(some)
+
+    for _ in range(16):
+        looked_at.append(set())
+        batch = suggest(known, texts, Listening(), embed)
+        labelled = [Labelled(row.id, ("food",), row.random, batch.number) for row in batch.rows]
+        known = known.with_(labelled=(*known.labelled, *labelled), batches=(*known.batches, batch))
+    for before, after in pairwise(looked_at):
+        assert len(after & before) >= 700
+        assert 200 < len(after - before) < 300
+    rest = {texts[int(id_[1:]) - 1] for id_ in known.sides()[1]}
+    assert rest <= set().union(*looked_at)
+
+
 def test_labels_with_few_texts_are_looked_for():
     batch = suggest(state(), texts_of(), linear_model(Task.MULTI_CLASS), embed)
     assert {row.hint for row in batch.rows if row.why.startswith("perhaps")} == {"food", "money", "sport"}
+
+
+class Constant:
+    """Says the same of every text."""
+
+    def __init__(self, *probabilities):
+        self.probabilities, self.labels = probabilities, ("food", "money", "sport")
+        self.manifest = linear_model(Task.MULTI_CLASS).manifest
+
+    def predict_proba(self, texts):
+        return np.array([self.probabilities] * len(texts))
+
+
+def test_each_label_is_looked_for_until_it_has_two_texts():
+    known = state(size=12, random_share=0.2)
+    labelled = [Labelled(f"t{n}", (one,), False, 1) for n, one in enumerate(("food", "sport", "sport"), 1)]
+    batch = suggest(known.with_(labelled=tuple(labelled)), texts_of(), linear_model(Task.MULTI_CLASS), embed)
+    found = [row.why.split(",")[0].split()[-1] for row in batch.rows if row.why.startswith("perhaps")]
+    assert found == ["money", "food", "money"]
+
+
+def test_a_hint_says_what_is_likely_how_surely_and_what_is_in_doubt():
+    rows = suggest(state(random_share=0.1), texts_of(), Constant(0.1, 0.5, 0.4), embed).rows
+    assert {(row.hint, row.score) for row in rows} == {("money", 0.5)}
+    assert {row.why for row in rows if row.why.startswith("unsure")} == {"unsure between money and sport"}
+    several = suggest(state(random_share=0.1, task=Task.MULTI_LABEL), texts_of(), Constant(0.9, 0.4, 0.1), embed).rows
+    assert {row.hint for row in several} == {"food"}
+    assert [row.score for row in several] == pytest.approx([0.6] * 20)
+    assert {row.why for row in several if row.why.startswith("unsure")} == {"unsure about money"}
+
+
+def test_texts_that_differ_are_unsure_ones_and_equal_ones_make_up_the_number():
+    vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    unsure = np.zeros(40)
+    unsure[[3, 11, 12, 30, 39]] = 1.0
+    assert sorted(_diverse(vectors, unsure, 5, (0, 1))) == [3, 11, 12, 30, 39]
+    assert len(set(_diverse(np.ones((6, 4), np.float32), np.ones(6), 4, (0, 1)))) == 4
 
 
 def test_labels_of_which_nothing_was_learnt_are_looked_for_by_their_names():

@@ -24,6 +24,7 @@ FEWEST = 2
 """Texts a label needs before anything can learn it and be measured."""
 
 _CONSIDERED = 1000  # texts whose uncertainty is looked at for one batch
+_FRESH = 250  # of them that were not looked at for the batch before: an encoder remembers what it has read
 _SHORTLIST, _PART = 10, 4  # times as many as are picked, and at most such a part: the most uncertain
 _CHUNK = 200
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -79,8 +80,8 @@ def suggest(
     wanted = max(1, round(state.size * state.random_share))
     random = [id_ for id_ in drawn if id_ not in known][:wanted]
     left = [id_ for id_ in rest if id_ not in known]
-    order = np.random.default_rng((state.seed, number)).permutation(len(left))
-    pool = [left[place] for place in order[:_CONSIDERED].tolist()]
+    first = _FRESH * len(state.batches) % max(1, len(left))
+    pool = [*left[first:], *left[:first]][:_CONSIDERED]
     said = answered(model, [texts[place_of(id_)] for id_ in (*random, *pool)], progress)
     count = min(state.size - len(random), len(pool))
     found: dict[str, str] = {}
