@@ -17,6 +17,7 @@ from tamiz.classifiers.zero_shot_adapt import adapted
 from tamiz.classifiers.zero_shot_prior import expected_shares, shifts
 from tamiz.classifiers.zero_shot_scores import nli_labels
 from tamiz.classifiers.zero_shot_templates import LANGUAGES, TEMPLATES, prompts
+from tamiz.encoders.embedding import Embedder
 from tamiz.encoders.runtime import OnnxModel
 from tamiz.errors import ConfigError, DataError, LabelError, PackageError, RequestError
 from tamiz.types import Promptable, Task
@@ -197,8 +198,9 @@ def test_labels_that_cannot_be_answered_are_refused(encoder, labels):
 
 
 def test_a_label_that_leaves_no_room_is_refused(nli):
-    with pytest.raises(RequestError, match=r"labels\[1\].*shorten"):
-        ready(method="entailment", model=nli).with_labels(["food", "bread " * 70])
+    for template in (None, ["a {}", "the text is {}"]):
+        with pytest.raises(RequestError, match=r"labels\[1\].*shorten"):
+            ready(method="entailment", model=nli).with_labels(["food", "bread " * 70], template=template)
 
 
 def test_descriptions_stand_in_the_labels_place(encoder):
@@ -221,6 +223,25 @@ def test_several_templates_are_averaged(encoder, nli, method):
     if method == "entailment":  # the mean of logits is the geometric mean of probabilities
         mean = np.sqrt(first * second)
         np.testing.assert_allclose(both, mean / mean.sum(1, keepdims=True), atol=1e-6)
+
+
+def test_a_label_by_itself_is_compared_with_nothing_in_particular(encoder):
+    """Cosines with the mean of a label's sentences less those with the mean of the neutral ones, computed apart."""
+    templates = ("a {}", "this text is very about {} of the market")
+    ours = ready(task=Task.MULTI_LABEL, model=encoder, templates=templates, temperature=0.1)
+    embed = Embedder(ours._folder, prefix="", max_length=64, threads=1)
+
+    def direction(word):
+        mean = embed([template.replace("{}", word) for template in templates]).astype(np.float64).mean(0)
+        return mean / np.sqrt(mean @ mean)
+
+    texts = embed(TEXTS).astype(np.float64)
+    expected = np.stack([texts @ (direction(label) - direction("something")) for label in LABELS], axis=1)
+    np.testing.assert_allclose(ours.predict_proba(TEXTS), 1 / (1 + np.exp(-expected / 0.1)), atol=1e-5)
+
+
+def test_the_neutral_word_is_of_the_language():
+    assert prompts(["a"], ["De {}."], descriptions={}, languages=["es"]).neutral == ("De algo.",)
 
 
 def test_every_language_has_templates_for_both_methods():
@@ -279,6 +300,8 @@ def test_vectors_that_are_kept_have_a_limit(encoder, monkeypatch):
     for number in range(20):
         ours.with_labels([f"{number} team", f"{number} ball"]).predict_proba(TEXTS[:1])
     assert len(ours._scorer._matrices) == zero_shot_scores._LABEL_SETS
+    last = ours.with_labels(["19 team", "19 ball"]).prompts
+    assert last in ours._scorer._matrices
     np.testing.assert_allclose(ours.with_labels(many).predict_proba(TEXTS), p, atol=1e-6)
 
 
@@ -381,11 +404,23 @@ def test_a_weaker_correction_keeps_a_part_of_the_differences():
         np.testing.assert_allclose(half.mean(), full.mean())
 
 
+def test_without_shares_a_quarter_of_the_differences_is_corrected(encoder):
+    texts, *_ = examples(Task.MULTI_CLASS)
+    full, usual = (
+        np.array(list(ready(model=encoder, prior="unlabelled", **more).settle(texts).facts()["prior"].values()))
+        for more in ({"prior_strength": 1}, {})
+    )
+    np.testing.assert_allclose(usual - full.mean(), (full - full.mean()) / 4, atol=1e-12)
+
+
 def test_shares_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="did you mean 'food'"):
         expected_shares(LABELS, {"foot": 0.2}, multi_label=False)
     with pytest.raises(ConfigError, match="leave nothing"):
         expected_shares(LABELS, {"food": 0.6, "sport": 0.6}, multi_label=False)
+    with pytest.raises(ConfigError, match="leave nothing"):
+        expected_shares(LABELS, {"food": 0.5, "sport": 0.5}, multi_label=False)
+    assert [expected_shares(LABELS[:k], {}, multi_label=True)[0] for k in (1, 2, 3)] == [1 / 2, 1 / 2, 1 / 3]
     np.testing.assert_allclose(expected_shares(["a", "b"], {"a": 0.2, "b": 0.6}, multi_label=False), [0.25, 0.75])
 
 
@@ -411,6 +446,24 @@ def test_labels_move_towards_their_texts(seed):
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1)
     spread = [np.linalg.norm(one - one.mean(0), axis=1).mean() for one in (labels, moved)]
     assert spread[1] == pytest.approx(spread[0], rel=0.15)  # a temperature suits both
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.01])
+def test_labels_move_half_way_to_the_mean_of_the_texts_nearest_to_them(temperature):
+    """Computed label by label, by logarithms: no text is near the last label, whose share of each is tiny."""
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=(4, 32))
+    texts = labels[rng.integers(3, size=60)] + 0.5 * rng.normal(size=(60, 32))
+    labels, texts = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (labels, texts))
+    near = texts @ labels.T / temperature
+    middle = sum(labels) / 4
+    for label, moved in enumerate(adapted(labels, texts, temperature=temperature)):
+        log = near[:, label] - np.logaddexp.reduce(near, axis=1)
+        weights = np.exp(log - np.logaddexp.reduce(log))
+        own, there = labels[label] - middle, weights @ texts - texts.mean(0)
+        half = own / np.linalg.norm(own) + there / np.linalg.norm(there)
+        expected = middle + np.linalg.norm(own) * half / np.linalg.norm(half)
+        np.testing.assert_allclose(moved, expected / np.linalg.norm(expected), atol=1e-9)
 
 
 def test_adapting_depends_on_no_order_and_leaves_one_label_alone():

@@ -78,8 +78,9 @@ def test_a_pair_is_joined_by_two_ends(converted):
         lambda data: b"E5S2" + data[4:],
         lambda data: data[:8] + struct.pack("<i", -1) + data[12:],
         lambda data: data.replace(b"emb.pos", b"emb.sop"),
+        lambda data: data.replace(b"l0.k.w", b"l0.q.w"),
     ],
-    ids=["cut off", "cut in the head", "empty", "another kind", "negative size", "unknown tensor"],
+    ids=["cut off", "cut in the head", "empty", "another kind", "negative size", "unknown tensor", "a tensor twice"],
 )
 def test_a_damaged_file_is_named(tmp_path, damage):
     path = tmp_path / "e5.bin"

@@ -97,16 +97,16 @@ def test_an_installed_distribution_is_converted_once(folder, site, cached, monke
     assert find("tiny", offline=True) == found
 
 
-@pytest.mark.parametrize("kind", ["cut", "foreign", "other types", "no json"])
+@pytest.mark.parametrize("kind", ["cut", "foreign", "other types", "one scale", "no json"])
 def test_what_is_damaged_is_refused(folder, kind):
     path = folder / int8.FILE
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-10])
     elif kind == "foreign":
         save_file({"w": np.ones((2, 2), np.float32)}, path)
-    elif kind == "other types":
-        about = {"format": "tamiz-int8", "version": "1"}
-        save_file({"w": np.ones((2, 2), np.int8), "w.scale": np.ones(3, np.float32)}, path, metadata=about)
+    elif kind in ("other types", "one scale"):
+        about, scales = {"format": "tamiz-int8", "version": "1"}, 3 if kind == "other types" else 1
+        save_file({"w": np.ones((2, 2), np.int8), "w.scale": np.ones(scales, np.float32)}, path, metadata=about)
     else:
         (folder / "config.json").write_text("{")
     with pytest.raises(SourceError, match="damaged"):

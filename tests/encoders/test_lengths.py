@@ -38,6 +38,7 @@ def test_what_each_policy_reads():
     assert pieces(ids, 8, "head") == [list(range(8))]
     assert pieces(ids, 8, "tail") == [list(range(4, 12))]
     assert pieces(ids, 8, "head_tail") == [[0, 1, 6, 7, 8, 9, 10, 11]]
+    assert pieces(list(range(100)), 20, "head_tail") == [[*range(5), *range(85, 100)]]
     assert pieces(ids, 8, "windows", overlap=4) == [list(range(8)), list(range(4, 12))]
     assert pieces(list(range(100)), 10, "windows", most=2) == [list(range(10)), list(range(90, 100))]
 

@@ -22,6 +22,8 @@ mixture of Gaussians with shares of labels, fitted by expectation maximisation, 
 elsewhere, above all with many labels.
 """
 
+_LEAST = np.finfo(np.float64).tiny  # what all texts may belong to a label that none is near to
+
 
 def adapted(labels: FloatArray, texts: FloatArray, *, temperature: float) -> FloatArray:
     """Return the vectors of labels, moved; as far from their mean as before, so that a temperature still suits them.
@@ -35,7 +37,7 @@ def adapted(labels: FloatArray, texts: FloatArray, *, temperature: float) -> Flo
     soft k-means from given prototypes), of directions rather than vectors.
     """
     belongs = softmax(texts @ labels.T / temperature)
-    means = belongs.T @ texts / np.maximum(belongs.sum(axis=0), 1e-12)[:, None]
+    means = belongs.T @ texts / np.maximum(belongs.sum(axis=0), _LEAST)[:, None]
     middle = labels.mean(axis=0)
     departures = labels - middle
     mixed = KEPT * unit(departures) + (1 - KEPT) * unit(means - texts.mean(axis=0))
