@@ -102,12 +102,12 @@ def evaluate(
     name: Annotated[str, typer.Option(help="What the card calls the model.")] = "",
     output: Annotated[Path, typer.Option(help="JSON file of scores.")] = Path("scores.json"),
 ) -> None:
-    """Score a model on test parts: raw, and adapted and corrected by 500 training texts without their labels."""
+    """Score a model on test parts: raw, and adapted and corrected by 500 other texts without their labels."""
     root = data_root()
     chosen = [read_set(root, one, "test") for one in _names(sets)]
 
-    def unlabelled(of: str) -> list[str]:
-        return list(read_set(root, of, "train").texts[:500])
+    def unlabelled(of: str) -> tuple[str, ...]:
+        return read_set(root, of, "train").texts
 
     found = score(model, chosen, rows=rows, form=form, unlabelled=unlabelled, say=_say)
     output.write_text(json.dumps({"name": name or Path(model).name, **found}, indent=1), encoding="utf-8")

@@ -52,7 +52,8 @@ def evaluate(
         sets: test parts, one label a text.
         rows: most texts a set, drawn with seed 0; 0 takes all.
         form: of the weights, as they are served.
-        unlabelled: gives texts of a set, by its name, to adapt labels and correct the prior; None does neither.
+        unlabelled: gives texts of a set, by its name, of which 500 are drawn that are not measured, to adapt labels and
+            correct the prior; None, or no such text, does neither.
         say: told each result.
     """
     seen, found = trained_on(model), {}
@@ -72,9 +73,11 @@ def evaluate(
             "trained_on": None if seen is None else one.name in seen,
             **_figures(one, targets, raw, task),
         }
-        if unlabelled:
+        measured = set(texts)
+        others = [text for text in unlabelled(one.name) if text not in measured] if unlabelled else []
+        if others:
             other = ZeroShotClassifier(one.labels, task, **about, adapt="unlabelled", prior="unlabelled").prepare()
-            settled = other.settle(list(unlabelled(one.name)))
+            settled = other.settle(others)
             result["adapted"] = _figures(one, targets, settled.predict_proba(texts), task)
         found[one.name] = result
         say(f"{one.name}: accuracy {result['accuracy']:.3f}, macro F1 {result['macro_f1']:.3f}")

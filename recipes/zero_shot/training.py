@@ -96,14 +96,19 @@ class Encoder:
         self.network: Any = transformers.AutoModel.from_pretrained(
             folder, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
-        if precision == "bf16":
-            attend_in_fp32(self.network)
-        self._torch, self._precision = torch, precision
+        self._torch = torch
+        self.compute_in(precision)
         self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._pad = int(config.pad_token_id or 0)
         self._longest = int(config.max_position_embeddings)
+
+    def compute_in(self, precision: str) -> None:
+        """Compute in `fp32` or `bf16` from now on."""
+        if precision == "bf16":
+            attend_in_fp32(self.network)
+        self.precision = precision
 
     def rows(self, texts: Sequence[str], most: int, rng: np.random.Generator | None = None) -> list[list[int]]:
         """Return token ids, at most `most` a text with its first and last special one.
@@ -139,7 +144,7 @@ class Encoder:
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> Any:
         ids, mask = (self._torch.from_numpy(array) for array in padded(rows, self._pad))
-        with self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self._precision == "bf16"):
+        with self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self.precision == "bf16"):
             hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
         weights = mask[:, :, None].float()
         mean = (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1)
@@ -324,7 +329,8 @@ class _Run:
         for name, one in self._weights.items():
             for part, value in self._optimizer.state.get(one, {}).items():
                 tensors[f"{part}:{name}"] = value.detach().clone().contiguous()
-        found = Checkpoint({"step": step, "losses": self._losses}, tensors, None)
+        state = {"step": step, "losses": self._losses, "precision": self._encoder.precision}
+        found = Checkpoint(state, tensors, None)
         self._checkpoints.save(found, step=step, best_step=None)
 
     def _resume(self) -> int:
@@ -338,6 +344,7 @@ class _Run:
                 if parts["step"] is not None:
                     self._optimizer.state[one] = parts
         self._losses = found.state["losses"]
+        self._encoder.compute_in(found.state.get("precision", self._encoder.precision))  # what `auto` chose then
         self._say(f"goes on from step {found.state['step']}")
         return int(found.state["step"])
 
@@ -371,6 +378,7 @@ class _Run:
         save_file(weights, self._folder / "model.safetensors", metadata={"format": "pt"})
         about = {
             "options": asdict(self._options),
+            "precision": self._encoder.precision,
             "start_sha256": self._start.sha256,
             "trained_on": {
                 one.name: {"rows": len(one.texts), "terms": SETS[one.name].terms if one.name in SETS else ""}

@@ -19,6 +19,7 @@ from recipes.zero_shot.training import Encoder, Options, loss_of, train
 from recipes.zero_shot.words import Words, plain, words_of
 from safetensors.numpy import load_file
 
+from tamiz.classifiers.zero_shot import ZeroShotClassifier
 from tamiz.encoders import int8, own
 from tamiz.encoders.find import find
 from tamiz.errors import ConfigError
@@ -90,6 +91,18 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights(tmp_path):
     assert not np.array_equal(
         whole["encoder.layer.0.output.dense.weight"], before["encoder.layer.0.output.dense.weight"]
     )
+
+
+def test_a_training_goes_on_in_the_precision_it_began_with_and_records_it(tmp_path, monkeypatch):
+    start = tiny_bert(tmp_path / "start")
+    whole = train([small_set()], None, options(start, steps=6), tmp_path / "whole", say=quiet)
+    asked = [small_set()], None, options(start, steps=6, precision="auto")
+    for precision, stop_after in (("fp32", 3), ("bf16", None)):
+        monkeypatch.setattr("recipes.zero_shot.training.chosen_precision", lambda *_, chosen=precision: chosen)
+        train(*asked, tmp_path / "parts", say=quiet, stop_after=stop_after)
+    assert exporting.read_training(tmp_path / "parts")["precision"] == "fp32"
+    found, expected = (load_file(folder / "model.safetensors") for folder in (tmp_path / "parts", whole))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_a_checkpoint_of_other_data_is_not_used(tmp_path):
@@ -246,6 +259,19 @@ def test_what_is_exported_answers_like_the_average(tmp_path):
     assert 0 <= found["sets"]["small"]["accuracy"] <= 1
     shown = card.render(about, [found])
     assert "| small *seen* |" in shown.replace("shipped | ", "")
+
+
+def test_labels_are_adapted_by_texts_that_are_not_measured(tmp_path, monkeypatch):
+    """A set without a training part has one file, of which some rows are measured."""
+    given, settle = [], ZeroShotClassifier.settle
+    monkeypatch.setattr(ZeroShotClassifier, "settle", lambda self, texts: given.extend(texts) or settle(self, texts))
+    model, one = str(tiny_bert(tmp_path / "tiny")), small_set(90)
+    about = {"form": "fp32", "unlabelled": lambda _: one.texts, "say": quiet}
+    found = evaluate(model, [one], rows=40, **about)
+    measured = {one.texts[row] for row in np.random.default_rng(0).permutation(90)[:40]}
+    assert sorted(given) == sorted(text for text in one.texts if text not in measured)
+    assert "adapted" in found["sets"]["small"]
+    assert "adapted" not in evaluate(model, [one], **about)["sets"]["small"]
 
 
 def test_the_best_share_is_chosen_and_the_smaller_on_ties():
