@@ -156,6 +156,19 @@ def test_a_contradiction_is_taken_by_its_name():
     assert nli_labels({"id2label": {"0": "entailment", "1": "other"}}, "m").contradiction == 1
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"id2label": ["contradiction", "entailment"]},
+        {"label2id": {"entailment": None}},
+        {"id2label": {"first": "entailment"}},
+    ],
+)
+def test_labels_in_another_layout_are_refused(config):
+    with pytest.raises(ConfigError, match=r"config\.json of 'm'"):
+        nli_labels(config, "m")
+
+
 def test_a_model_without_entailment_is_refused(nli_models, encoder):
     for folder in (nli_models(("bad", "good")), encoder):
         with pytest.raises(ConfigError, match="no model of natural language inference"):

@@ -78,9 +78,16 @@ def nli_labels(config: Mapping[str, Any], name: str) -> NliLabels:
 
     Raises:
         NoEntailmentError: no label begins with `entail`.
+        ConfigError: the labels are not given as an object with their numbers.
     """
-    given = config.get("label2id") or {label: number for number, label in (config.get("id2label") or {}).items()}
-    places = {str(label).lower(): int(number) for label, number in given.items()}
+    try:
+        given = config.get("label2id") or {label: number for number, label in (config.get("id2label") or {}).items()}
+        places = {str(label).lower(): int(number) for label, number in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"model: label2id and id2label in the config.json of {name!r} are no objects of labels and whole numbers; "
+            "take the config.json that came with the weights"
+        ) from error
     entailment = next((place for label, place in places.items() if label.startswith("entail")), None)
     if entailment is None:
         raise NoEntailmentError(
