@@ -85,6 +85,16 @@ def test_two_labels_and_lists_are_recognised(place, tamiz):
     assert written(place, "two.yaml")["task"] == "binary"
     assert written(place, "many.yaml")["task"] == "multi-label"
     assert written(place, "many.yaml")["data"]["separator"] == "|"
+    assert written(place, "many.yaml")["candidates"][1] == {"family": "linear", "thresholds": "f1"}
+    assert "thresholds" not in written(place, "two.yaml")["candidates"][1]
+
+
+def test_a_table_with_an_index_and_lists_as_pandas_writes_them(place, tamiz):
+    lines = [f"{n},a plot of {word} number {n},\"['{word}', 'Drama']\"" for n in range(40) for word in ("War", "News")]
+    (place / "films.csv").write_text("\n".join([",plot,genres", *lines]) + "\n")
+    found = tamiz("init", "films.csv", "--json").json
+    assert {c["name"]: c["role"] for c in found["saw"]["columns"]} == {"index": None, "plot": "text", "genres": "label"}
+    assert found["saw"]["labels"] == {"Drama": 80, "News": 40, "War": 40}
 
 
 def test_columns_may_be_named(place, tamiz):

@@ -143,7 +143,8 @@ def test_csv_text_after_a_closing_quote(tmp_path):
 @pytest.mark.parametrize(
     ("header", "part"),
     [
-        (",text,label", "column 1 of 3 has no name"),
+        (",text,index", "columns 1 and 3 are both named 'index'"),
+        (",text,", "column 3 of 3 has no name"),
         ("text,label,", "column 3 of 3 has no name"),
         ("text, ,label", "column 2 of 3 has no name"),
         ("text,label,text", "columns 1 and 3 are both named 'text'"),
@@ -152,6 +153,12 @@ def test_csv_text_after_a_closing_quote(tmp_path):
 )
 def test_csv_header_that_cannot_be_used(tmp_path, header, part):
     assert part in refusal(tmp_path / "a.csv", f"{header}\na,b,c\n")
+
+
+@pytest.mark.parametrize("first", ["", '""', "\ufeff"])
+def test_csv_index_as_pandas_writes_it_is_called_index(tmp_path, first):
+    got = table(tmp_path / "a.csv", f"{first},text,label\n0,uno,x\n1,dos,y\n")
+    assert got.to_pydict() == {"index": ["0", "1"], "text": ["uno", "dos"], "label": ["x", "y"]}
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", b"\xef\xbb\xbf"])
@@ -441,6 +448,11 @@ def test_excel_first_sheet_with_values_as_they_are(tmp_path):
     assert source.paths() == open_source([str(tmp_path / "*.xlsx")]).paths() == [str(path)]
     assert read(source).to_pydict() == {"text": ["uno\ndos", "tres"], "label": ["x", None], "n": [1.0, 2.5]}
     assert source.notices == [f"{path}: the first sheet alone is read, not second; save others as files"]
+
+
+def test_excel_index_as_pandas_writes_it_is_called_index(tmp_path):
+    path = workbook(tmp_path / "a.xlsx", [[None, "text", "label"], [0, "uno", "x"], [1, "dos", "y"]])
+    assert read(open_source([str(path)])).column_names == ["index", "text", "label"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tamiz.cli.console import errors, note, output, print_json, table
 from tamiz.cli.options import AsJson, DryRun, as_option
 from tamiz.config import Project, json_schema, parse_project
 from tamiz.errors import ConfigError
+from tamiz.types import Task
 
 if TYPE_CHECKING:
     from tamiz.data.sniff import Sniffed
@@ -137,7 +138,9 @@ def _project_text(found: Sniffed, *, name: str, source: str, home: str | None = 
     data |= {key: value for key in ("id", "time", "separator") if (value := getattr(found, key)) is not None}
     project: dict[str, Any] = {"version": 1, "name": name, "task": str(found.task), "data": data}
     project["split"] = {"by": "hash", "validation": 0.1, "test": 0.1, "seed": 0}
-    project["candidates"] = [{"family": "prior"}, {"family": "linear"}]
+    # Rare labels hardly ever reach .5, so with several labels a text most texts would get none.
+    tuned = {"thresholds": "f1"} if found.task is Task.MULTI_LABEL else {}
+    project["candidates"] = [{"family": "prior"}, {"family": "linear", **tuned}]
     project["select"] = {"metric": "val_f1_macro", "refit": True}
     if home is not None:
         project["lake"] = f"{home}/lake"

@@ -46,14 +46,17 @@ class _Dialect:
 def check_names(names: Sequence[str | None], where: str) -> list[str]:
     """Return the column names without surrounding blanks or a byte-order mark.
 
+    A first one without a name beside others is called `index`: so pandas and R write the numbers of rows.
+
     Raises:
-        SourceError: a name is empty, or two are equal.
+        SourceError: another name is empty, or two are equal.
     """
     stripped = [(name or "").strip("\ufeff \t\r\n") for name in names]
+    if len(stripped) > 1 and not stripped[0]:
+        stripped[0] = "index"
     for place, name in enumerate(stripped, start=1):
         if not name:
-            hint = " (an index written by pandas has none)" if place == 1 else ""
-            raise SourceError(f"{where}: column {place} of {len(stripped)} has no name{hint}. Give every column one")
+            raise SourceError(f"{where}: column {place} of {len(stripped)} has no name. Give every column one")
         if name in stripped[: place - 1]:
             first = stripped.index(name) + 1
             raise SourceError(f"{where}: columns {first} and {place} are both named {name!r}. Rename one of them")
