@@ -275,7 +275,8 @@ class ServeConfig(_Section):
     batch_window_ms: Annotated[float, Field(ge=0)] = 2
     """Longest that the first request of a batch waits for company, in ms."""
     unanswerable: Literal["refuse", "mark"] = "refuse"
-    """JSON lines of which none can be answered: `refuse` the body, or `mark` each line, as is done where some can."""
+    """JSON lines of which none can be answered: `refuse` the body, or `mark` each line, as is done where some can; with
+    `mark`, lines may also come as `application/json`."""
     drain_s: Annotated[float, Field(ge=0)] = 1
     """Seconds to go on answering after SIGTERM, while `/health/ready` says no; then requests are answered 503."""
     shadow: str | None = None

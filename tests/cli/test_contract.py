@@ -26,6 +26,7 @@ WITHOUT_DRY_RUN = {
     "predict": "it writes at most the file that --output names",
     "explain": "it reads",
     "distill": "it writes the folder that --output names, which must be new",
+    "models package": "it writes the folder that --output names, which must be new",
     "serve": "a server",
     "models": "it reads",
     "keys list": "it reads",
@@ -157,6 +158,7 @@ NOTHING = {
     "keys rotate": ["abcdef01"],
     "keys revoke": ["abcdef01"],
     "models install": ["nosuch"],
+    "models package": ["nosuch", "-o", "made", "--labels", "a"],
     "models": ["--json", "install", "nosuch"],
     "ladder": ["nosuch.csv", "--labels", "a,b"],
 }

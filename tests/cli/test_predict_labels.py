@@ -248,3 +248,20 @@ def test_an_unknown_model_is_refused(refused):
     said = refused(1, "predict", "--model", "minlm", "--labels", "a,b", "x")
     assert "no model 'minlm'" in said
     assert "did you mean 'minilm'" in said
+
+
+def test_a_package_of_a_pretrained_model_needs_no_data_and_takes_other_labels(tamiz, encoder, place):
+    made = tamiz("models", "package", encoder, "--labels", "sport, food", "--output", "made")
+    assert (made.code, made.out) == (0, "model 'zero-shot' in made\n"), made.err
+    assert "tamiz serve --package made" in made.err
+    want = tamiz(*ask(encoder, "--json", *TEXTS)).json
+    found = tamiz("predict", "--model", "made", "--json", *TEXTS).json
+    assert [one["probabilities"] for one in found] == [
+        pytest.approx(dict(zip(one["labels"], one["scores"], strict=True))) for one in want
+    ]
+    others = tamiz("predict", "--model", "made", "--labels", "money,war", "--json", TEXTS[0]).json
+    assert set(others[0]["labels"]) == {"money", "war"}
+    again = tamiz("models", "package", encoder, "--labels", "a,b", "--output", "made")
+    assert (again.code, again.out) == (2, "")
+    assert "made exists already" in again.err
+    assert "--labels is needed" in tamiz("models", "package", encoder, "--output", "other").err

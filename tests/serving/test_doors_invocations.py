@@ -120,6 +120,11 @@ def test_several_labels_are_lists(tmp_path):
         ({"inputs": ["a", None]}, "body.inputs"),
         ({"inputs": "a", SECRET: 1}, "allowed: inputs, parameters, options"),
         ({"inputs": "a", "parameters": {"top_k": 0}}, "top_k"),
+        ({"inputs": "a", "parameters": {SECRET: 1}}, "body.parameters: Unknown field; allowed: candidate_labels, hypo"),
+        (
+            {"dataframe_split": {"columns": ["text"], "data": [["a"]], SECRET: 1}},
+            "body.dataframe_split: Unknown field; allowed: columns",
+        ),
         ({"inputs": "a", "parameters": {"function_to_apply": "none"}}, "allowed: softmax"),
         ({"inputs": "a", "parameters": {"multi_label": True}}, "candidate_labels"),
         ({"inputs": SECRET, "parameters": {"candidate_labels": ["a", SECRET]}}, "labels are fixed"),
@@ -285,6 +290,31 @@ def test_a_body_of_wrong_lines_alone_is_refused_or_marked_as_the_limits_say(shar
     app = serve_model(tmp_path, limits=ServeConfig(unanswerable="mark"))
     found = lines_of(invoke(app, body, **LINES))
     assert [one["line"] for one in found] == list(range(1, body.count("\n") + 2))
+
+
+@pytest.mark.parametrize(
+    ("body", "answers"),
+    [
+        ('{"inputs": "a"}\n', [None]),
+        ("{", ["The body is not valid JSON"]),
+        ('{"inputs": 5}', ["body.inputs"]),
+        ('{\n"inputs": 5\n}', ["body.inputs"]),
+        ('{"inputs": "a"}\n{"inputs": 5}\n{', [None, "line 2.inputs", "Line 3 is not valid JSON"]),
+    ],
+)
+def test_lines_of_a_batch_transform_are_marked_also_as_plain_json(tmp_path, body, answers):
+    """As JumpStart's batch transform sends them: split by line, with the content type of each line."""
+    app = serve_model(tmp_path, limits=ServeConfig(unanswerable="mark"))
+    got = invoke(app, body, content_type="application/json")
+    assert got.status_code == 200
+    found = lines_of(got)
+    assert len(found) == len(answers)
+    for one, words in zip(found, answers, strict=True):
+        if words is None:
+            assert one[0].keys() == {"label", "score"}
+        else:
+            assert words in one["error"]
+            assert ("line" in one) == (len(answers) > 1)
 
 
 def metric(app, name):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tamiz.cli.console import Terminal, output, print_json, table
+from tamiz.cli.console import Terminal, errors, output, print_json, table
+from tamiz.cli.labelling import Asked, Describe, Labels, Language, MultiLabel, Template, labelled
 from tamiz.cli.options import AsJson, DryRun
 from tamiz.errors import ConfigError
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["models_app"]
 
-models_app = typer.Typer(help="List pretrained models, or bring one to this machine.", invoke_without_command=True)
+models_app = typer.Typer(
+    help="List pretrained models, bring one to this machine, or make a package of one.", invoke_without_command=True
+)
 
 
 @models_app.callback()
@@ -25,6 +29,8 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
     Example: tamiz models
 
     Example: tamiz models install minilm
+
+    Example: tamiz models package minilm --labels "health,money,family" --output zero-shot
     """
     if context.invoked_subcommand is not None:
         if as_json:
@@ -85,6 +91,35 @@ def install(
         return
     for key in ("name", "where", "licence"):
         output.print(f"{key:<9} {about[key]}")
+
+
+@models_app.command("package")
+def package(
+    name: Annotated[str, typer.Argument(help="A name of `tamiz models`, a folder of weights, or a hub id.")],
+    output_: Annotated[Path, typer.Option("--output", "-o", help="Folder of the package; must not exist.")],
+    labels: Labels = None,
+    multi_label: MultiLabel = False,
+    template: Template = None,
+    language: Language = None,
+    describe: Describe = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model package of a pretrained model and labels, without any data; requests may bring others.
+
+    Example: tamiz models package minilm --labels "health,money,family" --output zero-shot
+    """
+    if output_.exists():
+        raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
+    if labels is None:
+        raise ConfigError("--labels is needed, for requests that bring none, such as --labels health,money")
+    said = (template or [], language or [], describe or [])
+    model = labelled(name, Asked(labels, multi_label, *said, adapt=False, prior=False), None)
+    model.save(output_)
+    if as_json:
+        print_json({"output": str(output_), "name": model.name, "labels": list(model.labels)})
+        return
+    output.print(f"model {model.name!r} in {output_}")
+    errors.print(f"serve it with: tamiz serve --package {output_}")
 
 
 def _about(entry: Entry) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, to_json
@@ -258,29 +258,43 @@ def problem_response(failure: Failure, request_id: str) -> Response:
     return Response(to_json(body), failure.status, dict(failure.headers), "application/problem+json")
 
 
-def explain_validation(error: ValidationError, *, where: str = "body", allowed: Sequence[str] = ()) -> RequestError:
+def explain_validation(
+    error: ValidationError, *, where: str = "body", shape: type[BaseModel] | None = None
+) -> RequestError:
     """Turn pydantic's findings into an error that quotes nothing of what was sent.
 
     Args:
         error: what pydantic raised.
         where: `body` or `query`.
-        allowed: known fields, named when an unknown one was sent (whose own name is the caller's, so not repeated).
+        shape: what was read; its fields are named when an unknown one was sent (whose own name is the caller's, so
+            not repeated).
     """
     if error.error_count() > MOST_EXAMINED:
         return InvalidFieldsError(f"{error.error_count()} fields are missing or wrong.", [])
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in found):
         return MalformedBodyError(f"The {where} is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}.")
-    errors = [_field_error(item, where, allowed) for item in found[:MOST_FIELD_ERRORS]]
+    errors = [_field_error(item, where, shape) for item in found[:MOST_FIELD_ERRORS]]
     count = "One field is" if len(found) == 1 else f"{len(found)} fields are"
     return InvalidFieldsError(f"{count} missing or wrong: {errors[0].location}: {errors[0].message}", errors)
 
 
-def _field_error(item: ErrorDetails, where: str, allowed: Sequence[str]) -> FieldError:
+def _field_error(item: ErrorDetails, where: str, shape: type[BaseModel] | None) -> FieldError:
     loc = item["loc"]
     if item["type"] == "extra_forbidden":
-        return FieldError(_place(where, loc[:-1]), f"Unknown field; allowed: {', '.join(allowed)}", item["type"])
+        allowed = ", ".join(_fields_at(shape, loc[:-1]))
+        message = f"Unknown field; allowed: {allowed}" if allowed else "Unknown field"
+        return FieldError(_place(where, loc[:-1]), message, item["type"])
     return FieldError(_place(where, loc), reason_of(item), item["type"])
+
+
+def _fields_at(shape: type[BaseModel] | None, loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return the fields of an object inside a body; none where it is no object of a shape."""
+    for part in loc:
+        found = None if shape is None else shape.model_fields.get(str(part))
+        kinds = () if found is None else (found.annotation, *get_args(found.annotation))
+        shape = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    return () if shape is None else tuple(shape.model_fields)
 
 
 def _place(where: str, loc: tuple[int | str, ...]) -> str:

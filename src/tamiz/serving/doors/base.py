@@ -226,7 +226,7 @@ def add_schemas(document: JsonObject, *shapes: type[BaseModel]) -> None:
         known[shape.__name__] = schema
 
 
-async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Sequence[str]) -> Body:
+async def read_json(request: Request, adapter: TypeAdapter[Body], shape: type[BaseModel]) -> Body:
     """Read the body as `adapter` says.
 
     Raises:
@@ -240,7 +240,7 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], allowed: Seque
         return await beside(len(body) > MOST_INLINE_BYTES, adapter.validate_json, body)
     except ValidationError as error:
         # Cut off from its cause, which holds what was sent.
-        raise explain_validation(error, allowed=allowed) from None
+        raise explain_validation(error, shape=shape) from None
 
 
 def query_value(request: Request, name: str) -> str:

@@ -93,7 +93,6 @@ class HuggingFaceProblem(BaseModel):
 
 
 BODY = TypeAdapter(InputsBody)
-FIELDS = ("inputs", "parameters", "options")
 
 
 def _scores(top_k: int | None, *, one: bool) -> Style:
@@ -186,7 +185,7 @@ def door(context: Context) -> Door:
         Without candidate labels: all labels by falling score, a list a text, also for one text alone. With
         `parameters.candidate_labels`, which only models of a zero-shot family take: those labels by falling score.
         """
-        body = await read_json(request, BODY, FIELDS)
+        body = await read_json(request, BODY, InputsBody)
         served = context.models.get(request.path_params["name"])
         question = inputs_question(body, served.model, own_path=True)
         found = await answer(context, served, question)

@@ -118,13 +118,13 @@ class InvocationsProblem(BaseModel):
 class Shape(NamedTuple):
     """A key of a JSON body: how the body is read, and the question that it asks."""
 
-    body: TypeAdapter[Any]
-    fields: tuple[str, ...]
+    body: type[BaseModel]
+    adapter: TypeAdapter[Any]
     question: Callable[[Any, Model], Question]
 
 
 def _shape(body: type[BaseModel], question: Callable[[Any, Model], Question]) -> Shape:
-    return Shape(TypeAdapter(body), tuple(body.model_fields), question)
+    return Shape(body, TypeAdapter(body), question)
 
 
 SHAPES: dict[str, Shape] = {
@@ -184,9 +184,9 @@ def _question(found: Any, model: Model, where: str = "body") -> Question:
         raise InvalidFieldsError(f"One field is wrong: {where}: {message}.", [FieldError(where, message, "shape")])
     shape = SHAPES[keys[0]]
     try:
-        return shape.question(shape.body.validate_python(found), model)
+        return shape.question(shape.adapter.validate_python(found), model)
     except ValidationError as error:
-        raise explain_validation(error, where=where, allowed=shape.fields) from None
+        raise explain_validation(error, where=where, shape=shape.body) from None
 
 
 def _read_lines(body: bytes, model: Model, limits: ServeConfig) -> Asked:
@@ -287,7 +287,24 @@ def _read(body: bytes, context: Context, media: Media, model: Model) -> Asked:
         return _read_csv(body, model, context.limits.max_body_bytes)
     if media.form == "lines":
         return _read_lines(body, model, context.limits)
-    return Asked([_question(_parse(body, "The body"), model)])
+    try:
+        return Asked([_question(_parse(body, "The body"), model)])
+    except RequestError as error:
+        return Asked([error.with_traceback(None)])
+
+
+def _form(body: bytes, sent: Media, limits: ServeConfig) -> Media:
+    """Return the form of a body; where nothing may be refused, lines that are said to be one JSON document are lines.
+
+    So a batch transform sends them where its content type is that of a line.
+    """
+    if sent.form != "json" or limits.unanswerable == "refuse" or b"\n" not in body.strip():
+        return sent
+    try:
+        from_json(body)
+    except ValueError:
+        return LINES
+    return sent
 
 
 async def invoke(request: Request, context: Context, name: str | None = None) -> Response:
@@ -301,13 +318,14 @@ async def invoke(request: Request, context: Context, name: str | None = None) ->
     Raises:
         TamizError: something is wrong with the request, or the model is not there.
     """
-    sent = media_of(request.headers.get("content-type"))
-    give = wanted(request.headers.get("accept"), default=sent if sent.form == "lines" else JSON)
+    said = media_of(request.headers.get("content-type"))
     served = context.models.get(name)
     body = await request.body()
     is_large = len(body) > MOST_INLINE_BYTES
+    sent = await beside(is_large, _form, body, said, context.limits)
+    give = wanted(request.headers.get("accept"), default=sent if sent.form == "lines" else JSON)
     asked = await beside(is_large, _read, body, context, sent, served.model)
-    answers = await _answers(context, served, asked, marks=sent.form == "lines" and give.form != "csv")
+    answers = await _answers(context, served, asked, marks=sent.form != "csv" and give.form != "csv")
     content = await beside(is_large, _write, answers, asked, served.model, sent, give)
     return Response(content, media_type=f"{CSV.name}; charset=utf-8" if give.form == "csv" else give.name)
 
@@ -337,6 +355,9 @@ def _write(answers: Sequence[Answer | JsonObject], asked: Asked, model: Model, s
     if sent.form == "lines" and give.form != "csv":
         wholes = [one.whole() if isinstance(one, Answer) else one for one in answers]
         return to_lines(wholes) if give.form == "lines" else to_json(wholes, inf_nan_mode="null")
+    if not isinstance(answers[0], Answer):  # the only one, so no line need be told
+        error = {"error": answers[0]["error"]}
+        return to_lines([error]) if give.form == "lines" else to_json(error)
     return _write_answers([one for one in answers if isinstance(one, Answer)], asked, model, give)
 
 

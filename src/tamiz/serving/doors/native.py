@@ -75,7 +75,7 @@ async def read_predict_body(request: Request) -> list[str]:
     Raises:
         RequestError: the body is something else.
     """
-    return (await read_json(request, PREDICT, tuple(PredictBody.model_fields))).text
+    return (await read_json(request, PREDICT, PredictBody)).text
 
 
 async def native_answer(served: Served, predictions: Sequence[Prediction]) -> Response:
@@ -107,7 +107,7 @@ class NativeDoor:
 
     async def explain(self, request: Request) -> Response:
         """Say which words of a text made the score of a label (by default of the predicted one)."""
-        body = await read_json(request, EXPLAIN, tuple(ExplainBody.model_fields))
+        body = await read_json(request, EXPLAIN, ExplainBody)
         served = self.models.get(request.path_params["name"])
         _check_label(body.label, served.model.labels)
         found = await self.context.explain(served, body.text, body.label)
@@ -123,7 +123,7 @@ class NativeDoor:
 
         It is kept where the operator said (`serve.records.folder`), never with the text itself.
         """
-        body = await read_json(request, FEEDBACK, tuple(FeedbackBody.model_fields))
+        body = await read_json(request, FEEDBACK, FeedbackBody)
         served = self.models.get(request.path_params["name"])
         labels = _feedback_labels(body.label, served)
         about = body.model_dump(exclude_none=True)
@@ -149,7 +149,7 @@ class NativeDoor:
         serves it, or after a few seconds with the number of those that do. Needs the role `admin`.
         """
         caller = require_admin(request)
-        body = await read_json(request, DEPLOY, tuple(DeployBody.model_fields))
+        body = await read_json(request, DEPLOY, DeployBody)
         name = request.path_params["name"]
 
         def change() -> tuple[Served, Best | None]:
