@@ -30,6 +30,15 @@ def test_a_file_is_checked_without_a_project(place, tamiz):
     assert set(labels["figures"]["counts"]) == {"food", "money", "sport"}
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_quiet_says_nothing_of_what_a_file_was_taken_for(place, tamiz, command):
+    write_csv(place / "posts.csv", rows(120))
+    answer = tamiz(command, "posts.csv", "--quiet")
+    assert answer.code == 0
+    assert not {"posts.csv", "task:", "guessed"} & set(answer.err.split())
+    assert answer.out
+
+
 def test_strict_fails_where_there_is_a_warning(place, tamiz):
     table = rows(120)
     table[1]["text"], table[1]["label"], table[0]["label"] = table[0]["text"], "food", "sport"

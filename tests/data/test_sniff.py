@@ -429,6 +429,13 @@ def test_public_data_sets(place, text, label, id_, time, task, labels):
     assert leaks == {"imdb": {"rating"}, "complaints": {"product"}}.get(place.split("/")[0], set())
 
 
+@pytest.mark.parametrize("year", [[2024] * N, [2020] * (N // 2) + [2021, 2022, 2023] * (N // 6)])
+def test_numbers_that_several_labels_have_are_no_ranges_of_theirs(tmp_path, year):
+    label = [f"label {n % 3}" for n in range(N // 2)] + ["label 2"] * (N // 2)
+    got = sniffed(tmp_path, {"text": TEXTS, "label": label, "year": year})
+    assert not any("gives the label away" in warning for warning in got.warnings)
+
+
 def test_a_file_without_a_line_of_names_is_noticed(tmp_path):
     labels = alternating("spam", "ham")
     found = sniffed(tmp_path, {"win a prize today": TEXTS, "spam": labels})

@@ -55,7 +55,10 @@ def check(
     from tamiz.audit import write_page, write_suspects
     from tamiz.data.corrections import filled_lines
 
-    found = guessed_project(source, save=None) if source else read_project(project, notice=note)
+    if source:
+        found = guessed_project(source, save=None, quiet=quiet or as_json)
+    else:
+        found = read_project(project, notice=note)
     for path in filter(None, (html, suspects)):
         if not path.parent.is_dir():
             raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first")

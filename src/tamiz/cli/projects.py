@@ -67,19 +67,24 @@ def schema(
     errors.print(f"wrote {to}; as the first line of a project file: {_SCHEMA_NOTE}{to}")
 
 
-def guessed_project(source: str, *, save: Path | None, dry_run: bool = False) -> Project:
-    """Return a project for a file of texts, shown on standard error and, but for a dry run, saved on request."""
+def guessed_project(source: str, *, save: Path | None, dry_run: bool = False, quiet: bool = False) -> Project:
+    """Return a project for a file of texts, unless `quiet` shown on standard error, and saved on request.
+
+    A dry run saves nothing.
+    """
     from tamiz.data.sniff import sniff
 
     found = sniff(source)
     name = _name_of(source)
-    show_sniffed(found, to_errors=True)
+    if not quiet:
+        show_sniffed(found, to_errors=True)
     folder = Path.cwd() if save is None else save.absolute().parent
     content = _project_text(found, name=name, source=_relative(source, folder), home=f"{name}-tamiz")
     if save is not None:
         _write_new(save, content, "--save", dry_run=dry_run)
-        errors.print(f"{'would save' if dry_run else 'saved'} {save}")
-    else:
+        if not quiet:
+            errors.print(f"{'would save' if dry_run else 'saved'} {save}")
+    elif not quiet:
         errors.print("guessed; keep it as a project file with --save tamiz.yaml\n", style="dim")
     return parse_project(yaml.safe_load(content), where=source).at(folder)
 

@@ -76,7 +76,10 @@ def run(
     """
     from tamiz.pipeline.jobs import jobs
 
-    found = guessed_project(source, save=save, dry_run=dry_run) if source else read_project(project, notice=note)
+    if source:
+        found = guessed_project(source, save=save, dry_run=dry_run, quiet=quiet or as_json)
+    else:
+        found = read_project(project, notice=note)
     if source is None and save is not None:
         raise ConfigError("--save goes with a file of texts")
     found = changed(found, set_ or [])

@@ -82,5 +82,5 @@ def _is_cut(pairs: Sequence[tuple[str, Hashable]]) -> bool:
         ordered = sorted((float(value.replace(",", ".")), str(label)) for value, label in pairs)
     except ValueError:
         return False
-    changes = sum(one != other for (_, one), (_, other) in pairwise(ordered))
-    return changes < len({label for _, label in ordered})
+    changes = [(low, high) for (low, one), (high, other) in pairwise(ordered) if one != other]
+    return len(changes) < len({label for _, label in ordered}) and all(low < high for low, high in changes)
