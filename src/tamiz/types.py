@@ -270,7 +270,7 @@ class SourceFile:
     """One file of a source.
 
     Attributes:
-        path: local path or `s3://` address.
+        path: local path, that from the project folder for a file in it, or `s3://` address.
         sha256: hash of its bytes, hexadecimal.
         size_bytes: its length.
         reading: how its bytes are to be read where that was stated, such as an encoding.

@@ -84,6 +84,13 @@ def test_a_reading_that_fails_changes_nothing(lake, tmp_path):
     assert ingest(lake, open_source([str(tmp_path)], encoding="utf-8"), now=NOW).added_files == ()
 
 
+def test_what_came_later_is_newer_whatever_the_clock_says(local_lake):
+    for day, text in ((3, "x"), (1, "y"), (2, "z")):
+        ingest(local_lake, TableSource({"a.csv": [{"text": text}]}), now=NOW + timedelta(days=day))
+    came = sorted(local_lake.read("bronze/texts").to_pylist(), key=lambda row: row["_ingested_at"])
+    assert [row["text"] for row in came] == ["x", "y", "z"]
+
+
 def test_a_file_without_an_expected_column_is_told_of(lake):
     rows = {"a.csv": [{"text": "x", "label": "a"}], "b.csv": [{"text": "y", "sentiment": "a"}]}
     done = ingest(lake, TableSource(rows), expected=["text", "label"], now=NOW)

@@ -55,6 +55,23 @@ def test_a_file_that_has_changed_is_told_to_add_its_rows(tmp_path):
     ]
 
 
+def test_files_are_known_in_a_project_that_was_moved(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    run(make_project(first, n=40), until="clean")
+    first.rename(second)
+    table = rows(40)
+    table[0]["label"] = next(label for label in ("food", "money") if label != table[0]["label"])
+    write_csv(second / "texts.csv", table)
+    told = Told()
+    project = make_project(second)
+    run(project, until="clean", listener=told)
+    assert [notice.partition(":")[0] for notice in told.notices] == ["texts.csv"]
+    kept = {row["row_id"]: row for row in lake_of(project).read("silver/texts").to_pylist()}
+    assert len(kept) == 40
+    assert (kept["r0"]["label"], kept["r0"]["_source"]) == (table[0]["label"], "texts.csv")
+
+
 def test_rows_of_a_file_that_is_not_named_any_more_are_told_of(tmp_path):
     write_csv(tmp_path / "other.csv", rows(40, start=100))
     run(make_project(tmp_path, n=40), until="clean")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -151,6 +151,8 @@ def ingest(
     newest: dict[str, datetime] = {}
     for (path, _), content in held.items():
         newest[path] = max(content.ingested_at, newest.get(path, content.ingested_at))
+    if newest and now < max(newest.values()):  # the clock was set back; which content is newer must still be told
+        now = max(newest.values()) + timedelta(microseconds=1)
     commit = partial(_Commit, lake, source, table, tuple(partition_by), now)
     commits = [commit(reread, replaces=True)] if reread else []
     commits += [commit(part) for part in _parts(fresh)]

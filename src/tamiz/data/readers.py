@@ -10,7 +10,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
@@ -34,7 +34,12 @@ _FILE_COLUMN = "file"
 
 
 def open_source(
-    places: Sequence[str], *, encoding: str | None = None, text: str = "text", label: str = "label"
+    places: Sequence[str],
+    *,
+    encoding: str | None = None,
+    text: str = "text",
+    label: str = "label",
+    base: Path | None = None,
 ) -> FileSource:
     """Find the files that `places` name; none is read yet.
 
@@ -43,6 +48,7 @@ def open_source(
         encoding: encoding of the text formats; by default UTF-8 if the bytes are, else detected and noticed.
         text: name of the text column of a folder with one folder of `.txt` files per label.
         label: name of its label column; `file` names the third column.
+        base: a folder whose files are named by their path from there, so that they keep their names when it is moved.
 
     Raises:
         ConfigError: the column names of a folder would not differ.
@@ -50,7 +56,14 @@ def open_source(
     """
     if len({text, label, _FILE_COLUMN}) < 3:
         raise ConfigError(f"text {text!r} and label {label!r} must differ from each other and from {_FILE_COLUMN!r}")
-    return FileSource(find_files(places), encoding=encoding, text=text, label=label)
+    found = {_name(file.path, base): file for file in find_files(places)}
+    return FileSource(found, encoding=encoding, text=text, label=label)
+
+
+def _name(path: str, base: Path | None) -> str:
+    if base is None or not Path(path).is_relative_to(base.absolute()):
+        return path
+    return Path(path).relative_to(base.absolute()).as_posix()
 
 
 class FileSource:
@@ -60,9 +73,9 @@ class FileSource:
         notices: what a person should know about the reading, such as a detected encoding; grows as files are read.
     """
 
-    def __init__(self, found: Sequence[Found], *, encoding: str | None, text: str, label: str) -> None:
+    def __init__(self, found: Mapping[str, Found], *, encoding: str | None, text: str, label: str) -> None:
         self.notices: list[str] = []
-        self._found = {file.path: file for file in found}
+        self._found = found
         self._encoding = encoding
         self._columns = (text, label, _FILE_COLUMN)
 
@@ -72,15 +85,15 @@ class FileSource:
         Raises:
             SourceError: a file cannot be read.
         """
-        return [self._file(found) for found in self._found.values()]
+        return [self._file(name, found) for name, found in self._found.items()]
 
-    def _file(self, found: Found) -> SourceFile:
+    def _file(self, name: str, found: Found) -> SourceFile:
         try:
             sha256, size_bytes = digest(found)
         except OSError as error:
             raise SourceError(f"{found.path} cannot be read: {error.strerror or type(error).__name__}") from error
         stated = "" if found.format in ("parquet", "excel") else (self._encoding or "").lower()
-        return SourceFile(found.path, sha256, size_bytes, stated)
+        return SourceFile(name, sha256, size_bytes, stated)
 
     def paths(self) -> list[str]:
         """List the paths alone, without reading the files."""

@@ -262,6 +262,7 @@ def _ingest(context: Context) -> dict[str, Any]:
             encoding=data.encoding,
             text=data.text,
             label=data.label,
+            base=context.project.folder,
         )
         found = ingest_source(
             context.lake,
