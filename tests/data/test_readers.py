@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tamiz.data.places import local_copy
+from tamiz.data.places import Found, digest, local_copy
 from tamiz.data.readers import FileSource, open_source
 from tamiz.errors import ConfigError, EncodingError, SourceError
 
@@ -540,6 +540,43 @@ def test_places_are_files_folders_and_patterns_in_order_and_none_twice(tmp_path)
     assert [Path(path).name for path in source.paths()] == ["c.csv", "a.jsonl", "b.csv"]
 
 
+def test_folders_tell_columns_that_the_files_have_not(tmp_path):
+    for folder, content in (("pos", "text\ngood\n"), ("neg", "text\ngood\n"), ("a%2Fb", "text,label\nso,own\n")):
+        (tmp_path / "in" / f"label={folder}" / "year=2023").mkdir(parents=True)
+        (tmp_path / "in" / f"label={folder}" / "year=2023" / "0.csv").write_text(content, encoding="utf-8")
+    source = open_source([str(tmp_path / "in")])
+    rows = [row for file in source.files() for batch in source.batches(file) for row in batch.to_pylist()]
+    assert rows == [
+        {"text": "so", "label": "own", "year": "2023"},
+        {"text": "good", "label": "neg", "year": "2023"},
+        {"text": "good", "label": "pos", "year": "2023"},
+    ]
+    assert len({file.sha256 for file in source.files()}) == 3
+    by_pattern = open_source([str(tmp_path / "in" / "label=p*" / "*" / "*.csv")])
+    assert read(by_pattern).to_pylist() == [rows[2]]
+    named = open_source([str(tmp_path / "in" / "label=pos" / "year=2023" / "0.csv")])
+    assert read(named).to_pylist() == [{"text": "good"}]
+
+
+def test_a_folder_of_no_value_tells_nothing(tmp_path):
+    (tmp_path / "year=__HIVE_DEFAULT_PARTITION__").mkdir()
+    write_parquet(tmp_path / "year=__HIVE_DEFAULT_PARTITION__" / "0.parquet", text=["a"])
+    assert read(open_source([str(tmp_path)])).to_pylist() == [{"text": "a", "year": None}]
+
+
+def test_empty_files_beside_others_are_left_out_unless_they_are_named(tmp_path):
+    for name, content in (("a.csv", "text\nx\n"), ("b.csv", ""), ("c.jsonl", "")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    source = open_source([str(tmp_path)])
+    assert read(source).to_pylist() == [{"text": "x"}]
+    assert source.notices == [f"{tmp_path / name} is empty and was left out" for name in ("b.csv", "c.jsonl")]
+    with pytest.raises(SourceError, match=r"b\.csv is empty"):
+        read(open_source([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]))
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(SourceError, match=r"b\.csv is empty"):
+        read(open_source([str(tmp_path)]))
+
+
 def test_files_carry_hash_and_size_of_their_bytes(tmp_path):
     data = b"text,label\na,b\n"
     (tmp_path / "a.csv").write_bytes(data)
@@ -690,27 +727,47 @@ def test_an_s3_key_may_be_longer_than_a_file_name(bucket):
     assert read(open_source([f"s3://{name}"])).column("text").to_pylist() == ["a"]
 
 
-def test_an_s3_object_that_breaks_off_again_and_again_is_a_source_error(bucket, monkeypatch):
-    class Half(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "100")
-            self.end_headers()
+class Half(http.server.BaseHTTPRequestHandler):
+    """A server that breaks off in the middle of an object, `broken` times."""
 
-        def do_GET(self) -> None:
-            self.do_HEAD()
-            self.wfile.write(bytes(50))
+    broken = 0
 
-        def log_message(self, *args: object) -> None:
-            pass
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.end_headers()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Half) as server:
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(bytes(50 if type(self).broken > 0 else 100))
+        type(self).broken -= 1
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def half(monkeypatch) -> Iterator[type[Half]]:
+    class Own(Half):
+        pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
-        with pytest.raises(SourceError, match="cannot be read"), local_copy(f"s3://{bucket[1]}/a.csv"):
-            pass
+        yield Own
         server.shutdown()
+
+
+def test_an_s3_object_that_breaks_off_again_and_again_is_a_source_error(bucket, half):
+    half.broken = 100
+    with pytest.raises(SourceError, match="cannot be read"), local_copy(f"s3://{bucket[1]}/a.csv"):
+        pass
+
+
+def test_an_s3_object_that_breaks_off_once_is_hashed_all_the_same(bucket, half):
+    half.broken = 1
+    assert digest(Found(f"s3://{bucket[1]}/a.csv", "csv")) == (hashlib.sha256(bytes(100)).hexdigest(), 100)
 
 
 def test_a_copy_that_the_disk_refuses_names_the_temporary_folder(bucket):

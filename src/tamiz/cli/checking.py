@@ -55,17 +55,15 @@ def check(
     from tamiz.audit import write_page, write_suspects
     from tamiz.data.corrections import filled_lines
 
-    if source:
-        found = guessed_project(source, save=None, quiet=quiet or as_json)
-    else:
-        found = read_project(project, notice=note)
+    silent = quiet or as_json
+    found = guessed_project(source, save=None, quiet=silent) if source else read_project(project, notice=note)
     for path in filter(None, (html, suspects)):
         if not path.parent.is_dir():
             raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}; make it first")
         if path.is_dir():
             raise ConfigError(f"{path} cannot be written: it is a folder; name a file in it")
     filled = [] if suspects is None else filled_lines(suspects)  # refuses a foreign file before the work
-    report = _report(found, sample=sample, quiet=quiet or as_json, wait_s=wait)
+    report = _report(found, sample=sample, quiet=silent, wait_s=wait)
     if html is not None:
         write_page(report, html)
     if suspects is not None:

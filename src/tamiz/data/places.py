@@ -9,9 +9,10 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from tamiz import extras
 from tamiz._files import explain
@@ -34,7 +35,7 @@ FORMATS = {
 _TEXT_FORMATS = {"csv", "tsv", "jsonl", "json"}
 _S3 = "s3://"
 _WILDCARD = re.compile(r"[*?\[]")
-_BLOCK_BYTES = 1 << 20
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,16 @@ class Found:
         format: a value of `FORMATS`, or `"folder"`.
         gzipped: whether the bytes are compressed.
         members: the `.txt` files of a folder, sorted; empty otherwise.
+        listed: whether it was found in a folder, below a prefix or by a pattern, not named itself.
+        partitions: columns and values that the folders it was found in tell, such as `year=2023`.
     """
 
     path: str
     format: str
     gzipped: bool = False
     members: tuple[Path, ...] = ()
+    listed: bool = False
+    partitions: tuple[tuple[str, str | None], ...] = ()
 
 
 def find_files(places: Sequence[str]) -> list[Found]:
@@ -66,8 +71,22 @@ def find_files(places: Sequence[str]) -> list[Found]:
     for place in places:
         for file in _in_s3(place) if place.startswith(_S3) else _on_disk(place):
             key = file.path if file.path.startswith(_S3) else str(Path(file.path).absolute())
-            found.setdefault(key, file)
+            listed = replace(file, listed=file.path != place, partitions=_partitions(file.path, place))
+            found.setdefault(key, listed)
     return list(found.values())
+
+
+def _partitions(path: str, place: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the columns that folders between a place and a file in it tell, as Spark, Hive and others write them.
+
+    Example:
+        >>> _partitions("in/year=2023/label=a%2Fb/0.csv", "in")
+        (('year', '2023'), ('label', 'a/b'))
+    """
+    named = Path(place).parts
+    told = [folder.partition("=") for folder in Path(path).parts[:-1] if folder not in named]
+    values = {unquote(name): None if value == _HIVE_NULL else unquote(value) for name, mark, value in told if mark}
+    return tuple(values.items())
 
 
 def _recognise(path: str) -> Found | None:
@@ -147,7 +166,7 @@ def _in_folder(folder: Path) -> list[Found]:
 
 
 def _with_partitions(entries: Sequence[Path]) -> Iterator[Path]:
-    """Give the files, and those in folders such as `year=2023`, as Spark, Hive and others write them."""
+    """Give the files, and those in folders such as `year=2023`."""
     for entry in entries:
         if entry.is_file():
             yield entry
@@ -225,13 +244,18 @@ def _nearest_key(place: str, bucket: str, key: str, below: Sequence[str]) -> str
 
 
 def digest(file: Found) -> tuple[str, int]:
-    """Return the SHA-256 (hexadecimal) and the size in bytes of a file; of a folder, those of names and contents."""
+    """Return the SHA-256 (hexadecimal) and the size in bytes of a file; of a folder, those of names and contents.
+
+    What folders tell of a file belongs to its content. An object is hashed as a copy, which is fetched anew where the
+    connection breaks.
+    """
     if file.members:
         return _digest_folder(file)
-    if file.path.startswith(_S3):
-        return _digest_s3(file.path)
-    with Path(file.path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+    with local_copy(file.path) as path, path.open("rb") as stream:
+        content, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+    if file.partitions:
+        content = hashlib.sha256(f"{file.partitions}\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
+    return content, size
 
 
 def _digest_folder(file: Found) -> tuple[str, int]:
@@ -241,17 +265,6 @@ def _digest_folder(file: Found) -> tuple[str, int]:
         name = member.relative_to(file.path).as_posix()
         whole.update(f"{name}\0{hashlib.sha256(data).hexdigest()}\n".encode())
         size += len(data)
-    return whole.hexdigest(), size
-
-
-def _digest_s3(place: str) -> tuple[str, int]:
-    bucket, _, key = place.removeprefix(_S3).partition("/")
-    whole, size = hashlib.sha256(), 0
-    with _s3_errors(place):
-        body = _client().get_object(Bucket=bucket, Key=key)["Body"]
-        for block in body.iter_chunks(_BLOCK_BYTES):
-            whole.update(block)
-            size += len(block)
     return whole.hexdigest(), size
 
 

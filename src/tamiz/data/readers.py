@@ -82,10 +82,17 @@ class FileSource:
     def files(self) -> Sequence[SourceFile]:
         """List the files in a stable order, each with the hash of its bytes; a folder of `.txt` files counts as one.
 
+        Files without a byte, as some writers leave them beside others, are left out, unless they were named.
+
         Raises:
             SourceError: a file cannot be read.
         """
-        return [self._file(name, found) for name, found in self._found.items()]
+        files = [self._file(name, found) for name, found in self._found.items()]
+        whole = [file for file in files if file.size_bytes or not self._found[file.path].listed]
+        if whole:
+            for name in (file.path for file in files if file not in whole):
+                self._notice(f"{name} is empty and was left out")
+        return whole or files
 
     def _file(self, name: str, found: Found) -> SourceFile:
         try:
@@ -114,7 +121,8 @@ class FileSource:
                 yield from self._read_folder(found)
                 return
             with local_copy(found.path) as path:
-                yield from self._read(found, path)
+                for batch in self._read(found, path):
+                    yield _with_partitions(batch, found.partitions)
         except TamizError:
             raise
         except UnicodeError as error:
@@ -178,6 +186,17 @@ class FileSource:
             yield _text_batch(rows, self._columns)
         for encoding, count in others.items():
             self._notice(f"{found.path}: {count} of {len(found.members)} files are read as {encoding}, not as UTF-8")
+
+
+def _with_partitions(batch: pa.RecordBatch, partitions: Sequence[tuple[str, str | None]]) -> pa.RecordBatch:
+    """Add the columns that the folders tell and the file has not."""
+    import pyarrow as pa
+
+    told = {name: value for name, value in partitions if name not in batch.schema.names}
+    if not told:
+        return batch
+    columns = [pa.repeat(pa.scalar(value, pa.string()), batch.num_rows) for value in told.values()]
+    return pa.RecordBatch.from_arrays([*batch.columns, *columns], names=[*batch.schema.names, *told])
 
 
 def _open_bytes(path: Path, *, gzipped: bool) -> BinaryIO:
