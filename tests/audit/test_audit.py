@@ -152,6 +152,20 @@ def test_a_trend_of_labels_is_found(tmp_path, trend, severity):
     assert {round(sum(values), 9) for values in zip(*shares.series.values(), strict=True)} == {1.0}
 
 
+@pytest.mark.parametrize(
+    ("day", "summary", "details"),
+    [
+        ("soon", "0 rows with a time: too few", ("60 rows have no time, 60 of them one that cannot be understood",)),
+        ("2020-01-01", "60 rows of one and the same time", ()),
+    ],
+)
+def test_times_without_a_trend_say_why(tmp_path, day, summary, details):
+    table = [{**row, "day": day} for row in clean_rows(60)]
+    time = found(checked(tmp_path, table, data={"time": "day"}), "time")
+    assert time.summary.startswith(summary)
+    assert (time.severity, time.details) == (Severity.NOTE, details)
+
+
 def test_languages_of_a_sample_are_told(tmp_path):
     table = clean_rows(100)
     for i, row in enumerate(table[:40]):

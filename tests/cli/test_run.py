@@ -185,6 +185,16 @@ def test_settings_that_change_a_job_make_it_due(project, tamiz):
     assert due("--set", "select.metric=val_accuracy") == ["deploy"]
 
 
+def test_a_dry_run_sees_that_a_file_has_changed(project, place, tamiz):
+    table = rows(120)
+    table[0]["label"] = "food" if table[0]["label"] != "food" else "money"
+    write_csv(place / "texts.csv", table)
+    shown = tamiz("run", "--dry-run")
+    assert shown.code == 0
+    assert "clean to do (1 new file)" in shown.out
+    assert "train to do" in shown.out
+
+
 def test_a_job_says_which_one_is_missing_before_it(place, tamiz, refused):
     write_project(place)
     assert "nothing was published there yet; `tamiz run` trains and publishes" in refused(1, "predict", "bread")

@@ -124,21 +124,24 @@ def trend_finding(rows: Rows, project: Project) -> Finding | None:
     dated = dated.drop_nulls("time")
     undated = len(rows) - len(dated)
     pairs = rows.label_pairs().join(dated, on="at").sort("time", "at")
-    if len(dated) < _LEAST_DATED or dated["time"].n_unique() < 2:
-        return Finding("time", Severity.NOTE, f"{counted(len(dated), 'row')} with a time: too few for a trend")
-    v, p = _drift(pairs)
-    severity = Severity.OK
-    if p < _CLEAR_P and v >= _WEAK:
-        severity = Severity.WARNING if v >= _STRONG else Severity.NOTE
-    first, last = (_day(dated["time"].min()), _day(dated["time"].max()))
     details = []
-    if severity is not Severity.OK:
-        details.append("labels come in other shares early and late; split.by: time measures how a model ages")
     if undated:
         details.append(
             f"{counted(undated, 'row', ('has', 'have'))} no time, "
             f"{rows.unread_times:,} of them one that cannot be understood"
         )
+    if len(dated) < _LEAST_DATED or dated["time"].n_unique() < 2:
+        summary = f"{counted(len(dated), 'row')} with a time: too few for a trend"
+        if len(dated) >= _LEAST_DATED:
+            summary = f"{counted(len(dated), 'row')} of one and the same time: no trend"
+        return Finding("time", Severity.NOTE, summary, details=tuple(details))
+    v, p = _drift(pairs)
+    severity = Severity.OK
+    if p < _CLEAR_P and v >= _WEAK:
+        severity = Severity.WARNING if v >= _STRONG else Severity.NOTE
+    first, last = (_day(dated["time"].min()), _day(dated["time"].max()))
+    if severity is not Severity.OK:
+        details.insert(0, "labels come in other shares early and late; split.by: time measures how a model ages")
     return Finding(
         "time",
         severity,

@@ -192,7 +192,7 @@ def _show_plan(project: Project, until: str, *, as_json: bool, file: Path | None
         "candidates": [candidate.title for candidate in project.candidates],
         "select": project.select.metric,
     }
-    found = jobs(project)
+    found = jobs(project, contents=True)
     if as_json:
         print_json({**plan, "jobs": [asdict(job) for job in found], "changed": False})
         return

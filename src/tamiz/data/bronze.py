@@ -23,7 +23,7 @@ from tamiz.data.lake import Lake
 from tamiz.errors import ColumnError, DataError, SourceError, counted, one_of
 from tamiz.types import Source, SourceFile
 
-__all__ = ["ORIGIN", "Ingested", "ingest"]
+__all__ = ["ORIGIN", "Ingested", "ingest", "pending"]
 
 ORIGIN = pa.schema(
     [
@@ -185,6 +185,16 @@ def ingest(
         strays=dict(strays),
         lacking={name: files for name, files in lacking.items() if files},
     )
+
+
+def pending(lake: Lake, source: Source, *, table: str) -> list[str]:
+    """Return the paths of the files that `ingest` would add now, or read anew in another encoding; nothing is written.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    fresh, reread, _ = _sorted_out(lake, table, source.files(), _held(lake, table))
+    return sorted(file.path for file in (*fresh, *reread))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,37 @@ from typing import Any
 
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.corrections import load_corrections
+from tamiz.data.readers import FileSource, open_source
 from tamiz.encoders.find import content_of
 from tamiz.pipeline.state import code_version, fingerprint
 
-__all__ = ["clean_inputs", "encoders_of", "evaluate_inputs", "published_key", "split_inputs", "train_inputs"]
+__all__ = [
+    "clean_inputs",
+    "encoders_of",
+    "evaluate_inputs",
+    "open_sources",
+    "published_key",
+    "split_inputs",
+    "train_inputs",
+]
+
+
+def open_sources(project: Project) -> dict[str, FileSource | None]:
+    """Return what the bronze tables `texts`, `test` and `unlabeled` are made from, `None` where the project names none.
+
+    Args:
+        project: the project, variables expanded.
+
+    Raises:
+        SourceError: a place holds no file that can be read.
+    """
+    data = project.data
+    about: dict[str, Any] = {"encoding": data.encoding, "text": data.text, "label": data.label, "base": project.folder}
+    named = {"texts": data.source, "test": data.test, "unlabeled": data.unlabeled}
+    return {
+        table: None if places is None else open_source([project.resolve(place) for place in places], **about)
+        for table, places in named.items()
+    }
 
 
 def clean_inputs(project: Project, bronze: Mapping[str, Any]) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 from tamiz.blobs import open_blobs
 from tamiz.config import Project
+from tamiz.data.bronze import pending
+from tamiz.data.lake import Lake
 from tamiz.data.places import find_files
 from tamiz.errors import ConfigError, SourceError, counted
-from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, split_inputs, train_inputs
+from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, open_sources, split_inputs, train_inputs
 from tamiz.pipeline.members import named
 from tamiz.pipeline.select import select
 from tamiz.pipeline.state import StepState
@@ -37,20 +39,21 @@ class Job:
     command: str
 
 
-def jobs(project: Project) -> list[Job]:
-    """Return the jobs in their order, each with whether it is done.
-
-    Nothing is changed and no data are read: a file whose content has changed under its old name is not seen.
+def jobs(project: Project, *, contents: bool = False) -> list[Job]:
+    """Return the jobs in their order, each with whether it is done; nothing is changed.
 
     Args:
         project: the project, variables expanded.
+        contents: whether to read the source files; without, one whose content has changed under its old name is not
+            seen.
 
     Raises:
         TamizError: lake or store cannot be read, or the project is wrong.
     """
     state = StepState(open_blobs(project.resolve(project.lake)))
     names, missing = _sources(project)
-    gold = _gold(project, state, names) if names else None
+    fresh = _pending(project) if names and contents else []
+    gold = _gold(project, state, names) if names and not fresh else None
     candidates = named(project.candidates)
     trained = [] if gold is None else _trained(project.model_copy(update={"candidates": candidates}), state, gold)
     all_trained = len(trained) == len(candidates)
@@ -64,7 +67,7 @@ def jobs(project: Project) -> list[Job]:
             missing or counted(len(names), "file"),
             "tamiz fetch NAME --to FOLDER",
         ),
-        Job("clean", gold is not None, "", "tamiz split"),
+        Job("clean", gold is not None, counted(len(fresh), "new file") if fresh else "", "tamiz split"),
         Job("train", all_trained, some, "tamiz train"),
         Job("deploy", deployed, f"version {champion} now" if champion else "", "tamiz evaluate"),
         Job("query", champion is not None, "", 'tamiz predict "..."'),
@@ -83,6 +86,13 @@ def _sources(project: Project) -> tuple[list[str], str]:
                 return [], f"nothing at {place}"
         names += [Path(path).name for path in paths]
     return sorted(names), ""
+
+
+def _pending(project: Project) -> list[str]:
+    """Return the files that an ingest would add."""
+    lake = Lake(project.resolve(project.lake))
+    opened = open_sources(project).items()
+    return [name for table, source in opened if source for name in pending(lake, source, table=f"bronze/{table}")]
 
 
 def _gold(project: Project, state: StepState, names: list[str]) -> dict[str, Any] | None:

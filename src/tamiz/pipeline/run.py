@@ -22,7 +22,6 @@ from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.origin import check_columns
 from tamiz.data.quotas import SIDES
-from tamiz.data.readers import open_source
 from tamiz.data.rows import named_columns
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
@@ -30,7 +29,14 @@ from tamiz.errors import counted
 from tamiz.extras import require
 from tamiz.pipeline.checks import check_positive, check_sides
 from tamiz.pipeline.evidence import check_slices, lead
-from tamiz.pipeline.inputs import clean_inputs, evaluate_inputs, published_key, split_inputs, train_inputs
+from tamiz.pipeline.inputs import (
+    clean_inputs,
+    evaluate_inputs,
+    open_sources,
+    published_key,
+    split_inputs,
+    train_inputs,
+)
 from tamiz.pipeline.members import ENSEMBLE, named, shared
 from tamiz.pipeline.promotion import decide
 from tamiz.pipeline.publish import Published, publish
@@ -253,17 +259,10 @@ def _ingest(context: Context) -> dict[str, Any]:
     context.begin("ingest")
     versions: dict[str, Any] = {"sources": [], "ids": {}}
     added, rows, skipped = 0, 0, 0
-    for table, places in (("texts", data.source), ("test", data.test), ("unlabeled", data.unlabeled)):
-        if places is None:
+    for table, source in open_sources(context.project).items():
+        if source is None:
             versions[table] = None
             continue
-        source = open_source(
-            [context.project.resolve(place) for place in places],
-            encoding=data.encoding,
-            text=data.text,
-            label=data.label,
-            base=context.project.folder,
-        )
         found = ingest_source(
             context.lake,
             source,
