@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from tamiz.data.lake import Lake
 from tamiz.data.quotas import SIDES
-from tamiz.data.silver import QUARANTINE
+from tamiz.data.silver import QUARANTINE, quarantined
 from tamiz.errors import ColumnError, DataError, LabelError, one_of
 from tamiz.types import IntArray, Task
 
@@ -204,17 +203,9 @@ class _Scan:
                 yield pa.RecordBatch.from_arrays([*kept.columns, side], schema=full)
 
     def refused(self, codes: NDArray[np.int8], reasons: Sequence[str], label_column: str) -> Iterator[pa.RecordBatch]:
-        shown = ["row_id", "text_raw", label_column]
         if not codes.any():
             return
-        for at, batch in self.batches([*shown, "_source", "_row"]):
+        for at, batch in self.batches(["row_id", "text_raw", label_column, "_source", "_row"]):
             own = codes[at : at + batch.num_rows]
             rows = batch.filter(pa.array(own > 0)).to_pylist()
-            columns = [
-                [json.dumps({name: row[name] for name in shown}, ensure_ascii=False) for row in rows],
-                [reasons[code] for code in own[own > 0].tolist()],
-                [row["_source"] for row in rows],
-                [row["_row"] for row in rows],
-            ]
-            arrays = [pa.array(cells, field.type) for cells, field in zip(columns, QUARANTINE, strict=True)]
-            yield pa.RecordBatch.from_arrays(arrays, schema=QUARANTINE)
+            yield quarantined(rows, [reasons[code] for code in own[own > 0].tolist()])

@@ -8,12 +8,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
 
-__all__ = ["SEPARATORS", "Profile", "find_separator", "plain_name", "profile"]
+__all__ = ["SEPARATORS", "Profile", "find_separator", "parse_list", "plain_name", "profile"]
 
 SEPARATORS = ("|", ";", ",")
 """What may part several labels in one cell, in the order in which they are tried."""
@@ -21,6 +22,7 @@ SEPARATORS = ("|", ";", ",")
 _MOSTLY = 0.95
 _DATE_SAMPLE = 200
 _LIST_SAMPLE = 200
+_LONGEST_LIST = 10_000
 _SHARED_PARTS = 0.8
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
@@ -168,19 +170,18 @@ def _written_lists(values: Sequence[str | None]) -> tuple[tuple[str, ...] | None
     present = [value.strip() for value in values if value is not None]
     if not present or not all(value.startswith("[") and value.endswith("]") for value in present):
         return None
-    if any(_parse_list(value) is None for value in present[:_LIST_SAMPLE]):
+    if any(parse_list(value) is None for value in present[:_LIST_SAMPLE]):
         return None
-    return tuple(None if value is None else _labels(_parse_list(value.strip()) or []) for value in values)
+    return tuple(None if value is None else _labels(parse_list(value.strip()) or []) for value in values)
 
 
-def _parse_list(text: str) -> list[Any] | None:
+def parse_list(text: str) -> list[Any] | None:
+    """Read a list as JSON writes it, or as Python does when it prints one into a cell; `None` for any other text."""
     for parse in (json.loads, ast.literal_eval):
-        try:
-            value = parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(value, list):
-            return value
+        if len(text) <= _LONGEST_LIST:
+            with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+                found = parse(text)
+                return found if isinstance(found, list) else None
     return None
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as kinds
 
 from tamiz.config import DataConfig, Project
 from tamiz.data.columns import as_text
+from tamiz.data.profiles import parse_list
 from tamiz.errors import ColumnError, LabelError, one_of
 from tamiz.types import Task
 
@@ -27,7 +24,6 @@ RESERVED = frozenset({"row_id", "text_raw", "text", "label", "labels", "group", 
 
 # How "not a number" looks once a float column has become text.
 _NAN = frozenset({"nan", "NaN"})
-_LONGEST_LIST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +164,10 @@ def _several(cell: str | None, separator: str | None) -> Labels:
     if not text or text in _NAN:
         return None
     if text[0] == "[" and text[-1] == "]":
-        listed = _literal_list(text)
+        listed = parse_list(text)
         if listed is not None:
             return _tidy([None if item is None else str(item) for item in listed])
     return _tidy(text.split(separator) if separator else [text]) or None
-
-
-def _literal_list(text: str) -> list[Any] | None:
-    """Read a list as JSON writes it, or as Python does when it prints one into a CSV cell."""
-    for parse in (json.loads, ast.literal_eval):
-        if len(text) <= _LONGEST_LIST:
-            with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-                found = parse(text)
-                return found if isinstance(found, list) else None
-    return None
 
 
 def _tidy(labels: Sequence[str | None]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from typing import Any
@@ -28,7 +28,7 @@ from tamiz.data.times import TimeReader
 from tamiz.errors import RefusedShareError, counted
 from tamiz.types import Task
 
-__all__ = ["QUARANTINE", "Cleaned", "clean", "silver_schema"]
+__all__ = ["QUARANTINE", "Cleaned", "clean", "quarantined", "silver_schema"]
 
 QUARANTINE = pa.schema(
     [("row", pa.string()), ("reason", pa.string()), ("source", pa.string()), ("row_number", pa.int64())]
@@ -251,17 +251,22 @@ def _refused_of(lake: Lake, part: _Part, reasons: NDArray[np.int8]) -> Iterator[
         if not codes.any():
             continue
         refused = batch.filter(pa.array(codes != 0)).to_pylist()
-        columns = [
-            [_as_json(row) for row in refused],
-            [Reason.ALL[code] for code in codes[codes != 0].tolist()],
-            [row["_source"] for row in refused],
-            [row["_row"] for row in refused],
-        ]
-        arrays = [pa.array(cells, field.type) for cells, field in zip(columns, QUARANTINE, strict=True)]
-        yield pa.RecordBatch.from_arrays(arrays, schema=QUARANTINE)
+        yield quarantined(refused, [Reason.ALL[code] for code in codes[codes != 0].tolist()])
 
 
-def _as_json(row: dict[str, Any]) -> str:
+def quarantined(rows: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> pa.RecordBatch:
+    """Return rows, each with its reason, as a quarantine table has them; columns of Tamiz's own are not shown."""
+    columns = [
+        [_as_json(row) for row in rows],
+        list(reasons),
+        [row["_source"] for row in rows],
+        [row["_row"] for row in rows],
+    ]
+    arrays = [pa.array(cells, field.type) for cells, field in zip(columns, QUARANTINE, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=QUARANTINE)
+
+
+def _as_json(row: Mapping[str, Any]) -> str:
     own = {name: None if value != value else value for name, value in row.items() if not name.startswith("_")}
     return json.dumps(own, ensure_ascii=False, default=_plain)
 
