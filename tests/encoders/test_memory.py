@@ -15,7 +15,7 @@ from tamiz.encoders.embedding import MODEL, Embedder
 from tamiz.encoders.find import find
 from tamiz.encoders.memory import Memory, ready
 from tamiz.encoders.runtime import TOKENIZER, OnnxModel
-from tamiz.errors import ConfigError
+from tamiz.errors import ConfigError, SourceError
 
 for module in ("onnx", "onnxruntime", "tokenizers", "safetensors"):
     pytest.importorskip(module)
@@ -238,3 +238,24 @@ def test_two_processes_may_use_one_file(prepared):
     answers = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert rows_in(Path(answers[0][0].strip())) == 91
+
+
+def test_what_no_encoder_asked_for_a_long_time_is_removed(prepared, tmp_path):
+    places = {name: tmp_path / "embeddings" / f"{name}.sqlite" for name in ("unused", "used", "asked", "new")}
+    days = {"unused": 91, "used": 89, "asked": 91}
+    for name in days:
+        remembering(prepared, path=places[name])(["bread"])
+    for name, old in days.items():
+        written = places[name].stat().st_mtime
+        os.utime(places[name], (written, written - old * 24 * 3600))
+    remembering(prepared, path=places["asked"])(["bread"])
+    assert all(places[name].exists() for name in days)
+    remembering(prepared, path=places["new"])(["bread"])
+    assert sorted(path.stem for path in (tmp_path / "embeddings").iterdir()) == ["asked", "new", "used"]
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_name_another(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TAMIZ_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SourceError, match="TAMIZ_CACHE names another folder"), cache.locked("any"):
+        pass

@@ -144,7 +144,9 @@ def locked(name: str, progress: Progress | None = None) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(holding(path, poll_s=_POLL_S, mode=0o644, waiting=waiting))
         except OSError as error:
-            raise SourceError(f"{path} could not be written: {explain(error)}") from error
+            raise SourceError(
+                f"{path} could not be written: {explain(error)}; TAMIZ_CACHE names another folder"
+            ) from error
         yield
 
 

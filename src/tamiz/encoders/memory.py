@@ -7,12 +7,13 @@ as they are. Nothing is remembered of texts that are only predicted.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ _CHUNK = 512  # rows between two writes
 _MOST_BYTES = 1 << 29  # of what is remembered for one encoder
 _ASKED_AT_ONCE = 500
 _WAIT_S = 30.0
+_UNUSED_S = 90 * 24 * 3600.0  # after which what is remembered for an encoder goes
 
 
 def ready(weights: Weights, form: str = "fp32", progress: Progress | None = None, *, head: str = "embedding") -> Path:
@@ -129,6 +131,11 @@ class Memory:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            with suppress(OSError):
+                os.utime(self.path)
+        else:
+            self._remove_unused()
         connection = sqlite3.connect(self.path, timeout=_WAIT_S)
         try:
             connection.execute("CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, at REAL, vector BLOB)")
@@ -136,6 +143,13 @@ class Memory:
             connection.close()
             raise
         return connection
+
+    def _remove_unused(self) -> None:
+        """Remove the files of encoders that were not asked for a long time; nothing else would."""
+        for other in self.path.parent.glob(f"*{self.path.suffix}"):
+            with suppress(OSError):
+                if time.time() - other.stat().st_mtime > _UNUSED_S:
+                    other.unlink()
 
     def _recall(self, keys: Sequence[bytes]) -> dict[bytes, Array]:
         known: dict[bytes, Array] = {}
