@@ -242,6 +242,9 @@ def test_an_unknown_cleaning_step_is_named_with_the_nearest(path):
         (["a"], "labels.names: at least two labels are needed"),
         (["a", "b", "c"], "a binary task has two labels, not 3; use task: multi-class"),
         ({"names": ["no", "yes"], "positive": "yse"}, "'yse' is not a label; allowed: no, yes; did you mean 'yes'?"),
+        ({"names": ["no", "yes"], "rename": {"y": "yse"}}, "labels.rename: 'yse' does not stand in labels.names"),
+        ({"rename": {True: "yes"}}, "labels.rename"),
+        ({"rename": {"y": " "}}, "labels.rename.y"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(labels, said):

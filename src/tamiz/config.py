@@ -77,7 +77,16 @@ def _known_steps(steps: list[StepSpec]) -> list[StepSpec]:
     return steps
 
 
+def _renames(value: object) -> object:
+    """Take labels that YAML reads as whole numbers as the text that they are in a column."""
+    if not isinstance(value, dict):
+        return value
+    return {str(key) if isinstance(key, int) and not isinstance(key, bool) else key: to for key, to in value.items()}
+
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 StrList = Annotated[list[str], BeforeValidator(_as_list)]
+Renames = Annotated[dict[Label, Label], BeforeValidator(_renames)]
 Steps = Annotated[list[StepSpec], AfterValidator(_known_steps)]
 
 
@@ -121,6 +130,9 @@ class LabelsConfig(_Section):
     """Binary tasks: the label that thresholds and curves are about; by default the last in order."""
     min_examples: Annotated[int, Field(ge=1)] = 1
     """Labels with fewer examples than this are refused."""
+    rename: Renames = {}
+    """Labels of the data by what they are called here, such as `{Mortgage: loans, Student loan: loans}`; several may
+    become one, and any other keeps its name. `names`, corrections and answers know the new names alone."""
     corrections: str | None = None
     """CSV file with columns `row_id` and `corrected_label` whose filled lines override the data (`-` drops a row);
     `tamiz check --suspects FILE.csv` writes one to fill in."""
@@ -340,6 +352,9 @@ class Project(_Section):
         names = self.labels.names
         if names is not None:
             _check_label_names(names, self.task, self.labels.positive)
+            foreign = next((name for name in self.labels.rename.values() if name not in names), None)
+            if foreign is not None:
+                raise ValueError(f"labels.rename: {foreign!r} does not stand in labels.names; {one_of(foreign, names)}")
         for candidate in self.candidates:
             check_rule_settings(self.task, candidate)
             if self.select.refit and candidate.conformal is not None:

@@ -62,6 +62,28 @@ def test_a_row_of_silver(lake):
     assert (second["group"], second["time"], second["state"]) == (None, None, None)
 
 
+def test_labels_of_the_data_take_the_names_of_the_project(local_lake):
+    kinds = ["Mortgage", "Student loan ", "Debt collection", "0", "other"]
+    rows = [{"text": f"text {i} of {kind}", "label": kind} for kind in kinds for i in range(3)]
+    rename = {"Mortgage": "loans", "Student loan": "loans", 0: "none", "Morgage": "loans", "loans": "never twice"}
+    done = cleaned(local_lake, rows, project(labels={"rename": rename}))
+    assert silver(local_lake, "label") == [
+        label for label in ("loans", "loans", "Debt collection", "none", "other") for _ in range(3)
+    ]
+    assert done.notices == (
+        "labels.rename: no row has the label 'Morgage'",
+        "labels.rename: no row has the label 'loans'",
+    )
+
+
+def test_of_several_labels_that_become_one_a_text_has_one(local_lake):
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(("a|b|c", "c|a", "b", "d"))]
+    labels = {"names": ["x", "c", "d"], "rename": {"a": "x", "b": "x"}}
+    of = project(task="multi-label", data={"separator": "|"}, labels=labels)
+    cleaned(local_lake, rows, of)
+    assert silver(local_lake, "labels") == [["x", "c"], ["c", "x"], ["x"], ["d"]]
+
+
 def test_each_reason_for_a_refusal(lake):
     rows = [
         *BASE,

@@ -56,6 +56,11 @@ class RowReader:
         place: what to call the table in messages, such as `data.test`.
         labelled: whether rows have labels; without, the label column is not read, nor need other columns exist.
 
+    Attributes:
+        columns: the columns that are read.
+        partitions: the partition columns.
+        renamed: labels of the data read so far that the project calls by another name.
+
     Raises:
         ColumnError: a column named in the project is not in the table.
         LabelError: the label column holds lists and the task has one label a row.
@@ -65,6 +70,8 @@ class RowReader:
         self._data = project.data
         self._task = project.task
         self._labelled = labelled
+        self._rename = project.labels.rename
+        self.renamed: set[str] = set()
         self._names = set(schema.names)
         named = named_columns(project.data)
         required = named if labelled else {"data.text": project.data.text}
@@ -85,7 +92,7 @@ class RowReader:
         data, n = self._data, batch.num_rows
         return Row(
             texts=[_present(text) for text in self._text_column(batch, data.text)],
-            labels=self._labels(batch) if self._labelled else [None] * n,
+            labels=[self._renamed(labels) for labels in self._labels(batch)] if self._labelled else [None] * n,
             ids=self._ids(batch),
             groups=[group or None for group in self._text_column(batch, data.group)],
             times=self._text_column(batch, data.time),
@@ -110,6 +117,12 @@ class RowReader:
         if self._task is Task.MULTI_LABEL:
             return [_several(cell, self._data.separator) for cell in cells]
         return [_single(cell) for cell in cells]
+
+    def _renamed(self, labels: Labels) -> Labels:
+        if labels is None or self._rename.keys().isdisjoint(labels):
+            return labels
+        self.renamed.update(self._rename.keys() & set(labels))
+        return tuple(dict.fromkeys(self._rename.get(label, label) for label in labels))
 
 
 def partition_columns(data: DataConfig) -> tuple[str, ...]:

@@ -126,7 +126,12 @@ def clean(
         check_labels(judged.counts, project, lake.uri("silver/quarantine"))
         kept = _KeptRows(spool, silver_schema(project), judged.reasons == 0, times)
         version = lake.replace("silver/texts", kept.schema, kept.batches())
-    notices = (*judged.notices, *_time_notices(times, project), *_clash_notices(reasons))
+    notices = (
+        *judged.notices,
+        *_rename_notices(parts, project),
+        *_time_notices(times, project),
+        *_clash_notices(reasons),
+    )
     return Cleaned(version, kept.rows, kept.unlabeled, sum(reasons.values()), dict(reasons), notices)
 
 
@@ -292,6 +297,11 @@ def _check_share(codes: NDArray[np.int8], project: Project, lake: Lake) -> None:
             "mend the files and run again, raise data.max_refused, or, where a file is gone, name another `lake`. "
             "The silver table was left as it was"
         )
+
+
+def _rename_notices(parts: Sequence[_Part], project: Project) -> list[str]:
+    unknown = set(project.labels.rename).difference(*(part.reader.renamed for part in parts))
+    return [f"labels.rename: no row has the label {label!r}" for label in sorted(unknown)]
 
 
 def _time_notices(times: TimeReader, project: Project) -> list[str]:
