@@ -137,6 +137,37 @@ def test_the_error_counts_the_answers_that_costs_leave():
     assert rule.abstain_below == 0.6
 
 
+def test_the_share_to_answer_counts_what_costs_leave():
+    """Of ten texts costs leave six without an answer, surer ones among them: to answer four, all others are."""
+    confidence = np.linspace(0.55, 0.95, 10)
+    p = np.column_stack([1 - confidence, confidence])
+    p[::3] = p[::3, ::-1]  # a false negative costs 4: up to .8 the first label is too dear, and .2 answers the second
+    costs = {"false_negative": 4, "abstain": 0.3}
+    free = rule_of(p, np.ones(10, int), Task.BINARY, costs=costs)
+    answered = np.count_nonzero(free.decide(p) >= 0)
+    assert 4 < answered < 10
+    for share in (0.2, 0.4, answered / 10):
+        rule = rule_of(p, np.ones(10, int), Task.BINARY, costs=costs, abstain={"coverage": share})
+        assert (np.count_nonzero(rule.decide(p) >= 0), rule.reason) == (round(share * 10), "")
+
+
+def test_a_share_to_answer_that_costs_do_not_allow_is_said():
+    p = np.array([[0.9, 0.1]] * 6 + [[0.6, 0.4]] * 4)
+    targets = np.zeros(10, int)
+    rule = rule_of(p, targets, Task.BINARY, abstain={"coverage": 0.8}, costs={"abstain": 0.3})
+    assert (rule.decide(p) >= 0).sum() == 6
+    assert rule.reason == "costs and sets leave answers for 0.600 of validation, abstain.coverage asks for more"
+
+
+def test_the_share_to_answer_counts_what_sets_leave():
+    p, targets = examples(400, 3)
+    sets = {"conformal": {"coverage": 0.9}}
+    left = np.count_nonzero(rule_of(p, targets, Task.MULTI_CLASS, **sets).decide(p) >= 0)
+    assert 40 < left < 360
+    rule = rule_of(p, targets, Task.MULTI_CLASS, **sets, abstain={"coverage": (left - 20) / 400})
+    assert np.count_nonzero(rule.decide(p) >= 0) == left - 20
+
+
 def test_sets_and_calibration_use_different_halves():
     p, targets = examples(400, 3)
     raw = p**3 / (p**3).sum(axis=1, keepdims=True)

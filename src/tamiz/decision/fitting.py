@@ -80,9 +80,10 @@ def fit_decision(
         rule = _with_costs(rule, config.costs, labels)
     if config.thresholds.values:
         rule = set_thresholds(rule, config.thresholds.values, labels)
+    rule = replace(rule, conformal=conformal, settings=config.rule_settings())
     if config.abstain is not None:
-        rule = replace(rule, abstain_below=_confidence(config.abstain, rule, probabilities, targets))
-    return calibrator, replace(rule, conformal=conformal, settings=config.rule_settings())
+        rule = _with_confidence(rule, config.abstain, probabilities, targets)
+    return calibrator, rule
 
 
 def halves(n: int, seed: int) -> tuple[IntArray, IntArray]:
@@ -141,25 +142,33 @@ def set_thresholds(rule: DecisionRule, values: Mapping[str, float], labels: Sequ
     return replace(rule, thresholds=tuple(values.get(label, t) for label, t in zip(labels, before, strict=True)))
 
 
-def _confidence(wanted: AbstainConfig, rule: DecisionRule, probabilities: FloatArray, targets: NDArray[Any]) -> float:
-    """Return the confidence below which to abstain: the lowest that keeps `error`, or the highest with `coverage`."""
-    if not len(targets):
+def _with_confidence(
+    rule: DecisionRule, wanted: AbstainConfig, probabilities: FloatArray, targets: NDArray[Any]
+) -> DecisionRule:
+    """Return the rule with a confidence below which to abstain: the lowest that keeps `error`, the highest for `coverage`.
+
+    What costs or sets leave without an answer has none at any confidence.
+    """
+    n = len(targets)
+    if not n:
         raise ConfigError("abstain: there is no validation example to find the confidence on")
-    confidence = probabilities.max(axis=1)
+    confidence, decided = probabilities.max(axis=1), rule.decide(probabilities)
     levels = np.unique(confidence)[::-1]
-    if wanted.error is None:
-        enough = _at_or_above(levels, confidence, np.ones(len(targets))) >= (wanted.coverage or 0) * len(targets) - 1e-9
-        return float(levels[enough.argmax()])
-    decided = rule.decide(probabilities)
-    wrong = _at_or_above(levels, confidence, (decided >= 0) & (decided != targets))
-    rates = wrong / np.maximum(_at_or_above(levels, confidence, decided >= 0), 1)
-    kept = np.flatnonzero(rates <= wanted.error)
+    given = _at_or_above(levels, confidence, decided >= 0)
+    if wanted.coverage is not None:
+        enough = np.flatnonzero(given >= wanted.coverage * n - 1e-9)
+        if enough.size:
+            return replace(rule, abstain_below=float(levels[enough[0]]))
+        left = f"costs and sets leave answers for {given[-1] / n:.3f} of validation, abstain.coverage asks for more"
+        return replace(rule, abstain_below=float(levels[-1]), reason="; ".join(filter(None, (rule.reason, left))))
+    rates = _at_or_above(levels, confidence, (decided >= 0) & (decided != targets)) / np.maximum(given, 1)
+    kept = np.flatnonzero(rates <= (wanted.error or 0))
     if not kept.size:
         raise ConfigError(
             f"abstain.error {wanted.error}: not reached on validation data with any share of answers, the lowest "
             f"error is {rates.min():.3f}; give a higher one or abstain.coverage"
         )
-    return float(levels[kept[-1]])
+    return replace(rule, abstain_below=float(levels[kept[-1]]))
 
 
 def _at_or_above(levels: FloatArray, confidence: FloatArray, counted: NDArray[Any]) -> FloatArray:
