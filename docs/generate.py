@@ -52,8 +52,8 @@ candidates:
 
 Costs give a threshold of false positive / (false positive + false negative) (Elkan 2001), not one tuned on validation
 data: it has no chance in it, and is right as far as the probabilities are. With more labels the one with the least
-expected cost is answered; with `abstain` nothing is answered where that costs more (Chow 1970). Beside costs or sets the
-section `abstain` counts the answers that these leave.
+expected cost is answered; with `abstain` nothing is answered where that costs more (Chow 1970). Beside costs or sets,
+the section `abstain` counts the answers that these leave.
 
 `conformal` gives sets that hold the true label with the stated probability for texts like those of the validation data,
 however good the classifier is (split conformal prediction: Vovk 2005; Angelopoulos and Bates 2021). One half of the

@@ -210,7 +210,7 @@ class SelectConfig(_Section):
     evidence: Literal["significant", "not_worse", "better", "none"] = "significant"
     """What makes a version better than the champion on the same test: `significant` (probably, by `confidence`),
     `not_worse` (that, or better and surely not worse by more than `margin`), `better` (by however little), `none`."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, le=0.9999)] = 0.95
     """How probable it must be that the version is better."""
     margin: Annotated[float, Field(ge=0)] = 0.01
     """With `evidence: not_worse`, the loss in the metric that the 95 % interval must exclude."""

@@ -17,6 +17,7 @@ from tamiz.config import CandidateConfig, Project, SelectConfig, parse_project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, RegistryError, StoreError
+from tamiz.metrics import difference_interval, intervals
 from tamiz.model import Model
 from tamiz.pipeline import promotion
 from tamiz.pipeline.evaluate import evaluate
@@ -224,16 +225,46 @@ def test_a_replay_says_what_differs(place):
         replay(place.store, place.lake, record)
 
 
-def test_one_lucky_answer_on_a_small_test_does_not_show_that_a_version_is_not_worse(place):
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "f1_positive", "recall_positive", "precision_weighted"])
+def test_one_lucky_answer_on_a_small_test_does_not_show_that_a_version_is_not_worse(place, metric):
     """Of 30 examples none speaks against it, so that no resample does; 1 in 10 others may."""
     model = Model.load(place.store.fetch(f"mail@{place.publish(everything(place))}"))
     targets, even = np.ones(30, np.int64), np.full((30, 2), 0.5)
     old, new = (Answers(even, np.repeat([0, 1], [wrong, 30 - wrong])) for wrong in (4, 3))
-    settings = SelectConfig(metric="val_accuracy", evidence="not_worse", margin=0.02)
+    targets[0] = new.decided[0] = old.decided[0] = 0
+    settings = SelectConfig(metric=f"val_{metric}", evidence="not_worse", margin=0.02)
     gate = better(settings, targets, new, old, model=model, champion="1")
     assert not gate.passed
     assert "it may be worse by more than select.margin, 0.02" in gate.reason
     assert gate.figures["low"] < -0.02
+
+
+@pytest.mark.parametrize(("metric", "among"), [("recall", [0, 1, 2, 4]), ("precision", [0, 1, 3, 4]), ("f1", range(5))])
+def test_the_interval_of_one_labels_figure_reaches_as_far_as_that_of_its_examples(place, metric, among):
+    model = Model.load(place.store.fetch(f"mail@{place.publish(everything(place))}"))
+    kinds = [(1, 1, 1), (1, 1, 0), (1, 0, 0), (0, 0, 1), (1, 0, 1), (0, 0, 0)]  # the truth and both answers
+    targets, new, old = np.array([kinds[i] for i in np.repeat(range(6), [5, 2, 2, 1, 1, 80])]).T
+    settings = SelectConfig(metric=f"val_{metric}_positive")
+    given = [Answers(np.full((91, 2), 0.5), decided) for decided in (new, old)]
+    found = better(settings, targets, *given, model=model, champion="1").figures
+    rows = np.isin(np.repeat(range(6), [5, 2, 2, 1, 1, 80]), list(among))
+    first, second = (new == targets)[rows], (old == targets)[rows]
+    low, high = difference_interval(first, second)
+    below, above = first.mean() - second.mean() - low, high - (first.mean() - second.mean())
+    assert found["difference"] - found["low"] >= below - 1e-12
+    assert found["high"] - found["difference"] >= min(above, 1 - found["difference"]) - 1e-12
+
+
+@pytest.mark.parametrize("metric", ["val_f1_macro", "val_roc_auc_macro"])
+def test_every_confidence_that_may_be_asked_for_can_be_reached(place, metric, monkeypatch):
+    model = Model.load(place.store.fetch(f"mail@{place.publish(everything(place))}"))
+    monkeypatch.setattr(intervals, "_RANKING_CELLS", 0)  # as if the test were so large that few resamples are drawn
+    targets = np.arange(60) % 2
+    new, old = (Answers(np.eye(2)[decided], decided) for decided in (targets, np.arange(60) % 3 % 2))
+    gate = better(SelectConfig(metric=metric, confidence=0.9999), targets, new, old, model=model, champion="1")
+    assert gate.passed, gate.reason
+    with pytest.raises(ValueError, match="confidence"):
+        SelectConfig(confidence=0.99995)
 
 
 def test_the_same_answers_gain_nothing(place):

@@ -145,7 +145,7 @@ def set_thresholds(rule: DecisionRule, values: Mapping[str, float], labels: Sequ
 def _with_confidence(
     rule: DecisionRule, wanted: AbstainConfig, probabilities: FloatArray, targets: NDArray[Any]
 ) -> DecisionRule:
-    """Return the rule with a confidence below which to abstain: the lowest that keeps `error`, the highest for `coverage`.
+    """Return the rule with a confidence to answer from: the lowest that keeps `error`, or the highest with `coverage`.
 
     What costs or sets leave without an answer has none at any confidence.
     """

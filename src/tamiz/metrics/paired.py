@@ -14,6 +14,7 @@ Source:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -87,13 +88,15 @@ def compare(
     labels: Sequence[str],
     positive: int = 1,
     resamples: int = _RESAMPLES,
+    confidence: float = 0.95,
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
     """Compare two models in any metric of `score` by a paired bootstrap.
 
-    Ranking metrics get fewer resamples on large data, as in `bootstrap`. Resampling moves some metrics in one
-    direction; the interval is moved back by that much, and `p_higher` counts only resamples beyond it.
+    Ranking metrics get fewer resamples on large data, as in `bootstrap`, but all that `confidence` needs. Resampling
+    moves some metrics in one direction; the interval is moved back by that much, and `p_higher` counts only resamples
+    beyond it.
 
     Args:
         metric: a key of `METRICS`; a prefix `val_` or `test_` does not matter.
@@ -104,6 +107,7 @@ def compare(
         labels: the labels.
         positive: index of the positive label of a binary task.
         resamples: how many resamples to draw.
+        confidence: what `p_higher` and `p_lower` must be able to come to; a high one needs more resamples.
         seed: of the resamples.
         level: share of resamples inside the interval.
 
@@ -122,6 +126,8 @@ def compare(
     ranking = name in ("roc_auc_macro", "average_precision_macro")
     if ranking:
         resamples = min(resamples, intervals.affordable_resamples(n * len(labels)))
+    if resamples > 0:  # of r resamples a share is r / (r + 1) at most
+        resamples = max(resamples, math.ceil(round(1 / (1 - confidence), 6)))
     return _compared(name, [_measure(name, inputs) for inputs in both], n, resamples=resamples, seed=seed, level=level)
 
 

@@ -101,7 +101,7 @@ def better(
     """
     metric, higher = base_name(settings.metric), prefers_higher(settings)
     about: dict[str, Any] = {"task": model.task, "labels": model.labels, "positive": model.rule.positive}
-    found = compare(metric, targets, new, old, **about, seed=SEED)
+    found = compare(metric, targets, new, old, **about, confidence=settings.confidence, seed=SEED)
     p_better = found.p_higher if higher else found.p_lower
     figures: dict[str, Any] = {"metric": f"test_{metric}", "higher_is_better": higher}
     if metric in _EXAMPLE_WISE:  # exact where the resamples of a small test are rash
@@ -110,6 +110,8 @@ def better(
         found, tested = found._replace(low=low, high=high), mcnemar(*right)
         figures["mcnemar"] = tested._asdict()
         p_better = min(p_better, 1 - tested.p_first_better)
+    elif metric.startswith(("f1_", "precision_", "recall_")):
+        found = _widened(found, *_rights(metric, targets, new.decided, old.decided, model.rule.positive))
     figures |= found._asdict()
     figures["p_better"] = float(p_better)
     figures["same_answers"] = all(np.array_equal(a, b) for a, b in zip(new, old, strict=True))
@@ -122,6 +124,29 @@ def better(
         f"P(better) {p_better:.3f}){why}"
     )
     return Gate("better", passed, reason, figures)
+
+
+def _rights(
+    metric: str, targets: NDArray[Any], new: NDArray[Any], old: NDArray[Any], positive: int
+) -> tuple[BoolArray, BoolArray]:
+    """Return where each model is right, of one label's figure among the examples that it is made of alone."""
+    right = _right(targets, new), _right(targets, old)
+    if not metric.endswith("_positive"):
+        return right
+    true, decided = targets == positive, (new == positive) | (old == positive)
+    among = {"recall_positive": true, "precision_positive": decided}.get(metric, true | decided)
+    return right[0][among], right[1][among]
+
+
+def _widened(found: Comparison, first: BoolArray, second: BoolArray) -> Comparison:
+    """Return the comparison with an interval that reaches as far as Newcombe's of the shares of right answers.
+
+    Where few answers differ, resamples alone show no example that speaks against the one that is ahead.
+    """
+    low, high = difference_interval(first, second)
+    middle = float(first.mean() - second.mean())
+    reach = found.difference - (middle - low), found.difference + (high - middle)
+    return found._replace(low=max(-1.0, min(found.low, reach[0])), high=min(1.0, max(found.high, reach[1])))
 
 
 def _gain(found: Comparison, higher: bool) -> float:
