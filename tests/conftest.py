@@ -15,7 +15,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    assert list(MlflowRegistry("template", f"sqlite:///{path}").runs()) == []
+    assert MlflowRegistry("template", f"sqlite:///{path}")._client is not None
     return path
 
 

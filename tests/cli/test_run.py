@@ -330,8 +330,11 @@ def test_an_unknown_metric_is_refused(project, refused):
 
 def test_nothing_to_compare_is_no_error(place, tamiz):
     write_project(place)
+    (place / "mlflow.db").unlink()
+    before = sorted(place.iterdir())
     assert tamiz("compare", "--json").json == []
     assert tamiz("compare").code == 0
+    assert sorted(place.iterdir()) == before
 
 
 def test_a_comparison_may_be_written_as_a_page(project, tamiz, refused):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tamiz.errors import RegistryError
 from tamiz.registry import MemoryRegistry, MlflowRegistry
+from tamiz.registry import mlflow_registry as mlflow_registry_module
 from tamiz.types import Point, Registry
 from tests.models import model_of
 
@@ -396,13 +399,12 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
     import signal
     import subprocess
     import sys
-    import time
 
     database = tmp_path / "mlflow.db"
     code = (
         "import sys; from tamiz.registry import MlflowRegistry\n"
         "print('ready', flush=True)\n"
-        f"MlflowRegistry('topics', 'sqlite:///{database}').runs()\n"
+        f"MlflowRegistry('topics', 'sqlite:///{database}').alias('champion', None)\n"
     )
     for _ in range(3):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -415,6 +417,8 @@ def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
         process.wait()
         assert not database.exists()
     registry = MlflowRegistry("topics", f"sqlite:///{database}")
+    registry.alias("champion", None)
+    assert database.exists()
     assert list(registry.runs()) == []
     assert [path.name for path in tmp_path.glob(".*.tmp")] == []
 
@@ -444,3 +448,29 @@ def test_mlflow_shows_how_trials_went(mlflow_template, tmp_path):
     assert run.data.tags["mlflow.parentRunId"] == own
     assert run.data.metrics == {"a": 1.0}
     assert client.get_experiment(run.info.experiment_id).name == "topics-tuning"
+
+
+def test_who_only_reads_makes_nothing(mlflow_registry, tmp_path):
+    assert list(mlflow_registry.runs()) == []
+    assert client_of(mlflow_registry).get_experiment_by_name("topics") is None
+    assert list(MlflowRegistry("topics", f"sqlite:///{tmp_path / 'place' / 'mlflow.db'}").runs()) == []
+    assert not (tmp_path / "place").exists()
+
+
+def test_two_processes_make_one_database(mlflow_template, tmp_path, monkeypatch):
+    """The second one waits for the first, and neither takes away what the other makes, or has written since."""
+    made = []
+
+    def make(path, artifacts):
+        (tmp_path / ".mlflow.db.1.tmp").touch()
+        made.append(path)
+        time.sleep(0.3)
+        (tmp_path / ".mlflow.db.1.tmp").unlink()
+        shutil.copy(mlflow_template, path)
+
+    monkeypatch.setattr(mlflow_registry_module, "_make_database", make)
+    registries = [MlflowRegistry("topics", f"sqlite:///{tmp_path / 'mlflow.db'}") for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        ids = list(pool.map(record, registries, ["k1", "k2"]))
+    assert len(made) == 1
+    assert {run.run_id for run in registries[0].runs()} == set(ids)

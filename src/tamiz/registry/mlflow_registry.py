@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from tamiz._files import holding
 from tamiz.errors import NotRegisteredError, RegistryError
 from tamiz.extras import require
 from tamiz.registry.going import Going
@@ -72,18 +73,29 @@ def _prepare_database(uri: str, artifacts: str) -> None:
     Raises:
         RegistryError: it is no database, or cannot be read or made.
     """
-    place = uri.removeprefix("sqlite:///")
-    if place == uri or "?" in place or place == ":memory:":
+    path = _database_of(uri)
+    if path is None:
         return
-    path = Path(place)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.stat().st_size == 0:
-            _make_database(path, artifacts)
+        if _is_empty(path):
+            with holding(path.with_name(f".{path.name}.lock"), poll_s=0.05):
+                if _is_empty(path):  # else another process has made it meanwhile
+                    _make_database(path, artifacts)
         with contextlib.closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA schema_version")
     except (sqlite3.Error, OSError) as error:
         raise RegistryError(f"MLflow: the database {path} cannot be opened: {error}") from error
+
+
+def _database_of(uri: str) -> Path | None:
+    """Return the file of a local database, `None` for a server or what is no plain file."""
+    place = uri.removeprefix("sqlite:///")
+    return None if place == uri or "?" in place or place == ":memory:" else Path(place)
+
+
+def _is_empty(path: Path) -> bool:
+    return not path.exists() or path.stat().st_size == 0
 
 
 def _make_database(path: Path, artifacts: str) -> None:
@@ -285,7 +297,12 @@ class MlflowRegistry:
 
     @_translated
     def runs(self) -> Sequence[RunRecord]:
-        """Return the finished runs of the project, newest first."""
+        """Return the finished runs of the project, newest first; who only reads makes neither database nor experiment."""
+        path = _database_of(self._uri)
+        if path is not None and not path.exists() and not path.parent.is_file():
+            return []
+        if self._client.get_experiment_by_name(self._name) is None:
+            return []
         return [
             RunRecord(
                 run_id=run.info.run_id,
