@@ -83,6 +83,16 @@ def test_a_registry_that_fails_after_the_store_is_a_note(project, tamiz):
     assert "the registry was not told" in answer.err
 
 
+def test_a_new_registry_is_given_the_version(project, tamiz, mlflow_template):
+    shutil.copy(mlflow_template, project / "mlflow.db")
+    answer = tamiz("promote", "1", "--force", "--reason", "x")
+    assert (answer.code, answer.out) == (0, "version 1 of topics is now the champion\n")
+    assert "the registry was not told" not in answer.err
+    (run,) = tamiz("compare", "--json").json
+    info = store(project).index("topics").versions["1"]
+    assert (run["version"], run["candidate"], run["metrics"]) == ("1", info.candidate, info.metrics)
+
+
 def test_two_versions_are_compared(project, tamiz):
     found = tamiz("versions", "diff", "1", "champion", "--json").json
     assert found["versions"] == ["1", "2"]

@@ -23,7 +23,7 @@ from tamiz.pipeline import promotion
 from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.evidence import Answers, better, limits, slices
 from tamiz.pipeline.promotion import Decision, _ordered, decide, replay, weigh
-from tamiz.pipeline.publish import promote
+from tamiz.pipeline.publish import promote, rollback
 from tamiz.pipeline.train import assemble, candidate_package, fit_classifier
 from tamiz.registry import MemoryRegistry
 from tamiz.store import ModelStore
@@ -67,9 +67,11 @@ class Place:
         model.save(folder)
         return self.store.publish(self.project.name, folder)
 
-    def decide(self, version: str, *, asked: str = "run", **select: Any) -> Decision:
+    def decide(
+        self, version: str, *, asked: str = "run", registry: MemoryRegistry | None = None, **select: Any
+    ) -> Decision:
         project = self.project.model_copy(update={"select": self.project.select.model_copy(update=select)})
-        return decide(project, self.store, self.lake, None, version, by="ana", asked=asked)
+        return decide(project, self.store, self.lake, registry, version, by="ana", asked=asked)
 
     def record(self, version: str) -> dict[str, Any]:
         return list(self.store.decisions("mail", version).values())[-1]
@@ -441,6 +443,21 @@ def test_who_became_champion_during_the_weighing_is_compared_with(place, monkeyp
         place.store.set_alias("mail", "champion", all_, by="ana", reason="late", instead_of=mail)
 
 
+def test_the_champion_that_is_asked_for_again_does_not_take_the_place_of_who_came_meanwhile(place, monkeypatch):
+    web, all_ = place.publish(of_channel(place, "web")), place.publish(everything(place))
+    place.crown(web)
+
+    def promote_slowly(*given, **about):
+        if place.champion == web:
+            place.crown(all_)
+        promote(*given, **about)
+
+    monkeypatch.setattr(promotion, "promote", promote_slowly)
+    found = place.decide(web)
+    assert (found.promoted, found.outcome, place.champion) == (False, "refuse", all_)
+    assert place.record(web)["inputs"]["champion"] == all_
+
+
 def test_what_the_test_lacks_does_not_stop_a_forced_promotion(place):
     one, two = place.publish(of_channel(place, "web")), place.publish(everything(place))
     place.crown(two)
@@ -575,18 +592,33 @@ class Unreachable(MemoryRegistry):
         raise RegistryError("no connection")
 
 
-def test_a_registry_that_does_not_know_the_version_leaves_no_half_state(place):
+def test_a_registry_that_does_not_know_the_version_is_given_it(place):
     version = place.publish(everything(place))
     notices: list[str] = []
     registry = MemoryRegistry()
     promote(place.store, registry, "mail", version, by="ana", reason="first", notice=notices.append)
+    promote(place.store, registry, "mail", version, alias="challenger", by="ana", reason="first")
+    assert (registry.aliases, notices) == ({"champion": version, "challenger": version}, [])
+    (run,) = registry.runs()
+    assert (run.family, run.version) == ("linear", version)
+    assert run.metrics == place.store.index("mail").versions[version].metrics
+    other = place.publish(of_channel(place, "web"))
+    place.decide(other, registry=registry, evidence="better")  # a worse one, of which the record is kept alone
+    assert [run.version for run in registry.runs()] == [version]
+    promote(place.store, registry, "mail", other, by="ana", reason="second")
+    rollback(place.store, new := MemoryRegistry(), "mail", by="ana", reason="back")
+    assert (registry.aliases["champion"], new.aliases) == (other, {"champion": version})
+
+
+def test_a_registry_that_cannot_be_told_leaves_no_half_state(place):
+    version = place.publish(everything(place))
+    notices: list[str] = []
+    promote(place.store, Unreachable(), "mail", version, by="ana", reason="again", notice=notices.append)
     assert place.champion == version
     assert notices[0].startswith(f"version {version} is the champion in the store, but the registry was not told")
-    assert notices[0].endswith("register its run first")  # repeating would not help
-    promote(place.store, Unreachable(), "mail", version, by="ana", reason="again", notice=notices.append)
-    assert notices[1].endswith(f"Repeat that with: tamiz promote {version}")
+    assert notices[0].endswith(f"Repeat that with: tamiz promote {version}")
     with pytest.raises(RegistryError, match="is the challenger in the store"):
-        promote(place.store, registry, "mail", version, alias="challenger", by="ana", reason="first")
+        promote(place.store, Unreachable(), "mail", version, alias="challenger", by="ana", reason="first")
 
 
 def test_models_of_the_record_are_those_of_the_store(place):

@@ -115,7 +115,11 @@ def decide(
         champion = store.index(project.name).aliases.get(CHAMPION)
         if champion == version:
             if not dry_run:  # tells the registry again, which may have missed it
-                promote(store, registry, project.name, version, by=by, reason=why or "again", notice=notice)
+                again: dict[str, Any] = {"by": by, "reason": why or "again", "notice": notice}
+                try:
+                    promote(store, registry, project.name, version, instead_of=champion, **again)
+                except ConflictError:
+                    continue
             return Decision(True, CHAMPION, "it is the champion already")
         weighed = weigh(
             store,

@@ -17,12 +17,13 @@ from tamiz.blobs import Blobs
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import Examples
 from tamiz.data.lake import Lake
-from tamiz.errors import NotRegisteredError, PackageError, RegistryError
+from tamiz.errors import NotRegisteredError, PackageError, RegistryError, TamizError
 from tamiz.model import Model
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.report import gather, write_report
 from tamiz.pipeline.train import (
     Trained,
+    candidate_of,
     candidate_package,
     checkpoint_folder,
     facts_of,
@@ -254,7 +255,8 @@ def promote(
 ) -> None:
     """Point an alias at a version, in the store, which is what is served, and then in the registry.
 
-    In a dry run, see whether the store would let it be.
+    A registry that does not know the version, such as a new one, is given it from its package. In a dry run, see whether
+    the store would let it be.
 
     Raises:
         ConflictError: the alias is not at the version `instead_of`, where one is given; nothing was changed.
@@ -263,7 +265,7 @@ def promote(
     """
     store.set_alias(name, alias, version, by=by, reason=reason, instead_of=instead_of, dry_run=dry_run)
     if not dry_run:
-        _follow(registry, alias, version, notice)
+        _follow(store, registry, name, alias, version, notice)
 
 
 def rollback(
@@ -284,20 +286,43 @@ def rollback(
     """
     version = store.rollback(name, by=by, reason=reason, dry_run=dry_run)
     if not dry_run:
-        _follow(registry, CHAMPION, version, notice)
+        _follow(store, registry, name, CHAMPION, version, notice)
     return version
 
 
-def _follow(registry: Registry | None, alias: str, version: str, notice: Callable[[str], None] | None) -> None:
+def _follow(
+    store: ModelStore,
+    registry: Registry | None,
+    name: str,
+    alias: str,
+    version: str,
+    notice: Callable[[str], None] | None,
+) -> None:
     if registry is None:
         return
     try:
-        registry.alias(alias, version)
-    except RegistryError as error:
+        try:
+            registry.alias(alias, version)
+        except NotRegisteredError:  # its database is another one than when the version was made
+            _register(store, registry, name, version)
+            registry.alias(alias, version)
+    except TamizError as error:
         repeat = f"tamiz promote {version}" + ("" if alias == CHAMPION else f" --alias {alias}")
         text = f"version {version} is the {alias} in the store, but the registry was not told: {error}"
-        if not isinstance(error, NotRegisteredError):  # repeating would not help
-            text += f". Repeat that with: {repeat}"
+        text += f". Repeat that with: {repeat}"
         if notice is None:
             raise RegistryError(text) from error
         notice(text)
+
+
+def _register(store: ModelStore, registry: Registry, name: str, version: str) -> None:
+    """Record and register a version as its package describes it."""
+    package = store.fetch(f"{name}@{version}")
+    model = Model.load(package)
+    metrics, key = model.manifest.metrics, str(model.manifest.data.get("key", version))
+    test = {name: value for name, value in metrics.items() if name.startswith("test_")}
+    rest = {name: value for name, value in metrics.items() if name not in test}
+    run_id = record_run(registry, candidate_of(model.manifest), model, key=key, metrics=rest, intervals={})
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(package, Path(folder) / "package")
+        registry.register(run_id, version=version, metrics=test, artifacts=Path(folder))

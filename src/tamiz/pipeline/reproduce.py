@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tamiz.card import CARD_NAME
-from tamiz.config import CandidateConfig, Project
+from tamiz.config import Project
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.errors import PackageError
@@ -19,7 +19,7 @@ from tamiz.package import Manifest
 from tamiz.pipeline.evaluate import evaluate
 from tamiz.pipeline.publish import refitted
 from tamiz.pipeline.state import code_version
-from tamiz.pipeline.train import assemble, fit_classifier
+from tamiz.pipeline.train import assemble, candidate_of, fit_classifier
 from tamiz.store import ModelStore
 from tamiz.types import Progress
 
@@ -76,7 +76,7 @@ def reproduce(
     manifest = old.manifest
     _check(manifest, number)
     check_lake(manifest, project, lake)
-    config, was = _candidate(manifest), _as_it_was(project, manifest)
+    config, was = candidate_of(manifest), _as_it_was(project, manifest)
     about: dict[str, Any] = {"labels": old.labels, "task": old.task, "version": manifest.data["gold"]}
     sides = {
         side: load_examples(lake, side=side, **about, raw=side != "train") for side in ("train", "validation", "test")
@@ -137,16 +137,6 @@ def check_lake(manifest: Manifest, project: Project, lake: Lake) -> None:
             f"version {manifest.version} was made from a gold table that is gone: the lake {lake.root} was made anew "
             "since. Restore the lake, or train a new version"
         )
-
-
-def _candidate(manifest: Manifest) -> CandidateConfig:
-    return CandidateConfig(
-        family=manifest.family,
-        name=manifest.candidate,
-        prepare=manifest.prepare,
-        params=manifest.params,
-        **manifest.rule.get("settings", {}),  # as asked for; the rule itself is what came of it
-    )
 
 
 def _as_it_was(project: Project, manifest: Manifest) -> Project:

@@ -21,7 +21,7 @@ from tamiz.data.gold import Examples
 from tamiz.decision import Calibrator, DecisionRule, check_decision, fit_decision, halves
 from tamiz.encoders.cache import root
 from tamiz.model import Model, new_manifest
-from tamiz.package import MANIFEST_NAME
+from tamiz.package import MANIFEST_NAME, Manifest
 from tamiz.pipeline.evaluate import Evaluation, confusion_table, evaluate, speed
 from tamiz.pipeline.follow import Follower
 from tamiz.types import (
@@ -40,6 +40,7 @@ from tamiz.types import (
 __all__ = [
     "Trained",
     "assemble",
+    "candidate_of",
     "candidate_package",
     "checkpoint_folder",
     "facts_of",
@@ -316,6 +317,17 @@ def candidate_package(blobs: Blobs, key: str, folder: Path) -> Model:
         blobs.download(f"{_FOLDER}/{key}", folder)
         local = folder
     return Model.load(local)
+
+
+def candidate_of(manifest: Manifest) -> CandidateConfig:
+    """Return the candidate that a model was trained as, from its package alone."""
+    return CandidateConfig(
+        family=manifest.family,
+        name=manifest.candidate,
+        prepare=manifest.prepare,
+        params=manifest.params,
+        **manifest.rule.get("settings", {}),  # as asked for; the rule itself is what came of it
+    )
 
 
 def record_folder(folder: Path, evaluation: Evaluation, model: Model, *, side: str) -> None:

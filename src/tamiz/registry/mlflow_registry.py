@@ -297,7 +297,7 @@ class MlflowRegistry:
 
     @_translated
     def runs(self) -> Sequence[RunRecord]:
-        """Return the finished runs of the project, newest first; who only reads makes neither database nor experiment."""
+        """Return the finished runs of the project, newest first; makes neither database nor experiment."""
         path = _database_of(self._uri)
         if path is not None and not path.exists() and not path.parent.is_file():
             return []
