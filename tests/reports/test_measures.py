@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    auc,
+    average_precision_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
 
 from tamiz.metrics import score
 from tamiz.reports import measures
@@ -116,6 +124,23 @@ def test_many_labels_share_two_curves(monkeypatch):
     part, _ = roc_curves(sample)
     assert part.name == "micro (100 examples)"
     assert part.area == pytest.approx(micro.area, abs=0.05)
+
+
+def test_the_macro_curve_is_the_mean_at_equal_false_positive_rate():
+    sample = sample_of(Task.MULTI_LABEL, 13)
+    _, macro = roc_curves(sample)
+    rates = [roc_curve(sample.targets[:, j], sample.probabilities[:, j])[:2] for j in range(13)]
+    for at in (0.1, 0.37, 0.8):
+        wanted = np.mean([np.interp(at, false, true) for false, true in rates])
+        assert np.interp(at, macro.x, macro.y) == pytest.approx(wanted)
+
+
+def test_a_thinned_curve_keeps_both_ends_and_its_area():
+    sample = sample_of(Task.MULTI_LABEL, 40)
+    (micro, _), (precision, _) = roc_curves(sample), precision_recall_curves(sample)
+    for curve in (micro, precision):
+        assert (len(curve.x) <= 200, curve.x[0], curve.x[-1]) == (True, 0, 1)
+    assert auc(micro.x, micro.y) == pytest.approx(micro.area, abs=1e-3)
 
 
 def test_a_label_without_both_outcomes_has_no_curve():

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from tamiz.reports.mistakes import mistakes, write_mistakes
 from tamiz.reports.sample import Sample
-from tamiz.reports.slices import slice_figures
+from tamiz.reports.slices import left_out, slice_figures
 from tamiz.types import Task
 from tests.reports.pages import sample_of
 
@@ -76,6 +76,28 @@ def test_columns_of_many_values_are_left_out_and_times_go_by_year():
         ("2022", 20),
     ]
     assert {part.value for part in found if part.column == "region"} == {"(none)", "north"}
+
+
+def test_a_slice_knows_labels_that_are_never_right_and_labels_without_decisions():
+    """Three texts: one right, one confused, one without an answer; then several labels, two of three found."""
+    p = np.eye(3)[[0, 0, 1]]
+    one = Sample(["x"] * 3, ["r"] * 3, np.array([0, 1, 2]), p, p, np.array([0, 0, -1]), Task.MULTI_CLASS, tuple("abc"))
+    (part,) = slice_figures(one)
+    assert part.figures["f1_macro"] == pytest.approx((2 / 3 + 0 + 0) / 3)
+    targets = np.array([[True, True, False], [False, True, False]])
+    decided = np.array([[True, False, False], [False, True, False]])
+    p = targets * 0.9
+    several = Sample(["x"] * 2, ["r"] * 2, targets, p, p, decided, Task.MULTI_LABEL, tuple("abc"))
+    (part,) = slice_figures(several)
+    wanted = [f1_score(targets, decided, average="micro"), f1_score(targets[:, :2], decided[:, :2], average="macro")]
+    assert [part.figures["f1_micro"], part.figures["f1_macro"]] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("values", "shown"), [(20, 20), (21, 0)])
+def test_a_column_divides_by_twenty_values_at_most(values, shown):
+    sample = replace(sample_of(Task.BINARY, n=42), columns={"kind": [str(i % values) for i in range(42)]})
+    assert len(column(sample, "kind")) == shown
+    assert bool(left_out(sample)) == (not shown)
 
 
 def wrong(labels=("a", "b", "c"), texts=("one", "two", "three", "four")):

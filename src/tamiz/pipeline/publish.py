@@ -255,8 +255,8 @@ def promote(
 ) -> None:
     """Point an alias at a version, in the store, which is what is served, and then in the registry.
 
-    A registry that does not know the version, such as a new one, is given it from its package. In a dry run, see whether
-    the store would let it be.
+    A registry that does not know the version, such as a new one, is given it from its package. In a dry run, see
+    whether the store would let it be.
 
     Raises:
         ConflictError: the alias is not at the version `instead_of`, where one is given; nothing was changed.
