@@ -11,7 +11,7 @@ help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 16
 
 # A stamp file a set of requirements: an environment is rebuilt only when its file changes.
-$(VENV)/.base: requirements/base.txt
+$(VENV)/.base: requirements/base.txt pyproject.toml
 	@echo "installing into $(VENV), about a minute"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
@@ -61,9 +61,10 @@ docs: $(VENV)/.base  ## Write the generated pages: the project file's reference 
 
 # Pins keep their extras: with hashes, pip refuses an extra that only a dependency asks for once a newer release is out.
 requirements: $(VENV)/.dev  ## Pin the newest allowed versions
-	cd requirements && for name in base dev tools/kserve; do ../$(BIN)/pip-compile --quiet --no-strip-extras --generate-hashes \
-	  --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
-	  --resolver=backtracking --output-file $$name.txt $$name.in; done
+	bin="$$(cd $(BIN) && pwd)" && cd requirements && for name in base dev tools/kserve; do \
+	  "$$bin/pip-compile" --quiet --no-strip-extras --generate-hashes --allow-unsafe \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+	  --resolver=backtracking --output-file $$name.txt $$name.in || exit; done
 
 benchmarks: $(VENV)/.dev  ## Accuracy, speed and memory (needs TAMIZ_DATA)
 	$(BIN)/python -m benchmarks

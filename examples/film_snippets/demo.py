@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -42,7 +43,7 @@ def main() -> None:
         f"""
 done in {time.monotonic() - start:.0f} s. Next, for example:
 
-  source .venv/bin/activate
+  source {shlex.quote(os.path.relpath(sys.prefix))}/bin/activate
   tamiz run -p demo                  # again: every step is skipped, and says why
   tamiz versions -p demo
   tamiz serve -p demo                # then open http://127.0.0.1:8000/docs
