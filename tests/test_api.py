@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +146,18 @@ def test_a_project_is_run_by_its_path(tmp_path, monkeypatch):
 def test_a_project_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="tamiz init"):
         tamiz.run(tmp_path)
+
+
+def test_without_a_library_of_training_a_run_says_what_to_install(tmp_path):
+    project = write_project(tmp_path)
+    code = (
+        "import sys, tamiz\n"
+        "from tamiz.errors import MissingExtraError\n"
+        "sys.modules['deltalake'] = None\n"
+        "try:\n"
+        f"    tamiz.run({str(project)!r})\n"
+        "except MissingExtraError as error:\n"
+        "    print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "'deltalake' is needed here and not installed. Install it with: pip install 'tamiz[train]'\n"

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -124,6 +125,34 @@ def test_what_is_built_holds_the_package_and_nothing_of_the_tests():
     }
     given = {"src", "docs", "examples", "benchmarks", "recipes", "README.md", "LICENSE", "CHANGELOG.md"}
     assert archive - {".gitignore", "pyproject.toml"} == given
+
+
+# Brought by what an extra names, whatever its release.
+BROUGHT = {"botocore": "boto3", "pandas": "mlflow"}
+
+
+def needed(extra: str) -> set[str]:
+    """Return the names of what an extra installs, with those of the extras that it takes in."""
+    found = set()
+    for text in EXTRAS[extra]:
+        name, inner = re.fullmatch(r"([\w.-]+)(?:\[([\w,-]+)\])?.*", text).groups()
+        found |= {name.lower().replace("-", "_")} if name != "tamiz" else set().union(*map(needed, inner.split(",")))
+    return found
+
+
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+REQUIRED = re.compile(r'require\("(\w+)[\w.]*", extra=(?:"(\w+)"|_EXTRA)\)')
+
+
+def test_every_extra_brings_what_the_code_asks_of_it():
+    asked = {(path, *found) for path in FILES for found in REQUIRED.findall(path.read_text(encoding="utf-8"))}
+    assert len(asked) > 40
+    lacking = {
+        (name_of(path), module, extra)
+        for path, module, extra in asked
+        if BROUGHT.get(module, module) not in needed(extra or "transformers")
+    }
+    assert lacking == set()
 
 
 # --- code

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tamiz.config import Project
+from tamiz.extras import missing
 from tamiz.model import Model
 from tamiz.package import MANIFEST_NAME
 from tamiz.settings import Settings, new_registry, read_project
@@ -56,7 +57,10 @@ def run(project: Project | str | Path = "tamiz.yaml", *, listener: Listener | No
     Raises:
         TamizError: whatever goes wrong; what was finished before stays and is not done again.
     """
-    from tamiz import pipeline
-
     found = project if isinstance(project, Project) else read_project(project)
-    return pipeline.run(found, new_registry(found), listener=listener)
+    try:
+        from tamiz import pipeline
+
+        return pipeline.run(found, new_registry(found), listener=listener)
+    except ModuleNotFoundError as error:  # training imports its libraries at the heads of its modules
+        raise missing(error.name or str(error), extra="train") from error

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from tamiz.errors import MissingExtraError
 
-__all__ = ["require"]
+__all__ = ["missing", "require"]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -25,6 +25,16 @@ def require(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingExtraError(
-            f"{module.split('.')[0]!r} is needed here and not installed. Install it with: pip install 'tamiz[{extra}]'"
-        ) from error
+        raise missing(module, extra=extra) from error
+
+
+def missing(module: str, *, extra: str) -> MissingExtraError:
+    """Return the error that says which extra of Tamiz brings a module.
+
+    Example:
+        >>> print(missing("boto3.session", extra="aws"))
+        'boto3' is needed here and not installed. Install it with: pip install 'tamiz[aws]'
+    """
+    return MissingExtraError(
+        f"{module.split('.')[0]!r} is needed here and not installed. Install it with: pip install 'tamiz[{extra}]'"
+    )

@@ -148,3 +148,12 @@ def test_the_image_serves_and_does_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path))
     assert main(["serve"]) == 1
     assert "0 model packages" in capsys.readouterr().err
+
+
+def test_without_the_extra_serve_it_says_what_to_install():
+    code = "import sys; sys.modules['httptools'] = None; from tamiz.apps.sagemaker import main; sys.exit(main([]))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 1
+    assert said.stderr == (
+        "error 'httptools' is needed here and not installed. Install it with: pip install 'tamiz[serve]'\n"
+    )

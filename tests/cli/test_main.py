@@ -3,6 +3,7 @@ import sys
 
 from tamiz import __version__
 from tests.models import linear_model
+from tests.projects import write_project
 
 
 def test_the_module_is_the_command_line():
@@ -35,6 +36,14 @@ def test_without_the_libraries_of_training_it_says_what_to_install(tmp_path):
     )
 
 
+def test_without_a_library_of_the_server_it_says_what_to_install(tmp_path):
+    said = without(["httptools"], "serve", "--package", str(tmp_path))  # MLflow brings FastAPI and uvicorn, not this
+    assert said.returncode == 1
+    assert said.stderr == (
+        "error 'httptools' is needed here and not installed. Install it with: pip install 'tamiz[serve]'\n"
+    )
+
+
 def test_what_needs_no_training_library_does_without(tmp_path):
     package = tmp_path / "model"
     linear_model().save(package)
@@ -50,3 +59,12 @@ def test_the_command_needs_no_other_extra():
     script = f"import sys; sys.modules |= dict.fromkeys({blocked}); from tamiz.cli import main; main(['--version'])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout == f"tamiz {__version__}\n"
+
+
+def test_a_dry_run_of_a_search_without_optuna_says_what_to_install(tmp_path):
+    write_project(tmp_path, candidates=[{"family": "linear"}])
+    said = without(["optuna"], "tune", "--dry-run", "--project", str(tmp_path))
+    assert said.returncode == 1
+    assert said.stderr == (
+        "error 'optuna' is needed here and not installed. Install it with: pip install 'tamiz[tune]'\n"
+    )

@@ -19,13 +19,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from tamiz.apps.http import HttpSettings, serve
 from tamiz.config import ServeConfig
 from tamiz.errors import ConfigError, PackageError, TamizError, reason_of
 from tamiz.package import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from tamiz.apps.http import HttpSettings
 
 __all__ = ["main", "settings_of"]
 
@@ -47,7 +50,10 @@ def settings_of(environment: Mapping[str, str]) -> HttpSettings:
     Raises:
         PackageError: there is no package, or more than one.
         ConfigError: a variable has a value that is not allowed.
+        MissingExtraError: the extra `serve` is not installed.
     """
+    from tamiz.apps.http import HttpSettings
+
     is_batch = environment.get("SAGEMAKER_BATCH") == "true"
     most = BATCH if is_batch else ENDPOINT
     try:
@@ -102,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"this image serves a model; got {' '.join(words)!r}, allowed: serve\n")
         return 2
     try:
+        from tamiz.apps.http import serve
+
         serve(settings_of(os.environ))
     except TamizError as error:
         sys.stderr.write(f"error {error}\n")

@@ -14,6 +14,7 @@ from tamiz.classifiers import CLASSIFIERS
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.gold import load_examples
 from tamiz.errors import ConfigError, DataError, TamizError, one_of
+from tamiz.extras import require
 from tamiz.metrics import METRICS, compare, higher_is_better
 from tamiz.metrics.names import base_name
 from tamiz.pipeline.checks import check_positive, check_sides
@@ -101,8 +102,9 @@ def plan(project: Project) -> Plan:
 
     Raises:
         ConfigError: the section `tune` is wrong, there is nothing to tune, or the project could not be run.
-        MissingExtraError: as `check_project`.
+        MissingExtraError: Optuna is not installed, or as `check_project`.
     """
+    require("optuna", extra="tune")  # said now rather than after the data is made ready
     project = project.model_copy(update={"candidates": named(project.candidates)})
     settings = project.tune
     metric = settings.metric or project.select.metric

@@ -8,5 +8,5 @@ from __future__ import annotations
 
 from tamiz.extras import require
 
-require("fastapi", extra="serve")
-require("prometheus_client", extra="serve")
+for library in ("fastapi", "httptools", "prometheus_client", "uvicorn"):  # MLflow brings some of them, not all
+    require(library, extra="serve")
