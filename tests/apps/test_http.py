@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -58,14 +58,14 @@ def until(ask_once, about: str, *, patience_s: float = PATIENCE_S):
 
 
 @contextmanager
-def running(settings: HttpSettings, log: Path):
+def running(settings: HttpSettings, log: Path, program: str = PROGRAM, stdin: int | None = None):
     """Run a server process and give it with a client; what it logs is in `log`."""
     source = str(Path(tamiz.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     address = f"http://127.0.0.1:{settings.limits.port}"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, settings.model_dump_json()], env=environment, stderr=stderr
+            [sys.executable, "-c", program, settings.model_dump_json()], env=environment, stdin=stdin, stderr=stderr
         )
 
     def is_ready():
@@ -121,6 +121,29 @@ def test_a_server_swaps_its_model_and_drains_when_told_to_stop(store, tmp_path):
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {"tamiz.access", "tamiz.serving", "uvicorn.error"} <= {line["logger"] for line in lines}
     assert "Zitronenfalter" not in log.read_text()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_closed_terminal_ends_a_server_as_being_told_to_stop_does(store, tmp_path, workers):
+    limits = ServeConfig(port=free_port(), drain_s=0.3)
+    settings = HttpSettings(store=store.place, names=["demo"], limits=limits, workers=workers)
+    terminal = os.openpty()
+    body = json.dumps({"text": ["card"]}).encode()
+    head = f"POST {URL}/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with running(settings, tmp_path / "log", stdin=terminal[1]) as (process, client):
+        with socket.create_connection(("127.0.0.1", limits.port), timeout=PATIENCE_S) as slow:
+            slow.sendall(head + body[:5])
+            until(lambda: "tamiz_requests_in_flight 2.0" in client.get("/metrics").text, "it to be under way")
+            for pid in workers_of(tmp_path / "log") if workers > 1 else ():
+                os.kill(pid, signal.SIGHUP)
+            process.send_signal(signal.SIGHUP)
+            until(lambda: refuses(limits.port), "the end of listening")
+            slow.sendall(body[5:])
+            assert slow.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        assert process.wait(PATIENCE_S) == 0
+    for end in terminal:
+        os.close(end)
 
 
 def test_worker_processes_share_figures_and_follow_the_champion(store, tmp_path):
@@ -519,3 +542,22 @@ def test_workers_that_are_told_to_stop_with_their_parent_go_on_answering_for_the
         for pid in workers_of(log):
             os.kill(pid, signal.SIGINT)  # which ends them at once
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_end_for_ever(store, tmp_path):
+    limits = ServeConfig(port=free_port(), drain_s=1)
+    settings = HttpSettings(store=store.place, names=["demo"], limits=limits, workers=2, grace_s=1)
+    log = tmp_path / "log"
+    with running(settings, log, f"import tamiz.apps.http\ntamiz.apps.http.HUNG_S = 2\n{PROGRAM}") as (process, _):
+        until(lambda: log.read_text().count("Application startup complete") == 2, "both workers")
+        process.send_signal(signal.SIGTERM)
+        until(lambda: log.read_text().count("Terminated child process") == 2, "the parent to tell them")
+        hung = workers_of(log)[0]
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(hung, signal.SIGCONT)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["pid"] for line in lines if line["message"] == "a worker hangs and is killed"] == [hung]

@@ -201,6 +201,7 @@ def _serve_here(settings: HttpSettings, models: Models) -> None:
 
     app = build(settings, models=models)
     sys.setswitchinterval(SWITCH_S)
+    _end_with_terminal()
     with _listen(settings) as listening, _plain_end():
         uvicorn.Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listening])
 
@@ -210,6 +211,8 @@ def _serve_workers(settings: HttpSettings) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
+    in_terminal = sys.stdin.isatty()
+
     class Supervisor(Multiprocess):
         def keep_subprocess_alive(self) -> None:
             for process in self.processes:
@@ -218,10 +221,27 @@ def _serve_workers(settings: HttpSettings) -> None:
                 process.child_conn.close()
             super().keep_subprocess_alive()
 
+        def handle_hup(self) -> None:
+            """End with the terminal; without one, where somebody sends this to a service, replace the workers."""
+            if in_terminal:
+                self.handle_term()
+            else:
+                super().handle_hup()
+
         def terminate_all(self) -> None:
             for one in self.sockets:  # held open here, it would take in connections when no worker does any more
                 one.close()
             super().terminate_all()
+
+        def join_all(self) -> None:
+            """Wait for the workers; one that is still there long after its time is up hangs, and is ended."""
+            ends = time.monotonic() + settings.limits.drain_s + settings.grace_s + HUNG_S
+            for process in self.processes:
+                process.process.join(max(0.0, ends - time.monotonic()))
+                if process.exitcode is None:
+                    log.error("a worker hangs and is killed", extra={"fields": {"pid": process.pid}})
+                    process.kill()
+            super().join_all()
 
     folder = tempfile.TemporaryDirectory(prefix="tamiz-metrics-")
     with _listen(settings) as listening, folder as metrics_dir, _plain_end():
@@ -243,6 +263,7 @@ def worker() -> Application:
     configure_logs(settings.log_level)
     sys.setswitchinterval(SWITCH_S)
     _end_with_parent()
+    _end_with_terminal()
     models = models_of(settings)
     try:
         _load_first(models, LOAD_S, settings.poll_s)
@@ -263,6 +284,13 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="tamiz-parent", daemon=True).start()
+
+
+def _end_with_terminal() -> None:
+    """Make a closed terminal an end as by SIGTERM, in which no request is lost; not where nohup has it overheard."""
+    hang_up = getattr(signal, "SIGHUP", None)  # which Windows does not know
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_DFL:
+        signal.signal(hang_up, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def _load_first(models: LiveModels | FixedModel, patience_s: float, pause_s: float) -> None:
