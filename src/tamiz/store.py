@@ -279,6 +279,15 @@ class ModelStore:
         if not dry_run:
             self._remove(name, version)
 
+    def without_places(self, message: str) -> str:
+        """Return a message, such as an error's, without where store and cache are: not all who read it may know."""
+        if self._blobs.local(_INDEX_NAME) is None:
+            message = message.replace(str(self._cache_folder()), "the cache")
+        return message.replace(self.place, "the store")
+
+    def _cache_folder(self) -> Path:
+        return self._cache or Path.home() / ".cache" / "tamiz" / "models"
+
     def _read_index(self, name: str) -> tuple[Index, str]:
         key = _index_key(name)
         try:
@@ -372,7 +381,7 @@ class ModelStore:
         return ModelNotFoundError(f"no model {name!r} in {self.place}; {there}")
 
     def _fetch_remote(self, name: str, version: str, sha256: str) -> Path:
-        cache = self._cache or Path.home() / ".cache" / "tamiz" / "models"
+        cache = self._cache_folder()
         folder = cache / sha256
         try:
             if folder.is_dir():

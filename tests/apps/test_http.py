@@ -17,7 +17,7 @@ import pytest
 
 import tamiz
 from tamiz.apps.http import HUNG_S, HttpSettings, _listen, _load_first, build, models_of, place_of, serve, settings_of
-from tamiz.config import ServeConfig, parse_project
+from tamiz.config import RecordsConfig, ServeConfig, parse_project
 from tamiz.errors import ConfigError, ModelNotFoundError, PackageError
 from tamiz.package import pack
 from tamiz.serving.fixed import FixedModel
@@ -220,6 +220,14 @@ def test_a_network_address_without_authentication_is_refused(store):
         build(settings)
     with pytest.raises(ConfigError, match="--auth keys"):
         serve(settings)
+
+
+def test_a_folder_of_records_that_cannot_be_written_is_told_before_anything_is_served(store, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "records"):
+        limits = ServeConfig(port=free_port(), records=RecordsConfig(folder=str(folder)))
+        with pytest.raises(ConfigError, match=re.escape(f"serve.records.folder: {folder}")):
+            serve(HttpSettings(store=store.place, names=["demo"], limits=limits))
 
 
 def test_keys_need_a_key_file(store, tmp_path):

@@ -296,6 +296,25 @@ def test_a_metric_that_no_version_has_is_refused_with_what_there_is(store, tmp_p
     assert store.decisions("demo", "1") == {}
 
 
+def test_callers_are_not_told_where_the_store_lies(store, tmp_path, log_lines):
+    publish(store, make_model(), tmp_path)
+    publish(store, make_model(), tmp_path, champion=False)
+    damage(store, "demo", "2")
+    live = LiveModels(store, ["demo"])
+    live.refresh()
+    app = create_app(live)
+    got = [ask(app, "POST", f"{URL}/deploy", json={"version": "2"})]
+    shutil.rmtree(tmp_path / "store" / "demo")
+    for body in ({"version": "1"}, {"by": "best_val_f1"}):
+        got.append(ask(app, "POST", f"{URL}/deploy", json=body))
+    got.append(ask(app, "POST", f"{URL}/rollback"))
+    assert [one.status_code for one in got] == [409, 404, 404, 404]
+    assert [one.json()["detail"].partition("the store")[1] for one in got] == ["the store"] * 4
+    assert not any(str(tmp_path) in one.text for one in got)
+    logged = [line.fields["error_message"] for line in log_lines if line.levelname == "ERROR"]
+    assert [store.place in one for one in logged] == [True] * 4
+
+
 def test_a_broken_version_is_not_deployed(store, tmp_path):
     publish(store, make_model(), tmp_path)
     live = LiveModels(store, ["demo"])

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tamiz._files import explain
 from tamiz.config import Project, ServeConfig
 from tamiz.errors import ConfigError, TamizError, reason_of
 from tamiz.serving.app import Application, create_app
@@ -172,13 +173,14 @@ def serve(settings: HttpSettings) -> None:
     """Serve until the process is told to stop; then answer what is under way, for at most `grace_s`, and return.
 
     Raises:
-        ConfigError: see `build`; or the address is in use.
+        ConfigError: see `build`; or the address is in use, or the folder of records cannot be written.
         ModelNotFoundError: the store has no champion to serve.
         PackageError: the package to serve is damaged.
     """
     configure_logs(settings.log_level)
     models = models_of(settings)
     _check_models(settings, models)
+    _check_records(settings)
     if settings.workers > 1:
         del models  # each worker loads its own
         build(settings)  # so that wrong settings fail here, once
@@ -194,6 +196,20 @@ def _check_models(settings: HttpSettings, models: LiveModels | FixedModel) -> No
         return
     for name in settings.names or models.store.names():
         models.store.resolve(name)
+
+
+def _check_records(settings: HttpSettings) -> None:
+    """Fail at once where nothing can be kept, rather than at the first answer; a disk may be full later."""
+    if settings.limits.records.folder is None:
+        return
+    folder = Path(settings.limits.records.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        hint = "or name another folder (--records)"
+        raise ConfigError(f"serve.records.folder: {folder} cannot be written: {explain(error)}; {hint}") from error
 
 
 def _serve_here(settings: HttpSettings, models: Models) -> None:

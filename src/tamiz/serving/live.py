@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, StoreError, one_of
+from tamiz.errors import ConfigError, ConflictError, ModelNotFoundError, PackageError, StoreError, one_of
 from tamiz.metrics.choice import Best, Mode, best_version, metrics_of
 from tamiz.serving.decisions import decision_by_metric
 from tamiz.serving.problems import FieldError, InvalidFieldsError, NotReadyError, log_error
@@ -187,7 +188,8 @@ class LiveModels:
             InvalidFieldsError: no version has the metric.
         """
         self._check_name(name)
-        figures = {version: info.metrics for version, info in self.store.index(name).versions.items()}
+        with self._discreetly():
+            figures = {version: info.metrics for version, info in self.store.index(name).versions.items()}
         try:
             return best_version(figures, metric, mode)
         except (ConfigError, ModelNotFoundError):
@@ -205,7 +207,7 @@ class LiveModels:
             ModelNotFoundError: no such name, version or alias.
             PackageError: the version cannot be loaded.
         """
-        with self._lock:
+        with self._lock, self._discreetly():
             self._check_name(name)
             number = self._number(name, best.version if best else version or alias or CHAMPION)
             candidate = self._load(name, number)
@@ -227,7 +229,7 @@ class LiveModels:
             ConflictError: there is no previous champion.
             PackageError: the previous champion cannot be loaded any more.
         """
-        with self._lock:
+        with self._lock, self._discreetly():
             self._check_name(name)
             expected = self.store.index(name).previous_champion()
             previous = self._load(name, expected) if expected is not None else None
@@ -236,6 +238,18 @@ class LiveModels:
                 previous = self._load(name, version)
             self._swap(previous)
             return previous
+
+    @contextmanager
+    def _discreetly(self) -> Iterator[None]:
+        """Let errors tell callers what is wrong, and the log alone where it lies."""
+        try:
+            yield
+        except (PackageError, ModelNotFoundError, ConflictError) as error:
+            said = self.store.without_places(str(error))
+            if said == str(error):
+                raise
+            log_error("a version cannot be deployed", error)
+            raise type(error)(said) from None
 
     def _check_name(self, name: str) -> None:
         if name not in self.names:
