@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,16 @@ def test_folds_hold_out_nothing_that_cannot_be_judged(counts):
         assert not set(train) & set(held_out)
         assert len(train) + len(held_out) == len(x)
         assert has[train].any(0)[has[held_out].any(0)].all()
+
+
+def test_a_model_whose_folder_is_gone_says_so_when_it_is_saved(encoder, tmp_path):
+    """As one that was loaded from an archive: its files were unpacked for the time of loading only."""
+    model, *_ = fitted(encoder)
+    (tmp_path / "first").mkdir()
+    model.save(tmp_path / "first")
+    loaded = FewShotClassifier.load(tmp_path / "first")
+    shutil.rmtree(tmp_path / "first")
+    assert loaded.predict_proba(["a"]).shape == (1, len(loaded.labels))
+    (tmp_path / "second").mkdir()
+    with pytest.raises(PackageError, match=r"first is gone.*unpack"):
+        loaded.save(tmp_path / "second")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamiz.encoders.graph import MAX_LENGTH, PAD
-from tamiz.errors import DataError, MissingExtraError, SourceError
+from tamiz.errors import DataError, MissingExtraError, PackageError, SourceError
 from tamiz.extras import require
 
 __all__ = ["TOKENIZER", "Feed", "OnnxModel", "RowModel", "Tokenizer", "batches", "by_width", "copy_model", "open_model"]
@@ -47,7 +47,15 @@ def copy_model(source: Path, target: Path, name: str) -> None:
         source: holds them.
         target: an existing folder.
         name: file of the model; the weights of a large one lie beside it, in files whose names begin with this one.
+
+    Raises:
+        PackageError: they are not there any more.
     """
+    if not (source / TOKENIZER).is_file():
+        raise PackageError(
+            f"the model cannot be saved: the folder {source} is gone, from which it was loaded. One loaded from "
+            "an archive can be saved once it was loaded from its folder: unpack the archive with tar xzf"
+        )
     for path in (*source.glob(f"{name}*"), source / TOKENIZER):
         shutil.copyfile(path, target / path.name)
 
