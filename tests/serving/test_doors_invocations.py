@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tamiz.config import RecordsConfig, ServeConfig
+from tamiz.errors import OverloadedError
 from tamiz.serving.batching import WorkLine
+from tamiz.serving.doors.frames import SplitBody, split_texts
 from tamiz.serving.feedback import text_sha256
 from tamiz.types import Task
 from tests.serving.helpers import LABELS, TEXTS, ask, make_model, predict, serve_model
@@ -350,8 +352,9 @@ def test_csv_holds_quotes_line_ends_and_long_texts(shared_app):
     np.testing.assert_allclose([[row[f"p_{label}"] for label in LABELS] for row in got], want, atol=1e-12)
 
 
-def test_csv_with_a_header_alone_has_no_answers(shared_app):
-    assert invoke(shared_app, "text\n", **CSV).json() == {"predictions": []}
+@pytest.mark.parametrize("body", ["text\n", "", "\n"])
+def test_csv_with_a_header_alone_or_nothing_has_no_answers(shared_app, body):
+    assert invoke(shared_app, body, **CSV).json() == {"predictions": []}
 
 
 @pytest.mark.parametrize(
@@ -507,7 +510,9 @@ def test_lines_together_may_not_cost_too_much(zero_shot):
     labels = [str(number) for number in range(1000)]
     line = json.dumps({"inputs": "a", "parameters": {"candidate_labels": labels}})
     assert len(lines_of(invoke(zero_shot, f"{line}\n" * 3, **LINES))) == 3
-    for text in (line, line.replace('"a"', "[]")):  # labels without a text are read, too
+    textless = line.replace('"a"', "[]")
+    assert len(lines_of(invoke(zero_shot, f"{textless}\n" * 100, **LINES))) == 100
+    for text in (line, textless):  # labels without a text are read, too
         got = invoke(zero_shot, f"{text}\n" * 101, **LINES)
         assert got.status_code == 413
         assert "101000 pairs" in got.json()["message"]
@@ -534,6 +539,17 @@ def test_many_labels_are_reckoned_with_in_the_line(zero_shot, monkeypatch):
     assert seen[1] / seen[0] == pytest.approx(100)
 
 
+def test_lines_are_refused_and_not_marked_where_there_is_too_much_work(zero_shot, monkeypatch):
+    async def refuse(*args):
+        raise OverloadedError("too much work")
+
+    monkeypatch.setattr(WorkLine, "call", refuse)
+    labels = [f"{number} {'card' * 80}" for number in range(100)]  # so long that they are read in their turn
+    line = json.dumps({"inputs": "a", "parameters": {"candidate_labels": labels}})
+    got = invoke(zero_shot, f'"a"\n{line}', **LINES)
+    assert (got.status_code, got.json()["error_code"]) == (429, "RESOURCE_LIMIT_EXCEEDED")
+
+
 def test_labels_in_one_text_may_end_with_a_comma(zero_shot):
     found = [
         invoke(zero_shot, {"inputs": "x", "parameters": {"candidate_labels": labels}}) for labels in ("a, b,", "a,b")
@@ -556,6 +572,8 @@ def test_missing_cells_of_a_table_are_empty_texts(shared_app):
     assert rest == [empty, empty]
     records = '{"dataframe_records": [{"text": NaN}, {"text": "my card", "n": Infinity}]}'
     assert answers_of(shared_app, records) == [empty, card]
+    body = SplitBody.model_validate({"dataframe_split": {"columns": ["text"], "data": [["a"], [float("nan")], [None]]}})
+    assert split_texts(body, "text") == ["a", "", ""]
 
 
 @pytest.mark.parametrize("shape", ["instances", "inputs", "dataframe_records"])

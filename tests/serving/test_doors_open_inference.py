@@ -168,6 +168,12 @@ def test_what_is_wrong_is_said_in_the_protocols_shape(shared_app, about, words):
     assert words in got.json()["error"]
 
 
+def test_an_output_that_there_is_none_of_is_refused_before_the_work(tmp_path):
+    app = serve_model(tmp_path)
+    assert infer(app, tensor(TEXTS), outputs=[{"name": "labl"}]).status_code == 400
+    assert "tamiz_predictions_total{" not in ask(app, "GET", "/metrics").text
+
+
 def test_other_failures_have_their_status(tmp_path):
     from tamiz.config import ServeConfig
 
@@ -221,6 +227,10 @@ def test_wrong_bytes_are_refused(shared_app, rest, size, header, words):
     got = send_binary(shared_app, document, rest, header)
     assert got.status_code == 400
     assert words in got.json()["error"]
+
+
+def test_a_document_with_nothing_after_it_may_tell_its_length(shared_app):
+    assert send_binary(shared_app, {"inputs": [tensor(["a"])]}, b"").status_code == 200
 
 
 def test_bytes_that_belong_to_nothing_are_refused(shared_app):

@@ -110,6 +110,7 @@ def test_no_payload_of_batch_transform_passes_a_limit(limits, want):
     found = transform_limits(ServeConfig(**limits), cores=4)
     assert (found.BatchStrategy, found.MaxPayloadInMB) == want
     assert found.MaxConcurrentTransforms == 4
+    assert transform_limits(ServeConfig(**limits, max_concurrent=3), cores=4).MaxConcurrentTransforms == 3
 
 
 def test_batch_transform_is_told_the_limits(shared_app):

@@ -56,6 +56,12 @@ def test_feedback_names_a_text_by_its_hash(tmp_path):
     assert "place" not in given
 
 
+def test_feedback_to_an_answer_is_about_its_first_text_unless_it_says_otherwise(tmp_path):
+    app = serve_model(tmp_path, limits=limits(tmp_path / "records"))
+    assert give(app, request_id="r", label="loan").status_code == 200
+    assert [one["place"] for one in lines(tmp_path / "records", "feedback")] == [0]
+
+
 def test_feedback_is_kept_after_its_file_was_moved_away(tmp_path):
     app = serve_model(tmp_path, limits=limits(tmp_path / "records"))
     for place in range(2):

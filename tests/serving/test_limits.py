@@ -1,6 +1,7 @@
 import asyncio
 import json
 import threading
+import time
 from dataclasses import replace
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from tamiz.config import ServeConfig
 from tamiz.errors import TooLargeError
 from tamiz.serving.app import create_app
-from tamiz.serving.batching import WorkLine
+from tamiz.serving.batching import EARLY_BYTES, WorkLine
 from tamiz.serving.fixed import FixedModel
 from tamiz.serving.limits import LimitBody, LimitConcurrency, check_texts
 from tamiz.serving.metrics import Metrics
@@ -53,6 +54,35 @@ def test_a_claimed_length_over_the_limit_is_refused_unread(small, claim):
         yield b""
 
     assert ask(small, "POST", URL, content=never(), headers={"content-length": claim}).status_code == 413
+
+
+def test_a_claimed_length_is_refused_alike_while_there_is_too_much_work(small):
+    assert predict(small, ["card"]).status_code == 200  # which builds the layers
+    line = limiter(small).line
+    line._refused_s = time.monotonic()
+    try:
+        assert ask(small, "POST", URL, content=b"", headers={"content-length": "9" * 5000}).status_code == 413
+    finally:
+        line._refused_s = float("-inf")
+
+
+def test_a_client_that_reads_slowly_keeps_no_large_requests_out():
+    line, keeps_out = WorkLine(ServeConfig(), Metrics()), []
+    size = 2 * EARLY_BYTES
+
+    async def look(*about):
+        line._refused_s = time.monotonic()
+        keeps_out.append(line.refuses(size))
+
+    async def app(scope, receive, send):
+        await look()
+        await send({"type": "http.response.start"})
+
+    async def receive():
+        return {"type": "http.request", "body": b"x" * size}
+
+    asyncio.run(LimitBody(app, size, line)({"type": "http", "method": "POST", "headers": []}, receive, look))
+    assert keeps_out == [True, False]
 
 
 def test_a_body_of_exactly_the_limit_is_read(small):

@@ -269,7 +269,8 @@ def test_the_best_version_by_a_metric_is_deployed(store, tmp_path, body, version
     assert change.version == version
     assert f"deployed over HTTP: best by {body['by']}" in change.reason
     (record,) = store.decisions("demo", version).values()
-    assert (record["asked"], record["promoted"], record["why"]) == ("http", True, got["by"]["reason"])
+    about = ("http", True, False, got["by"]["reason"])
+    assert tuple(record[key] for key in ("asked", "promoted", "forced", "why")) == about
     assert replay(store, Lake(str(tmp_path / "lake")), record) == []
     assert ask(app, "POST", f"{URL}/deploy", json=body).json()["previous"] == version
     assert len(store.decisions("demo", version)) == 1

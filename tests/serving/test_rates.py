@@ -1,14 +1,16 @@
 """How often a key may ask, and which pages of other sites may."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import ValidationError
 
 from tamiz.config import ServeConfig
-from tamiz.serving.auth import KeyAuth
+from tamiz.serving.auth import CALLER, Caller, KeyAuth
 from tamiz.serving.keys import KeyRing, create_key
-from tamiz.serving.rates import Rates
+from tamiz.serving.problems import RateError
+from tamiz.serving.rates import LimitRate, Rates
 from tests.serving.helpers import ask, predict, serve_model
 
 SITE = "https://app.example.org"
@@ -95,6 +97,25 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(tmp_path):
     assert predict(app, ["card"], headers=keys[1]).status_code == 200
     assert ask(app, "GET", "/ping", headers=keys[0]).status_code == 200
     assert predict(app, ["card"]).status_code == 401
+
+
+def test_whoever_comes_back_when_told_is_answered():
+    clock, answered = Clock(), []
+
+    async def app(scope, receive, send):
+        answered.append(clock.now_s)
+
+    def call():
+        asyncio.run(LimitRate(app, rates)({"type": "http", CALLER: Caller("a", "predict")}, None, None))
+
+    rates = Rates(7, clock)
+    for _ in range(7):
+        call()
+    with pytest.raises(RateError) as caught:
+        call()
+    clock.now_s += int(caught.value.headers["Retry-After"])
+    call()
+    assert answered == [0.0] * 7 + [9.0]  # 60 s / 7, rounded up
 
 
 def test_without_a_setting_there_is_no_limit(shared_app):

@@ -157,6 +157,25 @@ def test_a_challenger_that_fails_is_counted_and_logged_once_without_texts(tmp_pa
     assert "Zitronenfalter" not in json.dumps(line.fields)
 
 
+def test_outcomes_are_counted_by_text(tmp_path):
+    live = live_of(store_with(tmp_path))
+    broken = live.challenger("demo")
+    live._challenge("demo", replace(broken, model=replace(broken.model, classifier=Failing(broken.model.classifier))))
+    app = create_app(live, limits=SHADOW)
+    predict(app, TEXTS)
+    assert compared(app, 3) == {"failed": 3}
+    limiter_of(app).line._refused_s = time.monotonic()
+    predict(app, TEXTS)
+    assert compared(app, 6) == {"failed": 3, "skipped": 3}
+
+
+def test_copies_that_were_compared_make_room_for_others(tmp_path):
+    app = create_app(live_of(store_with(tmp_path)), limits=SHADOW)
+    for number in range(1, 4):  # together more than may wait
+        predict(app, ["card " * 80_000])
+        assert "skipped" not in compared(app, number)
+
+
 class Waiting:
     def __init__(self, inner):
         self.inner, self.labels, self.task = inner, inner.labels, inner.task

@@ -66,7 +66,7 @@ class Rates:
         """Return a bucket after a request, and the seconds to wait."""
         most, now_s, per_s = float(self.per_minute), self.clock(), self.per_minute / 60
         left, seen_s = bucket or (most, now_s)
-        left = min(most, left + max(0.0, now_s - seen_s) * per_s)
+        left = min(most, left + (now_s - seen_s) * per_s)
         return ((left, now_s), (1 - left) / per_s) if left < 1 else ((left - 1, now_s), 0.0)
 
 

@@ -66,7 +66,7 @@ def wanted(accept: str | None, default: Media) -> Media:
 
     Args:
         accept: the header, if there is one.
-        default: what to give where the client leaves it open.
+        default: what to give where the client leaves it open: JSON or JSON lines.
 
     Raises:
         NotAcceptableError: none that is given here.
@@ -76,10 +76,8 @@ def wanted(accept: str | None, default: Media) -> Media:
     for name in _by_preference(accept):
         if name in TYPES:
             return TYPES[name]
-        if name == "*/*":
+        if name in ("*/*", "application/*"):
             return default
-        if name == "application/*":
-            return default if default.form != "csv" else JSON
         if name == "text/*":
             return CSV
     raise NotAcceptableError(f"The answer is not given in the form that Accept asks for; allowed: {', '.join(TYPES)}.")
