@@ -556,7 +556,7 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end_for_ever(store, tmp_path):
     limits = ServeConfig(port=free_port(), drain_s=1)
     settings = HttpSettings(store=store.place, names=["demo"], limits=limits, workers=2, grace_s=1)
     log = tmp_path / "log"
-    with running(settings, log, f"import tamiz.apps.http\ntamiz.apps.http.HUNG_S = 2\n{PROGRAM}") as (process, _):
+    with running(settings, log, f"import tamiz.apps.http\ntamiz.apps.http.END_S = 0.5\n{PROGRAM}") as (process, _):
         until(lambda: log.read_text().count("Application startup complete") == 2, "both workers")
         process.send_signal(signal.SIGTERM)
         until(lambda: log.read_text().count("Terminated child process") == 2, "the parent to tell them")

@@ -39,6 +39,7 @@ log = logging.getLogger("tamiz.serving")
 GRACE_S = 30
 LOAD_S = 20.0  # after which a worker process without its models serves what it has, and answers 503 for the rest
 HUNG_S = 30  # on a busy machine a healthy process may say nothing for uvicorn's own 5 s, and would be killed for it
+END_S = 10.0  # that a worker process may take to end when the time for what is under way is over
 BACKLOG = 2048
 KEEP_ALIVE_S = 75  # longer than the 60 s of AWS load balancers, which would else meet closed connections
 SETTINGS_VARIABLE = "TAMIZ_HTTP_SETTINGS"
@@ -251,7 +252,7 @@ def _serve_workers(settings: HttpSettings) -> None:
 
         def join_all(self) -> None:
             """Wait for the workers; one that is still there long after its time is up hangs, and is ended."""
-            ends = time.monotonic() + settings.limits.drain_s + settings.grace_s + HUNG_S
+            ends = time.monotonic() + settings.limits.drain_s + settings.grace_s + END_S
             for process in self.processes:
                 process.process.join(max(0.0, ends - time.monotonic()))
                 if process.exitcode is None:
