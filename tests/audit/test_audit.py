@@ -271,6 +271,15 @@ def test_labels_that_cannot_be_judged_are_passed_over(tmp_path):
     assert "could not be looked for" in found(nothing, "label errors").summary
 
 
+@pytest.mark.parametrize("task", [Task.MULTI_CLASS, Task.MULTI_LABEL])
+def test_labels_that_the_texts_do_not_tell_are_not_suspected(tmp_path, task):
+    rng = np.random.default_rng(4)
+    table = [{**row, "label": str(rng.choice(["food", "money", "sport"]))} for row in clean_rows(240)]
+    report = checked(tmp_path, table, task)
+    assert report.suspects == ()
+    assert "rank the rows of no label beyond chance" in found(report, "label errors").summary
+
+
 def test_sets_of_labels_are_judged_label_by_label(tmp_path):
     rng = np.random.default_rng(0)
     table: list[dict[str, object]] = []

@@ -228,7 +228,7 @@ def _serve_workers(settings: HttpSettings) -> None:
     import uvicorn
     from uvicorn.supervisors import Multiprocess
 
-    in_terminal = sys.stdin.isatty()
+    in_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     class Supervisor(Multiprocess):
         def keep_subprocess_alive(self) -> None:

@@ -20,13 +20,14 @@ from tamiz.data.delimited import harmless
 from tamiz.data.gold import Examples, load_examples
 from tamiz.data.lake import Lake
 from tamiz.data.near_duplicates import clusters
-from tamiz.errors import counted
+from tamiz.errors import LabelError, counted
 from tamiz.types import FloatArray, IntArray, Progress, Task
 
 __all__ = ["find_suspects", "held_out", "ranked", "suspects_finding", "write_suspects"]
 
 _FOLDS = 5
 _MANY = 0.05
+_CHANCE = 0.05
 _SHOWN = 50
 _EXCERPT = 300
 _SIDES = ("train", "validation")
@@ -48,7 +49,7 @@ def find_suspects(
         progress: told how far the fits have come.
 
     Raises:
-        LabelError: no n-gram is frequent enough to learn from.
+        LabelError: no n-gram is frequent enough to learn from, or no label can be told from the texts.
     """
     labels = _labels(lake, project)
     sides = [load_examples(lake, side=side, labels=labels, task=project.task) for side in _SIDES]
@@ -62,6 +63,8 @@ def find_suspects(
     if len(texts) < 2 * _FOLDS or (targets.ndim == 1 and len(np.unique(targets)) < 2):
         return [], 0, n
     probabilities = held_out(texts, targets, labels, project, progress=progress)
+    if not _tells(probabilities, targets):
+        raise LabelError("models of the texts rank the rows of no label beyond chance, so their doubts say nothing")
     order, doubts = ranked(probabilities, targets, project.task)
     order = order[: int(doubts.suspected.sum())]
     return [_suspect(sides, labels, targets, doubts, int(at), int(chosen[at])) for at in order], len(texts), n
@@ -99,6 +102,25 @@ def held_out(
             model.fit([prepared[at] for at in inside], targets[inside])
             probabilities[outside] = model.predict_proba([prepared[at] for at in outside])
     return probabilities
+
+
+def _tells(probabilities: FloatArray, targets: NDArray[Any]) -> bool:
+    """Tell whether the rows of some label rank higher for it than others do, beyond chance.
+
+    Source: Mann & Whitney (1947), "On a test of whether one of two random variables is stochastically larger than the
+    other"; one-sided at .05, shared among the labels (Bonferroni).
+    """
+    from scipy.stats import mannwhitneyu
+
+    k = probabilities.shape[1]
+    for label in range(k):
+        own = targets[:, label] if targets.ndim > 1 else targets == label
+        scores = probabilities[:, label]
+        if 0 < np.count_nonzero(own) < len(own):
+            found = mannwhitneyu(scores[own], scores[~own], alternative="greater", method="asymptotic")
+            if found.pvalue < _CHANCE / k:
+                return True
+    return False
 
 
 def ranked(probabilities: FloatArray, targets: NDArray[Any], task: Task) -> tuple[IntArray, Doubts]:
