@@ -112,8 +112,7 @@ def package(
         raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
     if labels is None:
         raise ConfigError("--labels is needed, for requests that bring none, such as --labels health,money")
-    said = (template or [], language or [], describe or [])
-    model = labelled(name, Asked(labels, multi_label, *said, adapt=False, prior=False), None)
+    model = labelled(name, Asked(labels, multi_label, template, language, describe), None)
     model.save(output_)
     if as_json:
         print_json({"output": str(output_), "name": model.name, "labels": list(model.labels)})
