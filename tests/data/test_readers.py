@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tamiz.data.places import Found, digest, local_copy
@@ -177,6 +177,8 @@ cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\uf
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(rows=st.lists(st.tuples(cells, cells), min_size=1, max_size=8), delimiter=st.sampled_from(",;\t|"))
+@example(rows=[("\t\r", "")], delimiter="\t")
+@example(rows=[("\t\n", ""), ("a", "\n\t")], delimiter="\t")
 def test_csv_what_was_written_is_read(tmp_path, rows, delimiter):
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL)

@@ -37,6 +37,7 @@ class _Dialect:
     delimiter: str
     escape: str | None = None
     quoted: bool = True
+    certain: bool = False  # whether quotes are known to quote: they do so in the header
 
     def reader(self, lines: Iterator[str] | Sequence[str] | TextIO, *, strict: bool = True) -> _csv.Reader:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
@@ -105,7 +106,7 @@ def _sniff(sample: str, complete: bool, delimiter: str | None) -> _Dialect:
             score = (sum(width == widths[0] for width in widths) / len(widths), widths[0])
             if score > best_score:
                 best, best_score = candidate, score
-    plain = _Dialect(delimiter or best)
+    plain = _Dialect(delimiter or best, certain=sample.lstrip("\ufeff \r\n").startswith('"'))
     # Quotes doubled inside quotes are the standard; these are read where they alone make the file whole.
     others = []
     if '\\"' in sample:
@@ -116,8 +117,8 @@ def _sniff(sample: str, complete: bool, delimiter: str | None) -> _Dialect:
     if not whole:
         return plain
     # Two stray quotes swallow the rows between them into one value of a row as wide as any; as plain characters they
-    # leave all rows. A quoted value with a line break or a tab would leave ragged ones.
-    return max(whole, key=lambda one: one[1])[0] if plain.delimiter == "\t" else whole[0][0]
+    # leave all rows. A quoted value with a line break or a tab would mostly leave ragged ones.
+    return max(whole, key=lambda one: one[1])[0] if plain.delimiter == "\t" and not plain.certain else whole[0][0]
 
 
 def _widths(dialect: _Dialect, lines: Sequence[str], complete: bool) -> list[int]:
@@ -158,7 +159,8 @@ def _read(reader: _csv.Reader, where: str, dialect: _Dialect) -> Iterator[pa.Rec
                 continue
             if len(row) != len(names):
                 raise _ragged(where, start, len(row), len(names), dialect.delimiter)
-            if dialect.delimiter == "\t" and line > start and any("\t" in cell and "\n" in cell for cell in row):
+            is_doubtful = dialect.delimiter == "\t" and not dialect.certain and line > start
+            if is_doubtful and any("\t" in cell and "\n" in cell for cell in row):
                 raise SourceError(
                     f"{where}: line {start}: a double quote opens a value that ends in line {line}, with tabs between, "
                     "as two stray quotes would make it. Save the file as CSV, with quotes inside a value written twice"
