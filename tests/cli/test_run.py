@@ -195,6 +195,16 @@ def test_a_dry_run_sees_that_a_file_has_changed(project, place, tamiz):
     assert "train to do" in shown.out
 
 
+def test_an_empty_file_beside_others_leaves_no_job_to_do(place, tamiz):
+    (place / "data").mkdir()
+    write_csv(place / "data" / "texts.csv", rows(120))
+    (place / "data" / "none.csv").touch()
+    settings = ("--set", "data.source=data")
+    write_project(place)
+    assert tamiz("run", *settings).code == 0
+    assert all(job["done"] for job in tamiz("run", "--dry-run", "--json", *settings).json["jobs"])
+
+
 def test_a_job_says_which_one_is_missing_before_it(place, tamiz, refused):
     write_project(place)
     assert "nothing was published there yet; `tamiz run` trains and publishes" in refused(1, "predict", "bread")

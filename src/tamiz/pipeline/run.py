@@ -276,7 +276,7 @@ def _ingest(context: Context) -> dict[str, Any]:
             context.listener.notice(notice)
         versions[table] = found.version
         versions["ids"][table] = context.lake.identity(f"bronze/{table}")
-        versions["sources"] += [Path(path).name for path in (*found.added_files, *found.skipped_files)]
+        versions["sources"] += [Path(path).name for path in source.paths()]
         added += len(found.added_files)
         rows += found.added_rows
         skipped += len(found.skipped_files)
