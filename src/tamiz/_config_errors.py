@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from tamiz.errors import one_of, reason_of
 
-__all__ = ["NAME", "ORIGIN", "explain", "explain_yaml", "types_in"]
+__all__ = ["NAME", "ORIGIN", "explain", "explain_yaml", "fields_at", "types_in"]
 
 # Names become folders, S3 keys, URL parts and metric labels: keep to what all of them take unescaped.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -48,7 +48,7 @@ def _explain_one(item: dict[str, Any], root: type[BaseModel]) -> str:
     given = f"got {_short(item.get('input'))}"
     match item["type"]:
         case "extra_forbidden":
-            return f"{place}: unknown key; {one_of(str(item['loc'][-1]), _siblings(item['loc'], root))}"
+            return f"{place}: unknown key; {one_of(str(item['loc'][-1]), fields_at(root, item['loc'][:-1]))}"
         case "missing":
             return f"{place}: this key is missing"
         case "enum" | "literal_error":
@@ -75,10 +75,10 @@ def _short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _siblings(loc: tuple[str | int, ...], root: type[BaseModel]) -> list[str]:
-    """Return the keys that are valid where `loc` points."""
+def fields_at(root: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """Return the fields of the section at `loc`, or of the nearest one around it, below a model."""
     model = root
-    for part in loc[:-1]:
+    for part in loc:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         if field is not None:  # else the place in a list, or the key of a mapping such as `tune.space`
             model = next(

@@ -21,7 +21,7 @@ from tamiz.cli.labelling import (
     labelled,
     texts_of,
 )
-from tamiz.cli.options import AsJson
+from tamiz.cli.options import AsJson, check_new
 from tamiz.errors import ConfigError, LabelError, one_of
 from tamiz.model import Model
 from tamiz.prompting import split_labels
@@ -75,8 +75,7 @@ def distill(
         raise ConfigError("--labels is needed, such as --labels sport,politics,health")
     if len(split_labels(labels)) == 1:
         raise ConfigError("--labels: two or more are needed, between which a student can tell")
-    if output_.exists():
-        raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
+    check_new(output_)
     asked = Asked(labels, multi_label, template, language, describe, adapt, prior, share)
     place = (input_, text_column, encoding)
     teacher = labelled(model, asked, place)

@@ -9,7 +9,7 @@ import typer
 
 from tamiz.cli.console import Terminal, errors, output, print_json, table
 from tamiz.cli.labelling import Asked, Describe, Labels, Language, MultiLabel, Template, labelled
-from tamiz.cli.options import AsJson, DryRun
+from tamiz.cli.options import AsJson, DryRun, check_new
 from tamiz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def package(
 
     Example: tamiz models package minilm --labels "health,money,family" --output zero-shot
     """
-    if output_.exists():
-        raise ConfigError(f"--output: {output_} exists already; name a folder that does not")
+    check_new(output_)
     if labels is None:
         raise ConfigError("--labels is needed, for requests that bring none, such as --labels health,money")
     model = labelled(name, Asked(labels, multi_label, template, language, describe), None)

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Wait", "as_option", "from_here"]
+from tamiz.errors import ConfigError
+
+__all__ = ["AsJson", "DryRun", "ProjectPath", "Quiet", "Wait", "as_option", "check_new", "from_here"]
 
 ProjectPath = Annotated[
     Path, typer.Option("--project", "-p", help="Project file, or the folder of its tamiz.yaml.", show_default=True)
@@ -24,6 +26,16 @@ def as_option(project: Path) -> str:
     usual = project.absolute() in (Path.cwd(), Path.cwd() / "tamiz.yaml")
     path = from_here(project)
     return "" if usual else f" -p {shlex.quote(path) if ' ' in path else path}"
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder of `--output` that is there.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if folder.exists():
+        raise ConfigError(f"--output: {folder} exists already; name a folder that does not")
 
 
 def from_here(path: Path) -> str:

@@ -320,8 +320,8 @@ def _register(store: ModelStore, registry: Registry, name: str, version: str) ->
     package = store.fetch(f"{name}@{version}")
     model = Model.load(package)
     metrics, key = model.manifest.metrics, str(model.manifest.data.get("key", version))
-    test = {name: value for name, value in metrics.items() if name.startswith("test_")}
-    rest = {name: value for name, value in metrics.items() if name not in test}
+    test = {metric: value for metric, value in metrics.items() if metric.startswith("test_")}
+    rest = {metric: value for metric, value in metrics.items() if metric not in test}
     run_id = record_run(registry, candidate_of(model.manifest), model, key=key, metrics=rest, intervals={})
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(package, Path(folder) / "package")

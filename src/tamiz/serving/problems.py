@@ -11,13 +11,14 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from tamiz._config_errors import fields_at
 from tamiz.errors import (
     BusyError,
     ConflictError,
@@ -282,19 +283,10 @@ def explain_validation(
 def _field_error(item: ErrorDetails, where: str, shape: type[BaseModel] | None) -> FieldError:
     loc = item["loc"]
     if item["type"] == "extra_forbidden":
-        allowed = ", ".join(_fields_at(shape, loc[:-1]))
-        message = f"Unknown field; allowed: {allowed}" if allowed else "Unknown field"
+        allowed = [] if shape is None else fields_at(shape, loc[:-1])
+        message = f"Unknown field; allowed: {', '.join(allowed)}" if allowed else "Unknown field"
         return FieldError(_place(where, loc[:-1]), message, item["type"])
     return FieldError(_place(where, loc), reason_of(item), item["type"])
-
-
-def _fields_at(shape: type[BaseModel] | None, loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Return the fields of an object inside a body; none where it is no object of a shape."""
-    for part in loc:
-        found = None if shape is None else shape.model_fields.get(str(part))
-        kinds = () if found is None else (found.annotation, *get_args(found.annotation))
-        shape = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    return () if shape is None else tuple(shape.model_fields)
 
 
 def _place(where: str, loc: tuple[int | str, ...]) -> str:
