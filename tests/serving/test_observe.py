@@ -1,6 +1,9 @@
 import json
 import logging
+import os
 import time
+
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from tamiz.errors import ConfigError
 from tamiz.serving.logs import JsonLines, configure_logs
@@ -117,3 +120,11 @@ def test_logs_are_json_lines_and_withhold_foreign_messages(capsys):
     assert "test_observe" in foreign["traceback"]
     assert own["error_message"] == "the key is wrong"
     assert "traceback" not in own  # its message says what to do
+
+
+def test_files_that_a_starting_worker_makes_just_now_do_not_fail_the_figures(tmp_path):
+    written = MmapedDict(str(tmp_path / "counter_1.db"))
+    written.write_value(mmap_key("seen", "seen_total", [], [], "Texts seen"), 3.0, 0.0)
+    (tmp_path / f"counter_{os.getpid()}.db").touch()
+    (tmp_path / f"gauge_livesum_{os.getpid()}.db").write_bytes(bytes(1 << 16))
+    assert b"\nseen_total 3.0\n" in Metrics(tmp_path).render()

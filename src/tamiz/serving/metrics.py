@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cache
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from tamiz.serving.served import Served
@@ -221,7 +222,7 @@ class Metrics:
             if name is not None and not _is_alive(int(name[1])):  # killed, without a chance to take itself out
                 self.close(int(name[1]))
         joined = CollectorRegistry()
-        MultiProcessCollector(joined, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]
+        _Workers(joined, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]
         return joined
 
     def close(self, pid: int) -> None:
@@ -229,6 +230,21 @@ class Metrics:
         if self._multiprocess_dir is not None:
             with suppress(FileNotFoundError):  # another worker was quicker
                 mark_process_dead(pid, path=str(self._multiprocess_dir))  # type: ignore[no-untyped-call]
+
+
+class _Workers(MultiProcessCollector):
+    """Joins the workers' files; one that a starting worker makes just now has no size yet, and cannot be read."""
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(found) for found in Path(self._path).glob("*.db") if _size(found)]
+        return self.merge(files)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # of a worker that has ended since
+        return 0
 
 
 def _is_alive(pid: int) -> bool:
