@@ -37,6 +37,14 @@ def test_the_movie_genres_door_names_the_missing_parameter(tmp_path):
     assert "'plot'" in got.json()["detail"]
 
 
+def test_a_query_with_two_texts_is_refused_rather_than_answered_for_one(shared_app):
+    for path in ("/inference", "/v1/models/demo/predict"):
+        got = ask(shared_app, "GET", f"{path}?text=card&text=card")
+        assert got.status_code == 422
+        assert got.json()["errors"][0]["location"] == "query.text"
+        assert "given 2 times" in got.json()["detail"]
+
+
 def test_doors_without_a_model_in_their_path_use_the_first_name(tmp_path):
     store = ModelStore(str(tmp_path / "store"))
     for name in ("alpha", "beta"):

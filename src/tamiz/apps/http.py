@@ -178,7 +178,6 @@ def serve(settings: HttpSettings) -> None:
         ModelNotFoundError: the store has no champion to serve.
         PackageError: the package to serve is damaged.
     """
-    configure_logs(settings.log_level)
     models = models_of(settings)
     _check_models(settings, models)
     _check_records(settings)
@@ -220,6 +219,7 @@ def _serve_here(settings: HttpSettings, models: Models) -> None:
     sys.setswitchinterval(SWITCH_S)
     _end_with_terminal()
     with _listen(settings) as listening, _plain_end():
+        configure_logs(settings.log_level)  # not before all that is refused: a caller would be left with our logs
         uvicorn.Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listening])
 
 
@@ -262,6 +262,7 @@ def _serve_workers(settings: HttpSettings) -> None:
 
     folder = tempfile.TemporaryDirectory(prefix="tamiz-metrics-")
     with _listen(settings) as listening, folder as metrics_dir, _plain_end():
+        configure_logs(settings.log_level)
         os.environ[SETTINGS_VARIABLE] = settings.model_dump_json()
         os.environ[METRICS_VARIABLE] = metrics_dir
         config = uvicorn.Config("tamiz.apps.http:worker", factory=True, workers=settings.workers, **_options(settings))

@@ -244,16 +244,17 @@ async def read_json(request: Request, adapter: TypeAdapter[Body], shape: type[Ba
 
 
 def query_value(request: Request, name: str) -> str:
-    """Return a query parameter that must be there.
+    """Return a query parameter that must be there, once.
 
     Raises:
         InvalidFieldsError: it is not; the message names it.
     """
-    value = request.query_params.get(name)
-    if value is None:
-        error = FieldError(f"query.{name}", "This query parameter is missing", "missing")
-        raise InvalidFieldsError(f"The query parameter {name!r} is missing.", [error])
-    return value
+    values = request.query_params.getlist(name)
+    if len(values) == 1:
+        return values[0]
+    said, kind = (f"given {len(values)} times", "repeated") if values else ("missing", "missing")
+    error = FieldError(f"query.{name}", f"This query parameter is {said}", kind)
+    raise InvalidFieldsError(f"The query parameter {name!r} is {said}.", [error])
 
 
 def json_answer(data: object, status: int = 200) -> Response:
