@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 
 from tamiz.decision import DecisionRule
 from tamiz.metrics import score
@@ -93,6 +94,8 @@ class Page(HTMLParser):
         assert sorted(data) == sorted(f"{place}-data" for place in places)
         assert len(self.scripts) == (len(places) + 2 if places else 0)
         assert sum("plotly.js v" in script for script in self.scripts) == bool(places)
+        for figure in self.charts.values():
+            go.Figure(figure)  # which refuses what plotly does not know
 
 
 def sample_of(task: Task, k: int = 3, n: int = 300, *, seed: int = 0, **about: Any) -> Sample:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from tamiz.reports import charts
@@ -80,14 +81,14 @@ def test_it_says_what_is_missing_and_why():
 
 
 def test_the_ticks_of_a_logarithmic_axis_are_whole_numbers():
-    figure = charts.speed_chart([("a", 0.02, 0.5, None), ("b", 0.49, 0.75, 1.0)], "val_f1_macro")
+    figure = go.Figure(charts.speed_chart([("a", 0.02, 0.5, None), ("b", 0.49, 0.75, 1.0)], "val_f1_macro"))
     assert list(figure.layout.xaxis.ticktext)[:4] == ["0.01", "0.02", "0.05", "0.1"]
     assert figure.data[0].cliponaxis is False
 
 
 def test_names_that_would_cover_one_another_are_left_to_the_pointer():
     near = [(f"c{i}", 0.2 + i / 1e4, 0.5 + i / 1e5, None) for i in range(4)]
-    trace = charts.speed_chart([*near, ("far", 2.0, 0.25, None)], "val_f1_macro").data[0]
+    trace = go.Figure(charts.speed_chart([*near, ("far", 2.0, 0.25, None)], "val_f1_macro")).data[0]
     assert list(trace.text) == ["c0", "c1", "", "", "far"]
     assert list(trace.textposition)[:2] == ["top center", "bottom center"]
     assert list(trace.hovertext) == ["c0", "c1", "c2", "c3", "far"]
@@ -103,7 +104,7 @@ def test_a_confusion_matrix_is_of_shares_with_counts():
 
 
 def test_shares_are_of_all_examples_of_a_label_the_unanswered_ones_too():
-    figure = charts.confusion_chart(np.array([[10, 0], [5, 5]]), ["a", "b"], np.array([100, 10]))
+    figure = go.Figure(charts.confusion_chart(np.array([[10, 0], [5, 5]]), ["a", "b"], np.array([100, 10])))
     assert list(map(list, figure.data[0].z)) == [[0.1, 0.0], [0.5, 0.5]]
 
 
@@ -165,7 +166,7 @@ def test_without_unseen_examples_the_page_says_so():
 
 def test_labels_whose_beginnings_are_alike_stay_apart():
     labels = ["x" * 100 + "1", "x" * 100 + "2"]
-    figure = charts.confusion_chart(sample_of(Task.BINARY).targets[:4].reshape(2, 2), labels)
+    figure = go.Figure(charts.confusion_chart(sample_of(Task.BINARY).targets[:4].reshape(2, 2), labels))
     assert list(figure.layout.xaxis.tickvals) == [0, 1]
     assert figure.layout.xaxis.ticktext[0] == "x" * 39 + "…"
 

@@ -29,24 +29,19 @@ def write_page(report: Report, path: Path) -> None:
     path.write_text(page, encoding="utf-8", errors="replace")
 
 
-def _figure(plot: Plot) -> Any:
-    """Return the plot as plotly has it; names are escaped because plotly reads tags in them."""
-    from plotly import graph_objects as graph
-
+def _figure(plot: Plot) -> dict[str, Any]:
+    """Return the plot as plotly draws it; names are escaped because plotly reads tags in them."""
     x = [escape(value) if isinstance(value, str) else value for value in plot.x]
-    figure = graph.Figure()
-    for name, values in plot.series.items():
-        trace = graph.Bar if plot.kind == "bar" else graph.Scatter
-        figure.add_trace(trace(x=x, y=list(values), name=escape(name)))
-    figure.update_layout(
-        title=escape(plot.title),
-        template="plotly_white",
-        height=_HEIGHT,
-        showlegend=len(plot.series) > 1,
-        margin={"l": 60, "r": 20, "t": 50, "b": 60},
-    )
     # Labels such as "2020" are names, not numbers.
     names = bool(x) and isinstance(x[0], str) and plot.kind == "bar"
-    figure.update_xaxes(title=plot.x_title, **({"type": "category"} if names else {}))
-    figure.update_yaxes(title=plot.y_title, rangemode="tozero", type="log" if plot.log else "linear")
-    return figure
+    layout = {
+        "title": {"text": escape(plot.title)},
+        "height": _HEIGHT,
+        "showlegend": len(plot.series) > 1,
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 60},
+        "xaxis": {"title": {"text": plot.x_title}, **({"type": "category"} if names else {})},
+        "yaxis": {"title": {"text": plot.y_title}, "rangemode": "tozero", "type": "log" if plot.log else "linear"},
+    }
+    kind = "bar" if plot.kind == "bar" else "scatter"
+    traces = [{"type": kind, "x": x, "y": list(y), "name": escape(name)} for name, y in plot.series.items()]
+    return {"data": traces, "layout": layout}

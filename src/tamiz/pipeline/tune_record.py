@@ -168,7 +168,7 @@ def _rows(study: Study) -> list[tuple[object, ...]]:
     ]
 
 
-def _figures(study: Study, metric: str) -> list[Any]:
+def _figures(study: Study, metric: str) -> list[dict[str, Any]]:
     """Return history, importance and parallel coordinates, as far as there are trials enough for them."""
     plots = import_module("optuna.visualization")
     own, about = study.optuna_study, {"target_name": metric}
@@ -178,7 +178,7 @@ def _figures(study: Study, metric: str) -> list[Any]:
     ]
     if importances(study):
         wanted.insert(1, lambda: plots.plot_param_importances(own, **about))
-    return [figure for make in wanted if (figure := _tried(make)) is not None]
+    return [json.loads(figure.to_json()) for make in wanted if (figure := _tried(make)) is not None]
 
 
 def _tried(make: Callable[[], Any]) -> Any:

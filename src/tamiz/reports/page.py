@@ -140,14 +140,14 @@ def compare_page(
     return render("compare.html", title=f"{name}: candidates and versions", places=places, **about)
 
 
-def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequence[Any]) -> str:
-    """Return a page of tables and plotly figures.
+def figures_page(title: str, note: str, tables: Sequence[Listing], figures: Sequence[charts.Figure]) -> str:
+    """Return a page of tables and figures.
 
     Args:
         title: heading of the page.
         note: a sentence below it.
         tables: what stands before the figures.
-        figures: plotly figures, in order.
+        figures: figures as the JSON that plotly draws, in order.
     """
     places = Places()
     drawn = [places.draw(figure) for figure in figures]
@@ -162,7 +162,7 @@ def _leaderboard(contenders: Sequence[Contender], metric: str) -> dict[str, Any]
     return {"names": names, "rows": rows, "versions": any(c.version for c in contenders)}
 
 
-def _speed(contenders: Sequence[Contender], metric: str) -> Any:
+def _speed(contenders: Sequence[Contender], metric: str) -> charts.Figure | None:
     quality = metric if any(metric in c.metrics for c in contenders) and metric not in _COSTS else "val_f1_macro"
     points = [
         (_title(c), c.metrics["latency_p50_ms"], c.metrics[quality], c.metrics.get("size_mb"))

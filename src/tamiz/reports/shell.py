@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from html import unescape
 from typing import Any, NamedTuple
+
+from pydantic_core import to_json
 
 from tamiz.extras import require
 
@@ -26,12 +29,12 @@ class Places:
     def __init__(self) -> None:
         self.made: list[Chart] = []
 
-    def draw(self, figure: Any) -> Chart | None:
-        """Keep a figure for the end of the page; return what stands in its place."""
+    def draw(self, figure: Mapping[str, Any] | None) -> Chart | None:
+        """Keep a figure, as the JSON that plotly draws, for the end of the page; return what stands in its place."""
         if figure is None:
             return None
-        title = unescape(figure.layout.title.text or "")  # plotly reads tags in it
-        chart = Chart(f"chart-{len(self.made)}", _in_script(figure.to_json()), title)
+        title = unescape(figure["layout"].get("title", {}).get("text", ""))  # plotly reads tags in it
+        chart = Chart(f"chart-{len(self.made)}", _in_script(to_json(figure, inf_nan_mode="null").decode()), title)
         self.made.append(chart)
         return chart
 
@@ -48,11 +51,17 @@ def render(template: str, *, title: str, places: Places, **about: Any) -> str:
     Raises:
         MissingExtraError: plotly or Jinja2 is not installed.
     """
-    script = ""
-    if places.made:
-        script = require("plotly.offline", extra="train").get_plotlyjs().replace("</script", "<\\/script")
+    script, look = ("", "") if not places.made else _plotly()
     page = _environment().get_template(template)
-    return str(page.render(title=title, charts=places.made, plotly_js=script, **about))
+    return str(page.render(title=title, charts=places.made, plotly_js=script, look=look, **about))
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """Return plotly.js, and the look of the charts as JSON."""
+    script = require("plotly.offline", extra="train").get_plotlyjs().replace("</script", "<\\/script")
+    look = require("plotly.io", extra="train").templates["plotly_white"].to_plotly_json()
+    return script, _in_script(json.dumps(look))
 
 
 def _in_script(data: str) -> str:
