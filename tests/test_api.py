@@ -133,6 +133,7 @@ def test_a_damaged_archive_is_refused(package, tmp_path):
             tamiz.load(archive)
 
 
+@pytest.mark.slow
 def test_a_project_is_run_by_its_path(tmp_path, monkeypatch):
     path = write_project(tmp_path, n=80)
     result = tamiz.run(path)

@@ -32,6 +32,7 @@ def test_after():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_test_that_ends_its_process_says_where(tmp_path, workers):
     (tmp_path / "test_ends.py").write_text(ENDS)

@@ -243,6 +243,7 @@ def test_a_label_without_an_example_is_no_answer_with_weights_and_smoothing(enco
 # --- checkpoints
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(encoder, tmp_path):
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     command = [sys.executable, "-m", "tests.classifiers.long_training", encoder, str(tmp_path / "keep")]
@@ -506,6 +507,7 @@ def without_padding(tokenizer) -> None:
     tokenizer["added_tokens"][0]["content"] = "[X]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pad", "change", "used"), [(4, without_special_tokens, 4), (None, without_padding, 3)])
 def test_a_decoder_s_answer_does_not_depend_on_the_batch(tmp_path, pad, change, used):
     """It answers at the last token, which is the last one that is no padding."""

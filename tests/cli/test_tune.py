@@ -50,6 +50,7 @@ def test_the_examples_of_the_help_work(tamiz, tmp_path, monkeypatch):
     assert tamiz("tune", "--dry-run", "--set", "tune.folds=5", "--set", "tune.space.words=[1,2]").code == 0
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_what_is_better_and_how_to_take_it(tamiz, searched):
     shown = tamiz("tune")
     assert shown.code == 0, shown

@@ -139,6 +139,7 @@ def test_a_group_column_stands_for_the_clusters(local_lake):
     assert sides[rows[95]["text"]] == sides[rows[100]["text"]]
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(5, 40), min_size=2, max_size=4), st.integers(0, 100))
 @settings(max_examples=6, deadline=None)
 def test_assignments_never_change_as_data_grows(tmp_path_factory, sizes, seed):

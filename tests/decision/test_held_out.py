@@ -92,6 +92,7 @@ def test_an_error_that_a_fold_does_not_reach_leaves_the_answers_served():
     assert same(*both(p, targets, Task.BINARY, calibrate="none", abstain={"error": 0.1}))
 
 
+@pytest.mark.slow
 def test_isotonic_calibration_does_not_win_by_fitting_most_closely():
     served, held = [], []
     for seed in range(20):

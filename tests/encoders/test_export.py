@@ -111,6 +111,7 @@ def test_vectors_that_are_made_in_an_unknown_way_are_refused(folder: Path, tmp_p
 _KINDS = [pytest.param(kind, marks=pytest.mark.slow) if kind == "mpnet" else kind for kind in _OTHERS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("head", ["classification", "embedding"])
 def test_other_architectures_answer_as_transformers_does(tmp_path: Path, kind: str, head: str) -> None:

@@ -288,6 +288,7 @@ def test_columns_may_have_any_name(tmp_path):
 # --- S3
 
 
+@pytest.mark.slow
 def test_lake_and_store_may_lie_on_s3(s3_place, tmp_path, from_csv, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     places = {"lake": f"{s3_place}/lake", "registry": {"store": f"{s3_place}/models"}}

@@ -151,6 +151,7 @@ def test_a_search_at_its_budget_does_nothing_and_a_larger_one_goes_on(project):
     assert more.trials["complete"] == 7
 
 
+@pytest.mark.slow
 def test_a_search_without_a_pause_draws_the_same(tmp_path):
     for name, budgets in (("whole", [6]), ("parts", [1, 3, 6])):
         (tmp_path / name).mkdir()
@@ -183,6 +184,7 @@ def test_minutes_end_a_search(tmp_path):
     assert (found.best, sum(found.trials.values()), found.page) == (None, 0, None)
 
 
+@pytest.mark.slow
 def test_trials_that_do_badly_are_given_up(tmp_path):
     space = {"max_features": {"choices": [1, 2000]}, "words": [1, 1]}
     project = make_project(tmp_path, n=1300, tune={"defaults": False, "space": space, "trials": 14, "seed": 1})
@@ -283,6 +285,7 @@ def place(tmp_path, mlflow_template) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on(place):
     killed = start(place, at=3, act="kill")
     killed.communicate()
@@ -343,6 +346,7 @@ def test_two_processes_share_the_trials(place):
     assert search(load_project(place, variables={})).trials["complete"] == 6
 
 
+@pytest.mark.slow
 def test_runs_of_a_killed_search_are_recorded_later(place):
     start(place, at=3, act="kill").communicate()
     registry = MemoryRegistry()  # another registry than the killed one had: what it recorded is not recorded again

@@ -393,6 +393,7 @@ def test_a_server_that_does_not_answer_is_one_clear_error(monkeypatch):
         MlflowRegistry("topics", "http://127.0.0.1:9").runs()
 
 
+@pytest.mark.slow
 def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
     """MLflow cannot complete a half-made database, so one must never stand under the final name."""
     import os

@@ -80,6 +80,7 @@ def test_a_file_that_becomes_unreadable_lets_nobody_in_until_it_is_mended(tmp_pa
     assert ring.check(full) is not None
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_other_text_is_no_key(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "property-keys.json"
