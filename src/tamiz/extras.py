@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from tamiz.errors import MissingExtraError
 
-__all__ = ["missing", "require"]
+__all__ = ["check", "missing", "require"]
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -26,6 +27,20 @@ def require(module: str, *, extra: str) -> ModuleType:
         if error.name and error.name.split(".")[0] != module.split(".")[0]:
             raise
         raise missing(module, extra=extra) from error
+
+
+def check(module: str, *, extra: str) -> None:
+    """Refuse where `require` would for want of a top-level module, without the seconds that an import may take.
+
+    Args:
+        module: name of the module, such as `"torch"`.
+        extra: name of the extra in Tamiz's package metadata.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise missing(module, extra=extra)
 
 
 def missing(module: str, *, extra: str) -> MissingExtraError:

@@ -117,6 +117,29 @@ def test_a_wrong_setting_is_refused(project, refused, setting, said):
 
 
 @pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    ("family", "library", "extra"),
+    [
+        ("boosting", "lightgbm", "train"),
+        ("few_shot", "onnxruntime", "onnx"),
+        ("transformer", "torch", "transformers"),
+        ("zero_shot", "onnxruntime", "onnx"),
+    ],
+)
+def test_a_library_that_a_family_lacks_is_said_before_anything_is_done(
+    place, tamiz, monkeypatch, dry, family, library, extra
+):
+    member = {"family": "ensemble", "params": {"members": [{"family": "linear"}, {"family": family}]}}
+    monkeypatch.setitem(sys.modules, library, None)
+    for candidate in ({"family": family}, member):
+        write_project(place, candidates=[{"family": "prior"}, candidate])
+        lacking = tamiz("run", *(["--dry-run"] if dry else []))
+        assert lacking.code == 1
+        assert f"tamiz[{extra}]" in lacking.err
+        assert not (place / "lake").exists()
+
+
+@pytest.mark.parametrize("dry", [True, False])
 @pytest.mark.parametrize("family", ["few_shot", "transformer", "ensemble"])
 def test_what_a_candidate_lacks_is_said_before_any_is_trained(place, tamiz, monkeypatch, dry, family):
     few = {"family": "few_shot", "params": {"form": "bf16"}}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from tamiz.classifiers.checks import examples
 from tamiz.encoders.runtime import OnnxModel
-from tamiz.errors import ConfigError, LabelError
+from tamiz.errors import ConfigError, LabelError, MissingExtraError
 from tamiz.model import Model
 from tamiz.pipeline.distill import Sample, _copies, distill
 from tamiz.prompting import prompted_model
@@ -137,3 +139,9 @@ def test_a_label_that_no_text_got_is_refused():
 def test_wrong_parameters_are_refused_before_the_teacher_is_asked():
     with pytest.raises(ConfigError, match="did you mean 'min_df'"):
         distill(linear_model(), [], params={"mindf": 3})
+
+
+def test_a_student_that_cannot_be_fitted_here_is_refused_before_the_teacher_is_asked(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(MissingExtraError, match=r"tamiz\[train\]"):
+        distill(linear_model(), [], family="boosting")

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from tamiz import extras
 from tamiz.errors import ConfigError, one_of, reason_of
 
 if TYPE_CHECKING:
     from tamiz.types import Classifier
 
-__all__ = ["CLASSIFIERS", "check_params", "classifier_class", "needs_openvino", "params_schema"]
+__all__ = [
+    "CLASSIFIERS",
+    "check_libraries",
+    "check_params",
+    "classifier_class",
+    "needs_openvino",
+    "params_schema",
+]
 
 CLASSIFIERS = {
     "boosting": "tamiz.classifiers.boosting:BoostingClassifier",
@@ -28,6 +36,14 @@ CLASSIFIERS = {
     "prior": "tamiz.classifiers.prior:PriorClassifier",
     "transformer": "tamiz.classifiers.transformer:TransformerClassifier",
     "zero_shot": "tamiz.classifiers.zero_shot:ZeroShotClassifier",
+}
+
+# Beside NumPy: what a family is fitted with, and the extra that brings it.
+_LIBRARIES = {
+    "boosting": ("lightgbm", "train"),
+    "few_shot": ("onnxruntime", "onnx"),
+    "transformer": ("torch", "transformers"),
+    "zero_shot": ("onnxruntime", "onnx"),
 }
 
 
@@ -67,6 +83,24 @@ def check_params(family: str, params: dict[str, Any]) -> dict[str, Any]:
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{family}: unknown parameter {name!r}; {one_of(name, model.model_fields)}") from error
         raise ConfigError(f"{family}: {name}: got {first.get('input')!r}; {reason_of(first)}") from error
+
+
+def check_libraries(family: str, params: Mapping[str, Any]) -> None:
+    """Refuse a family, or an ensemble with a member, that cannot be fitted with what is installed.
+
+    Args:
+        family: name of the family.
+        params: its parameters, checked.
+
+    Raises:
+        MissingExtraError: a library is not installed; the message says which extra brings it.
+    """
+    for one in (family, *(member["family"] for member in params.get("members") or ())):
+        if one in _LIBRARIES:
+            module, extra = _LIBRARIES[one]
+            extras.check(module, extra=extra)
+    if needs_openvino(params):
+        extras.check("openvino", extra="openvino")
 
 
 def needs_openvino(params: Mapping[str, Any]) -> bool:

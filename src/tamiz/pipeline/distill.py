@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamiz.classifiers import check_params
+from tamiz.classifiers import check_libraries, check_params
 from tamiz.cleaning import DEFAULT_STEPS, Cleaner
 from tamiz.config import CandidateConfig
 from tamiz.data.gold import Examples
@@ -111,9 +111,11 @@ def distill(
 
     Raises:
         ConfigError: the family or a parameter is unknown.
+        MissingExtraError: a library that the family is fitted with is not installed.
         LabelError: there are too few texts, or the teacher gave a label to none of them.
     """
     config = CandidateConfig(family=family, params=check_params(family, params or {}))
+    check_libraries(config.family, config.params)  # said before the teacher has answered, which may take hours
     kept = different(texts, known=() if sample is None else sample.texts)
     if len(kept) < _FEWEST:
         raise LabelError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tamiz.blobs import Lease, open_blobs
-from tamiz.classifiers import check_params, needs_openvino
+from tamiz.classifiers import check_libraries, check_params
 from tamiz.config import CandidateConfig, Project
 from tamiz.data.bronze import ingest as ingest_source
 from tamiz.data.gold import Examples, load_examples
@@ -26,7 +26,6 @@ from tamiz.data.rows import named_columns
 from tamiz.data.silver import clean as clean_tables
 from tamiz.data.split import split as split_tables
 from tamiz.errors import counted
-from tamiz.extras import require
 from tamiz.pipeline.checks import check_positive, check_sides
 from tamiz.pipeline.evidence import check_slices, lead
 from tamiz.pipeline.inputs import (
@@ -244,11 +243,10 @@ def check_project(project: Project) -> None:
 
     Raises:
         ConfigError: a family, a parameter or a metric is unknown, or a value is not allowed.
-        MissingExtraError: the library that runs the form of an encoder is not installed.
+        MissingExtraError: a library that a family is fitted with is not installed.
     """
     for candidate in named(project.candidates):
-        if needs_openvino(check_params(candidate.family, candidate.params)):
-            require("openvino", extra="openvino")
+        check_libraries(candidate.family, check_params(candidate.family, candidate.params))
     check_select(project.select)
     check_slices(project)
 
