@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 import pytest
 
 from tamiz.audit import Finding, Report, Severity, check_data, write_page, write_suspects
 from tamiz.audit.confidence import doubt_labels, doubt_sets
 from tamiz.audit.leakage import leaks
+from tamiz.audit.page import _figure
 from tamiz.audit.suspects import ranked
 from tamiz.config import Project
 from tamiz.data.lake import Lake
@@ -374,6 +376,8 @@ def test_the_page_stands_alone_and_escapes_texts(tmp_path):
     assert tags.labels == [plot.title for one in report.findings for plot in one.plots]
     assert tags.tags.count("script") == plots + 2  # a plot's data each, plotly and what draws them
     assert len(page) < 8_000_000
+    for plot in (plot for one in report.findings for plot in one.plots):
+        go.Figure(_figure(plot))  # which refuses what plotly does not know
 
 
 def test_the_page_is_the_same_every_time(tmp_path):

@@ -18,6 +18,7 @@ from tamiz.reports.measures import Curve, Reliability, ThresholdCurve
 from tamiz.types import IntArray
 
 __all__ = [
+    "Figure",
     "confusion_chart",
     "learning_chart",
     "precision_recall_chart",
@@ -29,6 +30,7 @@ __all__ = [
 
 Figure = dict[str, Any]
 """What plotly.js draws: `data`, a list of traces, and `layout`."""
+Trace = dict[str, Any]
 
 _LONGEST = 40
 _HEIGHT = 420
@@ -52,7 +54,7 @@ def plain(text: str) -> str:
 
 
 def _figure(
-    traces: Sequence[Figure],
+    traces: Sequence[Trace],
     title: str,
     x: str,
     y: str,
@@ -71,11 +73,11 @@ def _figure(
     return {"data": list(traces), "layout": {**usual, **layout}}
 
 
-def _scatter(x: Sequence[float], y: Sequence[float | None], name: str, *, mode: str = "lines", **about: Any) -> Figure:
+def _scatter(x: Sequence[float], y: Sequence[float | None], name: str, *, mode: str = "lines", **about: Any) -> Trace:
     return {"type": "scatter", "mode": mode, "x": list(x), "y": list(y), "name": name, **about}
 
 
-def _ideal(name: str) -> Figure:
+def _diagonal(name: str) -> Trace:
     return _scatter([0, 1], [0, 1], name, line=_DIAGONAL, hoverinfo="skip")
 
 
@@ -110,13 +112,13 @@ def confusion_chart(matrix: IntArray, labels: Sequence[str], totals: IntArray | 
     return _figure([trace], "Answers by truth", "answer", "truth", **axes, height=high)
 
 
-def _lines(curves: Sequence[Curve], area: str) -> list[Figure]:
+def _lines(curves: Sequence[Curve], area: str) -> list[Trace]:
     return [_scatter(c.x.tolist(), c.y.tolist(), f"{plain(c.name)}, {area} {c.area:.3f}") for c in curves]
 
 
 def roc_chart(curves: Sequence[Curve]) -> Figure:
     """Draw true against false positive rate."""
-    traces = [*_lines(curves, "AUC"), _ideal("chance")]
+    traces = [*_lines(curves, "AUC"), _diagonal("chance")]
     return _figure(
         traces, "ROC", "false positive rate", "true positive rate", xaxis=_UNIT, yaxis=_UNIT, showlegend=True
     )
@@ -130,7 +132,7 @@ def precision_recall_chart(curves: Sequence[Curve]) -> Figure:
 
 def reliability_chart(found: Mapping[str, Reliability]) -> Figure:
     """Draw the share of right answers against confidence; one line a name, such as before and after calibration."""
-    traces = [_ideal("ideal")]
+    traces = [_diagonal("ideal")]
     for name, reliability in found.items():
         traces.append(
             _scatter(
