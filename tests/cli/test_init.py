@@ -89,6 +89,20 @@ def test_two_labels_and_lists_are_recognised(place, tamiz):
     assert "thresholds" not in written(place, "two.yaml")["candidates"][1]
 
 
+def test_project_files_of_one_folder_do_not_share_a_lake(place, tamiz):
+    write_csv(place / "texts.csv", TABLE)
+    write_csv(place / "notes.csv", [{"note": f"{row['text']}, written down", "kind": row["label"]} for row in TABLE])
+    assert tamiz("init", "texts.csv").code == 0
+    assert tamiz("init", "notes.csv", "--to", "notes.yaml").code == 0
+    assert "lake" not in written(place)
+    assert written(place, "notes.yaml")["lake"] == "lake-notes"
+    assert tamiz("ingest").code == 0
+    second = tamiz("clean", "-p", "notes.yaml")
+    assert second.code == 0, second.err
+    assert "texts.csv" not in second.err
+    assert tamiz("clean").code == 0
+
+
 def test_a_table_with_an_index_and_lists_as_pandas_writes_them(place, tamiz):
     lines = [f"{n},a plot of {word} number {n},\"['{word}', 'Drama']\"" for n in range(40) for word in ("War", "News")]
     (place / "films.csv").write_text("\n".join([",plot,genres", *lines]) + "\n")

@@ -40,7 +40,9 @@ def init(
     from tamiz.data.sniff import sniff
 
     found = sniff(source, text=text, label=label)
-    content = _project_text(found, name=name or _name_of(source), source=_relative(source, to.parent))
+    # Other project files of the folder have a lake of their own: one that several share is full of each other's rows.
+    lake = None if to.name == "tamiz.yaml" else f"lake-{project_name(to.stem, 'texts')}"
+    content = _project_text(found, name=name or _name_of(source), source=_relative(source, to.parent), lake=lake)
     _write_new(to, content, "--to", dry_run=dry_run)
     if as_json:
         print_json({"saw": found.to_dict(), "project": yaml.safe_load(content), "changed": not dry_run})
@@ -137,7 +139,7 @@ def _relative(source: str, folder: Path) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
-def _project_text(found: Sniffed, *, name: str, source: str, home: str | None = None) -> str:
+def _project_text(found: Sniffed, *, name: str, source: str, lake: str | None = None, home: str | None = None) -> str:
     """Return the text of a project file; `home` puts lake, registry and store into a folder of their own."""
     data: dict[str, Any] = {"source": source, "text": found.text, "label": found.label}
     data |= {key: value for key in ("id", "time", "separator") if (value := getattr(found, key)) is not None}
@@ -147,6 +149,8 @@ def _project_text(found: Sniffed, *, name: str, source: str, home: str | None = 
     tuned = {"thresholds": "f1"} if found.task is Task.MULTI_LABEL else {}
     project["candidates"] = [{"family": "prior"}, {"family": "linear", **tuned}]
     project["select"] = {"metric": "val_f1_macro", "refit": True}
+    if lake is not None:
+        project["lake"] = lake
     if home is not None:
         project["lake"] = f"{home}/lake"
         project["registry"] = {
